@@ -1,0 +1,3 @@
+//! Structs that cross the kernel boundary.
+mod reason;
+pub use reason::{Direction, REASONS, Reason};

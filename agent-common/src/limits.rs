@@ -1,0 +1,33 @@
+//! Every bound of Stormglass, with its reason. Nothing here grows with traffic.
+
+/// Kernel slots for listening sockets. A host runs tens of servers with one to four listeners each; 512 leaves room
+/// for restarts, whose old slots are read out before they are used again.
+pub const LISTENERS: usize = 512;
+
+/// Rows of the prefix table that exist once per listener slot: `(other)`, `(none)`, `(keyless)`, `(pubsub)`,
+/// `(replication)`, and three in reserve. A power of two, so that slot and row combine by shift.
+pub const SPECIAL_ROWS: usize = 8;
+
+/// Key prefixes, over all servers, that get a row of their own. Beyond it they count in `(other)`.
+/// DESIGN's default of `limits.prefixes`; the map is sized once, at load.
+pub const PREFIXES: usize = 4096;
+
+/// Rows of the prefix counters: the special rows of every slot, then the interned prefixes.
+pub const PREFIX_ROWS: usize = LISTENERS * SPECIAL_ROWS + PREFIXES;
+
+/// Client addresses, over all servers, that get an entry of their own. Beyond it they count in `(other)`.
+pub const CLIENTS: usize = 65_536;
+
+/// Longest prefix in bytes: four machine words, compared and hashed as such.
+pub const PREFIX_BYTES: usize = 32;
+
+/// Longest command name that the command table knows, container and subcommand joined by `|`: three machine words.
+/// Valkey's longest top-level name is 20 bytes (`georadiusbymember_ro`).
+pub const NAME_BYTES: usize = 24;
+
+/// Buckets of the accept-burst histogram: 1, 2, 4 ... 16,384 new connections per window and an open end. A host accepts
+/// at most some 60,000 connections a second, 6,000 a window.
+pub const BURST_BUCKETS: usize = 16;
+
+/// Length of an accept-burst window in nanoseconds: DESIGN's 100 ms.
+pub const BURST_WINDOW_NANOSECONDS: u64 = 100_000_000;

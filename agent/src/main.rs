@@ -1,0 +1,2 @@
+//! Command line of the Stormglass agent.
+fn main() {}

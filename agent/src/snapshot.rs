@@ -1,0 +1,109 @@
+//! What the daemon knows at one moment: plain data, read from the kernel's maps by [`crate::kernel`] and consumed by
+//! tenants, metrics and HTTP. No part of it refers to a map, a clock or a socket.
+
+use std::net::IpAddr;
+
+use agent_common::abi::{Direction, Reason};
+
+/// Everything that one scrape shows.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// One entry per live server, in the order of their labels.
+    pub servers: Vec<ServerSnapshot>,
+    /// Losses that belong to no server, by reason. Reasons with zero are included.
+    pub dropped: Vec<(&'static str, u64)>,
+    /// How full each kernel map is.
+    pub maps: Vec<MapUsage>,
+    /// What the kernel programs have cost so far.
+    pub programs: Vec<ProgramUsage>,
+}
+
+/// One server: all its listening sockets added up.
+#[derive(Debug, Clone, Default)]
+pub struct ServerSnapshot {
+    /// Label `server`, unique on this host and stable across restarts of the server.
+    pub label: String,
+    /// Connections established now, those from before the agent included.
+    pub connections: u64,
+    /// Connections established since the agent watches this server.
+    pub opened: u64,
+    /// Connections that ended since the agent watches this server.
+    pub closed: u64,
+    /// New connections per 100 ms window, windows without any left out.
+    pub accept_burst: BurstHistogram,
+    /// Connections waiting in the accept queues of all listening sockets, and the sum of their limits.
+    pub accept_queue: AcceptQueue,
+    /// Per client address, plus one entry with `address: None` for the addresses beyond the limit `clients`.
+    pub clients: Vec<ClientSnapshot>,
+    /// Per key prefix, special rows (`(none)`, `(keyless)`, `(other)`, ...) included.
+    pub prefixes: Vec<PrefixSnapshot>,
+    /// Payload bytes that belong to no prefix, by direction and reason; entries with zero are left out.
+    pub unattributed: Vec<(Direction, Reason, u64)>,
+}
+
+/// Windows of 100 ms by how many connections they brought.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BurstHistogram {
+    /// `windows[i]` counts the windows with at most `2^i` and more than `2^(i-1)` new connections (the last bucket
+    /// has no upper bound). Not cumulative.
+    pub windows: [u64; agent_common::limits::BURST_BUCKETS],
+    /// All connections of all these windows.
+    pub connections: u64,
+}
+
+/// Accept queue of a server, from sock_diag.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AcceptQueue {
+    /// Connections that wait to be accepted.
+    pub length: u64,
+    /// How many may wait: `min(backlog, net.core.somaxconn)`, summed over the server's listening sockets.
+    pub limit: u64,
+}
+
+/// One client address at one server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientSnapshot {
+    /// The client's address; `None` is the row `(other)`.
+    pub address: Option<IpAddr>,
+    /// Connections established now.
+    pub connections: u64,
+    /// Connections established since the agent watches.
+    pub opened: u64,
+}
+
+/// One key prefix at one server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrefixSnapshot {
+    /// The prefix as a label value: always valid UTF-8, other bytes as `\xNN`, special rows in parentheses.
+    pub prefix: String,
+    /// Whether this is one of the special rows (`(none)`, `(keyless)`, `(other)`, `(pubsub)`, `(replication)`).
+    pub special: bool,
+    /// Commands received.
+    pub commands: u64,
+    /// Bytes of the commands.
+    pub bytes_in: u64,
+    /// Bytes of their replies.
+    pub bytes_out: u64,
+}
+
+/// How full a kernel map is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MapUsage {
+    /// Name of the map, as `bpftool map` shows it.
+    pub map: &'static str,
+    /// Entries in use.
+    pub entries: u64,
+    /// Entries it can hold.
+    pub capacity: u64,
+}
+
+/// What a kernel program has cost, from the kernel's own statistics (`kernel.bpf_stats_enabled`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProgramUsage {
+    /// Name of the program, as `bpftool prog` shows it.
+    pub program: &'static str,
+    /// Time spent in it; zero while the statistics are off.
+    pub run_seconds: f64,
+    /// How often it ran; zero while the statistics are off.
+    pub runs: u64,
+}
