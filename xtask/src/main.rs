@@ -1,2 +1,52 @@
-//! xtask
-fn main() {}
+//! `cargo xtask`: set-up, build, test and demo, one file per command.
+#![forbid(unsafe_code)]
+
+mod build;
+mod demo;
+mod lab;
+mod process;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::lab::Lab;
+
+/// Set-up, build, test and demo of Stormglass. Each command first brings what it needs.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Bring this machine to where everything builds and every test runs (below target/lab only)
+    Setup,
+    /// Build the kernel programs and the daemon that embeds them: target/release/stormglass
+    Build,
+    /// Run the tests
+    Test(test::Options),
+    /// Show Stormglass at work on real servers and real load
+    Demo(demo::Options),
+}
+
+fn main() -> ExitCode {
+    let lab = Lab::new();
+    let result = match Arguments::parse().command {
+        Command::Setup => setup::run(&lab),
+        Command::Build => build::run(&lab),
+        Command::Test(options) => test::run(&lab, &options),
+        Command::Demo(options) => demo::run(&lab, &options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

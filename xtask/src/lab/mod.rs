@@ -1,0 +1,106 @@
+//! The lab: toolchain, servers and tools of pinned versions below `target/lab`, nothing installed on the host.
+//!
+//! Each part lies in a folder of its own with a stamp that names its versions; a part whose stamp fits is not touched
+//! again. Everything that is started from here is found in `target/lab/bin`, under the name it has in its package.
+
+mod apt;
+mod part;
+pub(crate) mod servers;
+pub(crate) mod toolchain;
+pub(crate) mod tools;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Paths of the lab. They exist once the `ensure_*` function that brings them has succeeded.
+pub(crate) struct Lab {
+    workspace: PathBuf,
+}
+
+impl Lab {
+    /// The lab of this workspace. Nothing is created yet.
+    pub(crate) fn new() -> Self {
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+        Self {
+            workspace: manifest.parent().unwrap_or(manifest).to_owned(),
+        }
+    }
+
+    /// Root of the workspace.
+    pub(crate) fn workspace(&self) -> &Path {
+        &self.workspace
+    }
+
+    /// The shared target folder. Cargo is always told to use it, whatever the environment says.
+    pub(crate) fn target(&self) -> PathBuf {
+        self.workspace.join("target")
+    }
+
+    /// Where everything lies.
+    pub(crate) fn dir(&self) -> PathBuf {
+        self.target().join("lab")
+    }
+
+    /// A program of the lab by its package's name for it; runs as it is, without an environment.
+    fn bin(&self, name: &str) -> PathBuf {
+        self.dir().join("bin").join(name)
+    }
+
+    /// The release binary of the daemon, left there by `cargo xtask build`.
+    pub(crate) fn agent(&self) -> PathBuf {
+        self.target().join("release/stormglass")
+    }
+
+    /// Valkey 9.1 server, without TLS. From [`servers::ensure_servers`].
+    pub(crate) fn valkey_server(&self) -> PathBuf {
+        self.bin("valkey-server")
+    }
+
+    /// Load generator of Valkey. From [`servers::ensure_servers`].
+    pub(crate) fn valkey_benchmark(&self) -> PathBuf {
+        self.bin("valkey-benchmark")
+    }
+
+    /// Command line client of Valkey. From [`servers::ensure_servers`].
+    pub(crate) fn valkey_cli(&self) -> PathBuf {
+        self.bin("valkey-cli")
+    }
+
+    /// Redis 7.0 server. From [`servers::ensure_servers`].
+    pub(crate) fn redis_server(&self) -> PathBuf {
+        self.bin("redis-server")
+    }
+
+    /// Checker of metrics and alert rules. From [`tools::ensure_tools`].
+    pub(crate) fn promtool(&self) -> PathBuf {
+        self.bin("promtool")
+    }
+
+    /// Lists what is loaded into and attached in the kernel. From [`tools::ensure_tools`].
+    pub(crate) fn bpftool(&self) -> PathBuf {
+        self.bin("bpftool")
+    }
+
+    /// Folder of the Python clients, for `PYTHONPATH`. From [`tools::ensure_tools`].
+    pub(crate) fn python_path(&self) -> PathBuf {
+        self.dir().join("python")
+    }
+
+    /// cargo-deny. From [`tools::ensure_deny`].
+    pub(crate) fn cargo_deny(&self) -> PathBuf {
+        self.dir().join("deny/bin/cargo-deny")
+    }
+
+    /// Hands the lab's paths to a child as `STORMGLASS_LAB_*`; tests read them instead of guessing.
+    pub(crate) fn export<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command
+            .env("STORMGLASS_LAB_VALKEY_SERVER", self.valkey_server())
+            .env("STORMGLASS_LAB_VALKEY_BENCHMARK", self.valkey_benchmark())
+            .env("STORMGLASS_LAB_VALKEY_CLI", self.valkey_cli())
+            .env("STORMGLASS_LAB_REDIS_SERVER", self.redis_server())
+            .env("STORMGLASS_LAB_PROMTOOL", self.promtool())
+            .env("STORMGLASS_LAB_BPFTOOL", self.bpftool())
+            .env("STORMGLASS_LAB_PYTHONPATH", self.python_path())
+            .env("STORMGLASS_LAB_AGENT", self.agent())
+    }
+}

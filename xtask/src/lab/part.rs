@@ -1,0 +1,117 @@
+//! A part of the lab: a folder, a stamp, and the programs it offers in `target/lab/bin`.
+
+use std::fs::Permissions;
+use std::fs::{self, File};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use nix::fcntl::{Flock, FlockArg};
+
+use super::Lab;
+use crate::process::{Run as _, say};
+
+/// Makes sure that the part `name` exists as `recipe` describes it: every pinned version belongs into that text, since
+/// it is what tells a finished part from an outdated one. `bring` fills the empty folder that it is given.
+pub(super) fn ensure(
+    lab: &Lab,
+    name: &str,
+    recipe: &str,
+    bring: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
+    let folder = lab.dir().join(name);
+    let stamp = folder.join(".stamp");
+    if is_current(&stamp, recipe) {
+        return Ok(());
+    }
+    fs::create_dir_all(lab.dir()).with_context(|| format!("cannot create {}", lab.dir().display()))?;
+    let _lock = lock(&lab.dir().join(format!("{name}.lock")))?;
+    if is_current(&stamp, recipe) {
+        return Ok(());
+    }
+    say(format!("bringing {recipe} to {}", folder.display()));
+    if folder.exists() {
+        fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
+    }
+    fs::create_dir_all(&folder)?;
+    bring(&folder)?;
+    fs::write(&stamp, recipe).with_context(|| format!("cannot write {}", stamp.display()))
+}
+
+fn is_current(stamp: &Path, recipe: &str) -> bool {
+    fs::read_to_string(stamp).is_ok_and(|text| text == recipe)
+}
+
+/// Two commands may run at once; the second waits and then finds the part finished.
+fn lock(path: &Path) -> Result<Flock<File>> {
+    let file = File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
+    Flock::lock(file, FlockArg::LockExclusive)
+        .map_err(|(_, errno)| errno)
+        .context("cannot lock the lab")
+}
+
+/// Offers `program` of the part `folder` as `bin/NAME`: a link, or where it needs libraries of its own part a script
+/// that names their folder, so that the path runs as it is.
+pub(super) fn offer(lab: &Lab, folder: &Path, program: &Path) -> Result<()> {
+    let Some(name) = program.file_name() else {
+        bail!("{} names no program", program.display())
+    };
+    if !program.is_file() {
+        bail!(
+            "the package has no {}; its layout has changed, adapt xtask/src/lab",
+            program.display()
+        );
+    }
+    let bin = lab.dir().join("bin");
+    fs::create_dir_all(&bin)?;
+    let path = bin.join(name);
+    let libraries = library_folders(folder);
+    if path.symlink_metadata().is_ok() {
+        fs::remove_file(&path)?;
+    }
+    if libraries.is_empty() {
+        symlink(program, &path)?;
+    } else {
+        let script = format!(
+            "#!/bin/sh\nexport LD_LIBRARY_PATH=\"{}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}\"\nexec \"{}\" \"$@\"\n",
+            join(&libraries),
+            program.display()
+        );
+        fs::write(&path, script)?;
+        fs::set_permissions(&path, Permissions::from_mode(0o755))?;
+    }
+    Ok(())
+}
+
+/// Folders of shared libraries that an unpacked Debian package may have.
+pub(super) fn library_folders(folder: &Path) -> Vec<PathBuf> {
+    let places = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
+    places
+        .iter()
+        .map(|place| folder.join(place))
+        .filter(|path| path.is_dir())
+        .collect()
+}
+
+/// Names of the shared libraries that `program` needs and the loader does not find, the part's own included.
+pub(super) fn missing_libraries(folder: &Path, program: &Path) -> Result<Vec<String>> {
+    let listing = Command::new("ldd")
+        .arg(program)
+        .env("LD_LIBRARY_PATH", join(&library_folders(folder)))
+        .read()?;
+    let missing = listing.lines().filter(|line| line.ends_with("not found"));
+    Ok(missing
+        .filter_map(|line| line.split_whitespace().next())
+        .map(str::to_owned)
+        .collect())
+}
+
+/// `LD_LIBRARY_PATH` form of some folders.
+pub(super) fn join(folders: &[PathBuf]) -> String {
+    folders
+        .iter()
+        .map(|folder| folder.display().to_string())
+        .collect::<Vec<_>>()
+        .join(":")
+}

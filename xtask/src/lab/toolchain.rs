@@ -1,0 +1,161 @@
+//! The BPF toolchain: a rustc with a `core` for the BPF target, and bpf-linker of the same LLVM major.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use super::apt::Apt;
+use super::{Lab, part};
+use crate::process::{Run as _, say};
+
+/// The kernel programs' target.
+pub(crate) const TARGET: &str = "bpfel-unknown-none";
+
+const LLVM_MAJOR: &str = "22";
+const LINKER_VERSION: &str = "0.13.0";
+
+const PACKAGES: [&str; 8] = [
+    "rustc-web=1.96*",
+    "libstd-rust-web-1.96",
+    "libstd-rust-web-dev=1.96*",
+    "libstd-rust-web-dev-bpf=1.96*",
+    "libllvm22",
+    "llvm-22",
+    "llvm-22-dev",
+    "llvm-22-linker-tools",
+];
+
+/// A toolchain that can build the kernel programs.
+pub(crate) struct Toolchain {
+    rustc: PathBuf,
+    linker: PathBuf,
+    /// Cargo has to build `core` itself, from the `rust-src` component.
+    build_std: bool,
+}
+
+impl Toolchain {
+    /// A `cargo SUBCOMMAND` for the BPF target with everything but the package set. Build scripts and procedural
+    /// macros do not see the flags, since a target is named.
+    pub(crate) fn cargo(&self, lab: &Lab, subcommand: &str) -> Command {
+        let mut command = Command::new("cargo");
+        command
+            .args([subcommand, "--release", "--target", TARGET, "--target-dir"])
+            .arg(lab.target().join("bpf"))
+            .current_dir(lab.workspace())
+            .env("RUSTC", &self.rustc)
+            // `core` for this target is not part of any stable release.
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env("CARGO_ENCODED_RUSTFLAGS", self.flags())
+            .env_remove("RUSTFLAGS");
+        if self.build_std {
+            command.args(["-Z", "build-std=core"]);
+        }
+        command
+    }
+
+    fn flags(&self) -> OsString {
+        let mut linker = OsString::from("-Clinker=");
+        linker.push(&self.linker);
+        let flags: [OsString; 7] = [
+            "--cfg".into(),
+            // aya-ebpf reads the registers of the machine that the programs will run on.
+            "bpf_target_arch=\"x86_64\"".into(),
+            "-Cdebuginfo=2".into(),
+            linker,
+            "-Clink-arg=--btf".into(),
+            "-Clink-arg=--cpu=v3".into(),
+            // Packet bytes have no alignment; without this an unaligned word is eight loads.
+            "-Clink-arg=--cpu-features=+allows-misaligned-mem-access".into(),
+        ];
+        flags.join(&OsString::from("\u{1f}"))
+    }
+}
+
+/// The toolchain: one that this machine already has, or Debian's packages and a bpf-linker built for them.
+pub(crate) fn ensure_toolchain(lab: &Lab) -> Result<Toolchain> {
+    if let Some(toolchain) = own_toolchain() {
+        return Ok(toolchain);
+    }
+    ensure_compiler(lab).context(
+        "no BPF toolchain. Either use Debian 12 on x86-64, or bring one of your own: \
+         `rustup component add rust-src` and `cargo install bpf-linker` with the LLVM major of that toolchain (22 or later)",
+    )?;
+    ensure_linker(lab)?;
+    let bin = lab.dir().join("bin");
+    Ok(Toolchain {
+        rustc: bin.join("rustc"),
+        linker: bin.join("bpf-linker"),
+        build_std: false,
+    })
+}
+
+/// A default toolchain with the `rust-src` component, and a bpf-linker on PATH that reads its bitcode.
+fn own_toolchain() -> Option<Toolchain> {
+    let rustc = Command::new("rustup").args(["which", "rustc"]).read().ok();
+    let rustc = PathBuf::from(rustc.as_deref().map_or("rustc", str::trim));
+    let sysroot = Command::new(&rustc).args(["--print", "sysroot"]).read().ok()?;
+    let source = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core");
+    let help = Command::new("bpf-linker").arg("--help").read().ok()?;
+    let version = Command::new(&rustc).arg("-vV").read().ok()?;
+    let usable = source.is_dir()
+        && version.contains(&format!("LLVM version: {LLVM_MAJOR}."))
+        && help.contains("allows-misaligned-mem-access");
+    usable.then(|| Toolchain {
+        rustc,
+        linker: "bpf-linker".into(),
+        build_std: true,
+    })
+}
+
+fn ensure_compiler(lab: &Lab) -> Result<()> {
+    let recipe = format!("BPF compiler: {}", PACKAGES.join(" "));
+    part::ensure(lab, "bpf", &recipe, |folder| {
+        let programs = ["usr/bin/rustc", "usr/lib/llvm-22/bin/llvm-objdump"];
+        Apt::new(lab)?.unpack(&PACKAGES, &programs, folder)?;
+        for program in programs {
+            part::offer(lab, folder, &folder.join(program))?;
+        }
+        Ok(())
+    })
+}
+
+/// Builds bpf-linker against the unpacked LLVM, about a minute.
+fn ensure_linker(lab: &Lab) -> Result<()> {
+    let recipe = format!("bpf-linker {LINKER_VERSION} for LLVM {LLVM_MAJOR}");
+    part::ensure(lab, "linker", &recipe, |folder| {
+        say("building bpf-linker, about a minute");
+        let compiler = lab.dir().join("bpf");
+        let libraries = part::join(&part::library_folders(&compiler));
+        let mut path = compiler.join("usr/lib/llvm-22/bin").into_os_string();
+        path.push(":");
+        path.push(std::env::var_os("PATH").unwrap_or_default());
+        Command::new("cargo")
+            .args([
+                "install",
+                "bpf-linker",
+                "--quiet",
+                "--locked",
+                "--version",
+                LINKER_VERSION,
+            ])
+            .args(["--no-default-features", "--features", "llvm-22", "--root"])
+            .arg(folder)
+            .arg("--target-dir")
+            .arg(folder.join("build"))
+            .env("PATH", path)
+            .env("LD_LIBRARY_PATH", &libraries)
+            .env("LIBRARY_PATH", &libraries)
+            .env_remove("RUSTFLAGS")
+            .env_remove("CARGO_ENCODED_RUSTFLAGS")
+            .run()?;
+        std::fs::remove_dir_all(folder.join("build"))?;
+        offer_linker(lab, folder, &compiler)
+    })
+}
+
+/// bpf-linker's libraries lie in the compiler's part.
+fn offer_linker(lab: &Lab, folder: &Path, compiler: &Path) -> Result<()> {
+    part::offer(lab, compiler, &folder.join("bin/bpf-linker"))
+}

@@ -1,0 +1,6 @@
+//! Tools.
+use super::Lab;
+use anyhow::Result;
+pub(crate) fn ensure_tools(_lab: &Lab) -> Result<()> {
+    Ok(())
+}
