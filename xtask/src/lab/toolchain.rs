@@ -65,7 +65,8 @@ impl Toolchain {
             "-Cdebuginfo=2".into(),
             linker,
             "-Clink-arg=--btf".into(),
-            "-Clink-arg=--cpu=v3".into(),
+            // Jumps and arithmetic on 32 bits; rustc passes it on to the linker. Every supported kernel knows v3.
+            "-Ctarget-cpu=v3".into(),
             // Packet bytes have no alignment; without this an unaligned word is eight loads.
             "-Clink-arg=--cpu-features=+allows-misaligned-mem-access".into(),
         ];
