@@ -1,5 +1,7 @@
 //! The Stormglass daemon as a library: `main.rs` is only the command line.
 
+pub mod config;
+pub mod http;
 pub mod metrics;
 pub mod snapshot;
 pub mod tenants;

@@ -1,0 +1,392 @@
+//! From the raw file to [`Settings`]: every check there is, in the order of the file's sections.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::ops::Range;
+
+use globset::GlobSet;
+use toml::Spanned;
+
+use super::error::{ConfigError, Source};
+use super::raw;
+use super::settings::{
+    Bounded, Delimiters, Discovery, Http, Keys, Limits, PrefixPattern, Settings, TenantName, TenantRule,
+};
+use crate::tenants::SPECIAL_ROWS;
+
+type Result<T> = std::result::Result<T, ConfigError>;
+
+/// Checks the whole file.
+pub(super) fn settings(file: &Source<'_>, raw: &raw::File) -> Result<Settings> {
+    refuse_later(
+        file,
+        &[
+            ("[[workload]]", &raw.workload),
+            ("[storms]", &raw.storms),
+            ("[alerts]", &raw.alerts),
+            ("[incidents]", &raw.incidents),
+        ],
+    )?;
+    let keys = keys(file, &raw.keys)?;
+    let limits = limits(file, &raw.limits)?;
+    let mut tenants = Tenants::new(file, keys);
+    for table in &raw.tenant {
+        tenants.add(table)?;
+    }
+    let (tenants, warnings) = tenants.finish(limits)?;
+    Ok(Settings {
+        http: http(file, &raw.http)?,
+        discovery: discovery(file, &raw.discovery)?,
+        keys,
+        limits,
+        tenants,
+        warnings,
+    })
+}
+
+fn refuse_later(file: &Source<'_>, keys: &[(&str, &raw::Later)]) -> Result<()> {
+    match keys
+        .iter()
+        .find_map(|(key, value)| value.as_ref().map(|value| (key, value.span())))
+    {
+        Some((key, span)) => Err(file.not_yet(span, key)),
+        None => Ok(()),
+    }
+}
+
+fn http(file: &Source<'_>, raw: &raw::Http) -> Result<Http> {
+    let Some(listen) = &raw.listen else {
+        return Ok(Http::default());
+    };
+    let listen: SocketAddr = listen.get_ref().parse().map_err(|_| {
+        file.error(
+            listen.span(),
+            format!("`{}` is not an address and port", listen.get_ref()),
+            "write an IP address and a port, such as \"127.0.0.1:9466\" or \"[::]:9466\"".into(),
+        )
+    })?;
+    Ok(Http { listen })
+}
+
+fn discovery(file: &Source<'_>, raw: &raw::Discovery) -> Result<Discovery> {
+    let processes = match &raw.processes {
+        Some(names) => names
+            .get_ref()
+            .iter()
+            .map(|name| process_name(file, name))
+            .collect::<Result<Vec<_>>>()?,
+        None => Discovery::default().processes,
+    };
+    let ports = raw
+        .ports
+        .iter()
+        .flatten()
+        .map(|port| port_number(file, port))
+        .collect::<Result<_>>()?;
+    let discovery = Discovery { processes, ports };
+    match &raw.processes {
+        Some(names) if discovery.processes.is_empty() && discovery.ports.is_empty() => Err(file.error(
+            names.span(),
+            "no process and no port is left to watch".into(),
+            "name a process here or a port in `discovery.ports`".into(),
+        )),
+        _ => Ok(discovery),
+    }
+}
+
+fn process_name(file: &Source<'_>, name: &Spanned<String>) -> Result<String> {
+    let text = name.get_ref();
+    if text.trim().is_empty() || text.contains('/') {
+        return Err(file.error(
+            name.span(),
+            format!("`{text}` is not the name of a process"),
+            "write the name of the executable without its path, such as \"valkey-server\"".into(),
+        ));
+    }
+    Ok(text.clone())
+}
+
+fn port_number(file: &Source<'_>, port: &Spanned<i64>) -> Result<u16> {
+    u16::try_from(*port.get_ref())
+        .ok()
+        .filter(|port| *port != 0)
+        .ok_or_else(|| {
+            file.error(
+                port.span(),
+                format!("{} is not a port", port.get_ref()),
+                "write a number from 1 to 65535".into(),
+            )
+        })
+}
+
+fn keys(file: &Source<'_>, raw: &raw::Keys) -> Result<Keys> {
+    if let Some(hash) = raw.hash_prefixes.as_ref().filter(|hash| *hash.get_ref()) {
+        return Err(file.not_yet(hash.span(), "keys.hash_prefixes = true"));
+    }
+    let default = Keys::default();
+    Ok(Keys {
+        delimiters: match &raw.delimiters {
+            Some(text) => delimiters(file, text)?,
+            None => default.delimiters,
+        },
+        depth: bounded(file, "keys.depth", raw.depth.as_ref(), default.depth)?,
+        max_prefix_bytes: bounded(
+            file,
+            "keys.max_prefix_bytes",
+            raw.max_prefix_bytes.as_ref(),
+            default.max_prefix_bytes,
+        )?,
+    })
+}
+
+fn delimiters(file: &Source<'_>, text: &Spanned<String>) -> Result<Delimiters> {
+    Delimiters::new(text.get_ref()).ok_or_else(|| {
+        file.error(
+            text.span(),
+            format!("`keys.delimiters` cannot be {:?}", text.get_ref()),
+            format!(
+                "write 1 to {} different ASCII characters, such as \":\" or \":/\"",
+                Delimiters::MOST
+            ),
+        )
+    })
+}
+
+fn limits(file: &Source<'_>, raw: &raw::Limits) -> Result<Limits> {
+    let default = Limits::default();
+    Ok(Limits {
+        tenants: bounded(file, "limits.tenants", raw.tenants.as_ref(), default.tenants)?,
+        prefixes: bounded(file, "limits.prefixes", raw.prefixes.as_ref(), default.prefixes)?,
+        clients: bounded(file, "limits.clients", raw.clients.as_ref(), default.clients)?,
+    })
+}
+
+fn bounded<const MIN: usize, const MAX: usize>(
+    file: &Source<'_>,
+    key: &str,
+    value: Option<&Spanned<i64>>,
+    default: Bounded<MIN, MAX>,
+) -> Result<Bounded<MIN, MAX>> {
+    let Some(value) = value else { return Ok(default) };
+    usize::try_from(*value.get_ref())
+        .ok()
+        .and_then(Bounded::new)
+        .ok_or_else(|| {
+            file.error(
+                value.span(),
+                format!("`{key}` cannot be {}", value.get_ref()),
+                format!("write a number from {MIN} to {MAX}"),
+            )
+        })
+}
+
+/// The tenants accepted so far.
+struct Tenants<'a> {
+    file: &'a Source<'a>,
+    keys: Keys,
+    rules: Vec<TenantRule>,
+    names: BTreeSet<String>,
+    /// Who named an exact prefix first.
+    exact: HashMap<String, String>,
+    warnings: Vec<String>,
+}
+
+impl<'a> Tenants<'a> {
+    fn new(file: &'a Source<'a>, keys: Keys) -> Self {
+        Self {
+            file,
+            keys,
+            rules: Vec::new(),
+            names: BTreeSet::new(),
+            exact: HashMap::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, table: &Spanned<raw::Tenant>) -> Result<()> {
+        let raw = table.get_ref();
+        refuse_later(
+            self.file,
+            &[
+                ("tenant.users", &raw.users),
+                ("tenant.client_names", &raw.client_names),
+                ("tenant.addresses", &raw.addresses),
+            ],
+        )?;
+        let name = self.name(table)?;
+        let mut prefixes = Vec::with_capacity(raw.prefixes.len());
+        for prefix in &raw.prefixes {
+            prefixes.push(self.prefix(&name, prefix)?);
+        }
+        if prefixes.is_empty() {
+            self.warn(
+                table.span(),
+                &format!(
+                    "tenant `{}` has no prefixes: nothing belongs to it",
+                    name.as_str()
+                ),
+            );
+        }
+        let owner = self.owner(raw.owner.as_ref())?;
+        let labels = self.labels(&raw.labels)?;
+        self.rules.push(TenantRule {
+            name,
+            owner,
+            prefixes,
+            labels,
+        });
+        Ok(())
+    }
+
+    fn finish(mut self, limits: Limits) -> Result<(Vec<TenantRule>, Vec<String>)> {
+        let globs = self
+            .rules
+            .iter()
+            .flat_map(|rule| &rule.prefixes)
+            .filter_map(|pattern| match pattern {
+                PrefixPattern::Glob(glob) => Some(glob.clone()),
+                PrefixPattern::Exact(_) => None,
+            });
+        GlobSet::new(globs).map_err(|error| {
+            ConfigError::file(
+                self.file.path,
+                format!("the globs of all tenants together cannot be compiled ({error})"),
+                "use fewer or simpler globs".into(),
+            )
+        })?;
+        let limit = limits.tenants.get();
+        if let Some(beyond) = self.rules.get(limit..).filter(|beyond| !beyond.is_empty()) {
+            self.warnings.push(format!(
+                "{}: {} tenants but `limits.tenants` is {limit}: the last {} count in (other)",
+                self.file.path.display(),
+                self.rules.len(),
+                beyond.len(),
+            ));
+        }
+        Ok((self.rules, self.warnings))
+    }
+
+    fn name(&mut self, table: &Spanned<raw::Tenant>) -> Result<TenantName> {
+        let Some(raw) = &table.get_ref().name else {
+            let advice = "add `name = \"...\"`".into();
+            return Err(self
+                .file
+                .error(table.span(), "this tenant has no name".into(), advice));
+        };
+        let name = TenantName::new(raw.get_ref()).map_err(|fault| {
+            let advice = "write a short name, such as \"checkout\"".into();
+            self.file.error(
+                raw.span(),
+                format!("the tenant's name `{}` {fault}", raw.get_ref()),
+                advice,
+            )
+        })?;
+        if !self.names.insert(raw.get_ref().clone()) {
+            return Err(self.file.error(
+                raw.span(),
+                format!("a second tenant `{}`", raw.get_ref()),
+                "give both prefix lists to one [[tenant]], or choose another name".into(),
+            ));
+        }
+        Ok(name)
+    }
+
+    fn owner(&self, raw: Option<&Spanned<String>>) -> Result<String> {
+        match raw {
+            None => Ok(String::new()),
+            Some(owner) if owner.get_ref().contains(char::is_control) => Err(self.file.error(
+                owner.span(),
+                "the owner has a control character in it".into(),
+                "write it on one line".into(),
+            )),
+            Some(owner) => Ok(owner.get_ref().clone()),
+        }
+    }
+
+    fn labels(&self, raw: &BTreeMap<Spanned<String>, String>) -> Result<BTreeMap<String, String>> {
+        let checked = raw.iter().map(|(key, value)| {
+            let name = key.get_ref();
+            if is_label_name(name) {
+                return Ok((name.clone(), value.clone()));
+            }
+            Err(self.file.error(
+                key.span(),
+                format!("`{name}` cannot be the name of a label"),
+                "use letters, digits and underscores, not a digit first, and neither `tenant` nor `owner`"
+                    .into(),
+            ))
+        });
+        checked.collect()
+    }
+
+    fn prefix(&mut self, tenant: &TenantName, raw: &Spanned<String>) -> Result<PrefixPattern> {
+        let text = raw.get_ref();
+        let pattern = PrefixPattern::new(text).map_err(|error| {
+            self.file.error(
+                raw.span(),
+                format!("`{text}` is not a glob ({})", error.kind()),
+                "write a prefix such as \"cart\", or a glob such as \"pay-*\"; \"[[]\" is a literal bracket"
+                    .into(),
+            )
+        })?;
+        if text.is_empty() {
+            let advice =
+                "write the part of the keys before the delimiter; `(none)` is the row of keys without one";
+            return Err(self
+                .file
+                .error(raw.span(), "a prefix is empty".into(), advice.into()));
+        }
+        if let Some(why) = self.never_matches(&pattern, text) {
+            self.warn(raw.span(), &format!("prefix `{text}` can never match: {why}"));
+        }
+        if matches!(pattern, PrefixPattern::Exact(_))
+            && let Some(first) = self.exact.insert(text.clone(), tenant.as_str().into())
+        {
+            self.warn(
+                raw.span(),
+                &format!("prefix `{text}` already belongs to tenant `{first}`: the first match wins"),
+            );
+            self.exact.insert(text.clone(), first);
+        }
+        Ok(pattern)
+    }
+
+    /// Why no prefix can match, for the mistakes that are easily made.
+    fn never_matches(&self, pattern: &PrefixPattern, text: &str) -> Option<String> {
+        let exact = matches!(pattern, PrefixPattern::Exact(_));
+        if text.starts_with('(') && text.ends_with(')') {
+            let unknown = exact && !SPECIAL_ROWS.contains(&text);
+            return unknown.then(|| format!("the rows in parentheses are {}", SPECIAL_ROWS.join(", ")));
+        }
+        let delimiters = self.keys.delimiters;
+        // A class or alternative may hold a delimiter and still match: only plain text is sure.
+        let plain = !text.contains(['[', '{']);
+        let deep = text
+            .bytes()
+            .filter(|byte| delimiters.as_bytes().contains(byte))
+            .count();
+        if plain && deep >= self.keys.depth.get() {
+            return Some(format!(
+                "with `keys.depth = {}` a prefix ends before delimiter {}",
+                self.keys.depth.get(),
+                self.keys.depth.get(),
+            ));
+        }
+        let most = self.keys.max_prefix_bytes.get();
+        let long = exact && !text.contains('\\') && text.len() > most;
+        long.then(|| format!("it is longer than `keys.max_prefix_bytes = {most}`"))
+    }
+
+    fn warn(&mut self, span: Range<usize>, what: &str) {
+        let line = self.file.line(span.start);
+        self.warnings
+            .push(format!("{}:{line}: {what}", self.file.path.display()));
+    }
+}
+
+fn is_label_name(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with(|first: char| first.is_ascii_digit())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && !["tenant", "owner"].contains(&name)
+}

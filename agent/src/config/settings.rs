@@ -1,0 +1,263 @@
+//! The checked configuration. Fields that could be wrong have types that cannot: they are built by [`super::check`] or by
+//! constructors that refuse.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use agent_common::limits;
+use globset::{Glob, GlobBuilder};
+
+/// Everything the file says, with the defaults filled in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// The HTTP server.
+    pub http: Http,
+    /// Which servers are watched.
+    pub discovery: Discovery,
+    /// How a prefix is cut out of a key.
+    pub keys: Keys,
+    /// How many of each thing get a row of their own.
+    pub limits: Limits,
+    /// In file order: the first match wins. Names are unique.
+    pub tenants: Vec<TenantRule>,
+    /// What is accepted but is probably not meant, one sentence each, with the line.
+    pub warnings: Vec<String>,
+}
+
+/// `[http]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// Address and port to listen on.
+    pub listen: SocketAddr,
+}
+
+/// `[discovery]`. At least one process or port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discovery {
+    /// Names of executables or commands.
+    pub processes: Vec<String>,
+    /// Listening ports to watch, whatever the process.
+    pub ports: BTreeSet<u16>,
+}
+
+/// `[keys]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keys {
+    /// Bytes that end a prefix.
+    pub delimiters: Delimiters,
+    /// How many delimiters deep a prefix reaches.
+    pub depth: Depth,
+    /// Longest prefix in bytes.
+    pub max_prefix_bytes: PrefixBytes,
+}
+
+/// `[limits]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Tenants with rows of their own.
+    pub tenants: TenantLimit,
+    /// Prefixes with rows of their own, over all servers.
+    pub prefixes: PrefixLimit,
+    /// Client addresses with rows of their own, over all servers.
+    pub clients: ClientLimit,
+}
+
+/// One `[[tenant]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantRule {
+    /// Label `tenant`.
+    pub name: TenantName,
+    /// Label `owner` of `stormglass_tenant_info`; may be empty.
+    pub owner: String,
+    /// What belongs to the tenant.
+    pub prefixes: Vec<PrefixPattern>,
+    /// Free labels, shown by the API.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// `keys.depth`.
+pub type Depth = Bounded<1, 4>;
+/// `keys.max_prefix_bytes`.
+pub type PrefixBytes = Bounded<1, { limits::PREFIX_BYTES }>;
+/// `limits.tenants`. Ten thousand tenants on twenty servers are 600,000 series: more is no use to anybody.
+pub type TenantLimit = Bounded<1, 10_000>;
+/// `limits.prefixes`.
+pub type PrefixLimit = Bounded<1, { limits::PREFIXES }>;
+/// `limits.clients`.
+pub type ClientLimit = Bounded<1, { limits::CLIENTS }>;
+
+/// A number from `MIN` to `MAX`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bounded<const MIN: usize, const MAX: usize>(usize);
+
+impl<const MIN: usize, const MAX: usize> Bounded<MIN, MAX> {
+    /// The smallest value.
+    pub const MIN: Self = Self(MIN);
+    /// The largest value.
+    pub const MAX: Self = Self(MAX);
+
+    /// `None` outside the bounds.
+    #[must_use]
+    pub const fn new(value: usize) -> Option<Self> {
+        if value >= MIN && value <= MAX {
+            Some(Self(value))
+        } else {
+            None
+        }
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> usize {
+        self.0
+    }
+
+    /// As [`Bounded::new`], for defaults: a wrong one does not compile when used in a `const`.
+    const fn constant(value: usize) -> Self {
+        assert!(value >= MIN && value <= MAX, "the default lies within the bounds");
+        Self(value)
+    }
+}
+
+/// One to four different ASCII bytes, each of which ends a prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delimiters {
+    bytes: [u8; Self::MOST],
+    len: u8,
+}
+
+impl Delimiters {
+    /// Most delimiters: they are compared one by one, for each byte of a key, in the kernel.
+    pub const MOST: usize = 4;
+
+    const COLON: Self = Self {
+        bytes: [b':', 0, 0, 0],
+        len: 1,
+    };
+
+    /// `None` unless `text` is one to four different ASCII characters.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        let given = text.as_bytes();
+        let repeats = given
+            .iter()
+            .enumerate()
+            .any(|(at, byte)| given[..at].contains(byte));
+        if given.is_empty() || given.len() > Self::MOST || !given.is_ascii() || repeats {
+            return None;
+        }
+        let mut bytes = [0; Self::MOST];
+        bytes[..given.len()].copy_from_slice(given);
+        Some(Self {
+            bytes,
+            len: u8::try_from(given.len()).ok()?,
+        })
+    }
+
+    /// The bytes, in the order of the file.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+/// A tenant's name: one line, not empty, not in parentheses (those are rows of our own).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TenantName(String);
+
+impl TenantName {
+    /// Longest name in bytes; it is repeated on every line of the tenant's metrics.
+    pub const MAX_BYTES: usize = 128;
+
+    /// # Errors
+    ///
+    /// What is wrong with the name, to follow "the tenant's name".
+    pub fn new(name: &str) -> Result<Self, &'static str> {
+        if name.trim().is_empty() {
+            Err("is empty")
+        } else if name.len() > Self::MAX_BYTES {
+            Err("is longer than 128 bytes")
+        } else if name.trim() != name || name.contains(char::is_control) {
+            Err("has white space around it, or a control character in it")
+        } else if name.starts_with('(') && name.ends_with(')') {
+            Err("is in parentheses, which are reserved for rows such as (unassigned)")
+        } else {
+            Ok(Self(name.into()))
+        }
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What a tenant's rule says of a prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PrefixPattern {
+    /// The prefix itself.
+    Exact(String),
+    /// A glob (`*`, `?`, `[a-z]`, `{a,b}`) over the whole prefix.
+    Glob(Glob),
+}
+
+impl PrefixPattern {
+    /// A text with any of `*?[{` is a glob. A backslash is an ordinary character, as in the rows of non-UTF-8 prefixes
+    /// (`\xff`); `[*]` is a literal asterisk.
+    ///
+    /// # Errors
+    ///
+    /// A glob that cannot be understood.
+    pub fn new(text: &str) -> Result<Self, globset::Error> {
+        if text.contains(['*', '?', '[', '{']) {
+            GlobBuilder::new(text)
+                .backslash_escape(false)
+                .build()
+                .map(Self::Glob)
+        } else {
+            Ok(Self::Exact(text.into()))
+        }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9466),
+        }
+    }
+}
+
+impl Default for Discovery {
+    fn default() -> Self {
+        Self {
+            processes: ["valkey-server", "redis-server", "keydb-server"]
+                .map(Into::into)
+                .to_vec(),
+            ports: BTreeSet::new(),
+        }
+    }
+}
+
+impl Default for Keys {
+    fn default() -> Self {
+        const DEPTH: Depth = Depth::constant(1);
+        Self {
+            delimiters: Delimiters::COLON,
+            depth: DEPTH,
+            max_prefix_bytes: PrefixBytes::MAX,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const TENANTS: TenantLimit = TenantLimit::constant(1000);
+        Self {
+            tenants: TENANTS,
+            prefixes: PrefixLimit::MAX,
+            clients: ClientLimit::MAX,
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! The configuration from outside: what is accepted, what is refused, and with which words.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use serde::de::{self, Visitor};
+
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../../deploy/stormglass.example.toml");
+
+fn parse(text: &str) -> Result<Settings, ConfigError> {
+    Settings::parse(Path::new("test.toml"), text)
+}
+
+/// The error as it is printed, without the file's name.
+fn refusal(text: &str) -> String {
+    let error = parse(text)
+        .expect_err("this configuration must be refused")
+        .to_string();
+    error
+        .strip_prefix("test.toml:")
+        .expect("the error names the file")
+        .to_owned()
+}
+
+fn warnings(text: &str) -> Vec<String> {
+    parse(text).expect("accepted").warnings
+}
+
+#[test]
+fn an_empty_file_is_the_defaults() {
+    assert_eq!(parse("").expect("accepted"), Settings::default());
+    assert_eq!(Settings::default().http.listen.to_string(), "127.0.0.1:9466");
+}
+
+#[test]
+fn the_shipped_example_is_the_defaults_and_its_example_tenants() {
+    let settings = parse(EXAMPLE).expect("the example is accepted");
+    let tenants: Vec<_> = settings
+        .tenants
+        .iter()
+        .map(|rule| (rule.name.as_str(), &*rule.owner))
+        .collect();
+    assert_eq!(
+        tenants,
+        [("checkout", "team-checkout"), ("sessions", "team-identity")]
+    );
+    assert_eq!(
+        settings.tenants[0].prefixes[1],
+        PrefixPattern::Exact("cart".into())
+    );
+    assert!(matches!(&settings.tenants[0].prefixes[2], PrefixPattern::Glob(glob) if glob.glob() == "pay-*"));
+    assert_eq!(settings.tenants[0].labels["tier"], "1");
+    assert_eq!(
+        Settings {
+            tenants: Vec::new(),
+            ..settings
+        },
+        Settings::default()
+    );
+}
+
+#[test]
+fn the_shipped_example_has_every_key_with_a_comment_above_it() {
+    let sections = [
+        ("http", fields::<raw::Http>()),
+        ("discovery", fields::<raw::Discovery>()),
+        ("keys", fields::<raw::Keys>()),
+        ("limits", fields::<raw::Limits>()),
+        ("tenant", fields::<raw::Tenant>()),
+    ];
+    let known: Vec<_> = sections.iter().map(|(name, _)| *name).collect();
+    let all = fields::<raw::File>()
+        .into_iter()
+        .filter(|name| !raw::NOT_YET.contains(name));
+    assert!(
+        all.clone().all(|name| known.contains(&name)),
+        "a section is missing in this test: {all:?}"
+    );
+
+    for (section, keys) in sections {
+        let start = EXAMPLE
+            .find(&format!("[{section}]"))
+            .unwrap_or_else(|| panic!("no [{section}]"));
+        let lines: Vec<_> = EXAMPLE[start..].lines().collect();
+        for key in keys.into_iter().filter(|key| !raw::NOT_YET.contains(key)) {
+            let at = lines
+                .iter()
+                .position(|line| line.starts_with(&format!("{key} = ")));
+            let at = at.unwrap_or_else(|| panic!("[{section}] has no {key}"));
+            assert!(
+                lines[at - 1].starts_with("# "),
+                "{section}.{key} is not documented"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_full_file_is_taken_over() {
+    let settings = parse(
+        r#"
+        http = { listen = "[::1]:0" }
+        discovery = { processes = [], ports = [7000, 7001, 7000] }
+        keys = { delimiters = ":/", depth = 4, max_prefix_bytes = 8, hash_prefixes = false }
+        limits = { tenants = 1, prefixes = 2, clients = 3 }
+        "#,
+    )
+    .expect("accepted");
+    assert_eq!(settings.http.listen.to_string(), "[::1]:0");
+    assert_eq!(
+        settings.discovery.ports.into_iter().collect::<Vec<_>>(),
+        [7000, 7001]
+    );
+    assert!(settings.discovery.processes.is_empty());
+    assert_eq!(settings.keys.delimiters.as_bytes(), b":/");
+    assert_eq!(
+        (settings.keys.depth.get(), settings.keys.max_prefix_bytes.get()),
+        (4, 8)
+    );
+    let limits = settings.limits;
+    assert_eq!(
+        (limits.tenants.get(), limits.prefixes.get(), limits.clients.get()),
+        (1, 2, 3)
+    );
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_its_place_and_the_nearest_key() {
+    assert_eq!(
+        refusal("\n[keys]\n  detph = 2"),
+        "3:3: unknown key `detph`: did you mean `depth`?"
+    );
+    assert_eq!(
+        refusal("[limits]\nmemory = 1"),
+        "2:1: unknown key `memory`: known here: tenants, prefixes, clients"
+    );
+    assert_eq!(
+        refusal("[[tenants]]\nname = \"a\""),
+        "1:3: unknown key `tenants`: did you mean `tenant`?"
+    );
+    assert_eq!(
+        refusal("[[tenant]]\nnames = \"a\""),
+        "2:1: unknown key `names`: did you mean `name`?"
+    );
+    assert_eq!(
+        refusal("[http]\nlisten_on = 1"),
+        "2:1: unknown key `listen_on`: known here: listen"
+    );
+}
+
+#[test]
+fn a_key_that_comes_later_is_refused_by_name() {
+    let later = "remove it, or run a version whose example file has it";
+    for (text, place, what) in [
+        (
+            "[keys]\nhash_prefixes = true",
+            "2:17",
+            "keys.hash_prefixes = true",
+        ),
+        ("[[tenant]]\nname = \"a\"\nusers = [\"a\"]", "3:9", "tenant.users"),
+        (
+            "[[tenant]]\nname = \"a\"\nclient_names = [\"a\"]",
+            "3:16",
+            "tenant.client_names",
+        ),
+        (
+            "[[tenant]]\nname = \"a\"\naddresses = [\"10.0.0.0/8\"]",
+            "3:13",
+            "tenant.addresses",
+        ),
+        ("\n[[workload]]\nname = \"a\"", "2:1", "[[workload]]"),
+        ("\n[storms.reconnect_churn]\nenabled = true", "2:2", "[storms]"),
+        (
+            "\n[[alerts.webhook]]\nurl = \"http://127.0.0.1/\"",
+            "2:1",
+            "[alerts]",
+        ),
+        ("[incidents]\ndir = \"/var/lib\"", "1:1", "[incidents]"),
+    ] {
+        assert_eq!(
+            refusal(text),
+            format!("{place}: `{what}` is not available in this version: {later}")
+        );
+    }
+}
+
+#[test]
+fn a_value_out_of_bounds_is_refused_with_the_bounds() {
+    assert_eq!(
+        refusal("[keys]\ndepth = 5"),
+        "2:9: `keys.depth` cannot be 5: write a number from 1 to 4"
+    );
+    assert_eq!(
+        refusal("[limits]\nprefixes = 4097"),
+        "2:12: `limits.prefixes` cannot be 4097: write a number from 1 to 4096"
+    );
+    for text in [
+        "[keys]\ndepth = 0",
+        "[keys]\nmax_prefix_bytes = 33",
+        "[keys]\nmax_prefix_bytes = -1",
+        "[limits]\ntenants = 0",
+        "[limits]\ntenants = 10001",
+        "[limits]\nclients = 65537",
+        "[limits]\nclients = 9223372036854775807",
+        "[discovery]\nports = [0]",
+        "[discovery]\nports = [65536]",
+        "[keys]\ndelimiters = \"\"",
+        "[keys]\ndelimiters = \":/|;,\"",
+        "[keys]\ndelimiters = \"::\"",
+        "[keys]\ndelimiters = \"é\"",
+        "[http]\nlisten = \"localhost:9466\"",
+        "[http]\nlisten = \"127.0.0.1\"",
+        "[discovery]\nprocesses = []",
+        "[discovery]\nprocesses = [\"/usr/bin/valkey-server\"]",
+        "[discovery]\nprocesses = [\" \"]",
+    ] {
+        assert!(refusal(text).starts_with("2:"), "{text}: {}", refusal(text));
+    }
+}
+
+#[test]
+fn a_wrong_type_and_wrong_toml_are_refused_with_their_place() {
+    assert!(refusal("[keys]\ndepth = \"1\"").starts_with("2:9: invalid type: string"));
+    assert!(refusal("[keys]\ndepth 1").starts_with("2:7: "));
+    assert!(refusal("keys = 1").starts_with("1:8: invalid type"));
+    assert!(!refusal("[keys\n\n\ndepth = 1").contains('\n'), "one line");
+}
+
+#[test]
+fn a_tenant_needs_a_name_of_its_own() {
+    assert_eq!(
+        refusal("\n[[tenant]]\nprefixes = [\"a\"]"),
+        "2:1: this tenant has no name: add `name = \"...\"`"
+    );
+    let second = "[[tenant]]\nname = \"a\"\n[[tenant]]\nname = \"a\"";
+    assert!(refusal(second).starts_with("4:8: a second tenant `a`: "));
+    for name in ["", "  ", " a", "a\\n", "(unassigned)", "(other)", "(mine)"] {
+        let text = format!("[[tenant]]\nname = \"{name}\"");
+        assert!(
+            refusal(&text).starts_with("2:8: the tenant's name"),
+            "{name:?}: {}",
+            refusal(&text)
+        );
+    }
+    assert!(
+        refusal(&format!("[[tenant]]\nname = \"{}\"", "x".repeat(129))).contains("longer than 128 bytes")
+    );
+}
+
+#[test]
+fn a_bad_glob_an_empty_prefix_and_a_bad_label_are_refused() {
+    let tenant = "[[tenant]]\nname = \"a\"\n";
+    assert!(
+        refusal(&format!("{tenant}prefixes = [\"b\", \"[a\"]")).starts_with("3:18: `[a` is not a glob (")
+    );
+    assert!(refusal(&format!("{tenant}prefixes = [\"\"]")).starts_with("3:13: a prefix is empty"));
+    assert!(refusal(&format!("{tenant}labels = {{ \"1a\" = \"x\" }}")).starts_with("3:12: `1a` cannot be"));
+    assert!(
+        refusal(&format!("{tenant}labels = {{ owner = \"x\" }}")).contains("neither `tenant` nor `owner`")
+    );
+    assert!(refusal(&format!("{tenant}owner = \"a\\nb\"")).starts_with("3:9: the owner"));
+}
+
+#[test]
+fn what_is_probably_not_meant_is_accepted_with_a_warning() {
+    let warned = |prefixes: &str| warnings(&format!("[[tenant]]\nname = \"a\"\nprefixes = {prefixes}"));
+    assert!(warned(r#"["a", "(none)", "b*", "c[:]d", '\x28none)']"#).is_empty());
+    assert_eq!(
+        warned("[]"),
+        ["test.toml:1: tenant `a` has no prefixes: nothing belongs to it"]
+    );
+    assert_eq!(
+        warned("[\"cart:\", \"cart:*\"]"),
+        ["cart:", "cart:*"].map(|prefix| format!(
+            "test.toml:3: prefix `{prefix}` can never match: with `keys.depth = 1` a prefix ends before delimiter 1"
+        ))
+    );
+    assert!(warned("[\"(nope)\"]")[0].contains("the rows in parentheses are (none), (keyless)"));
+    assert!(warned(&format!("[\"{}\"]", "x".repeat(33)))[0].contains("max_prefix_bytes = 32"));
+}
+
+#[test]
+fn a_prefix_named_twice_belongs_to_the_first_and_is_warned_about() {
+    let text =
+        "[[tenant]]\nname = \"a\"\nprefixes = [\"x\"]\n[[tenant]]\nname = \"b\"\nprefixes = [\"y\", \"x\"]";
+    assert_eq!(
+        warnings(text),
+        ["test.toml:6: prefix `x` already belongs to tenant `a`: the first match wins"]
+    );
+}
+
+#[test]
+fn more_tenants_than_the_limit_are_accepted_with_a_warning() {
+    let text = "[limits]\ntenants = 1\n[[tenant]]\nname = \"a\"\nprefixes = [\"x\"]\n[[tenant]]\nname = \"b\"\nprefixes = [\"y\"]";
+    assert_eq!(
+        warnings(text),
+        ["test.toml: 2 tenants but `limits.tenants` is 1: the last 1 count in (other)"]
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_refused_with_what_to_do() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let missing = folder.path().join("no.toml");
+    let error = Settings::load(Some(&missing)).expect_err("missing");
+    assert!(
+        error
+            .to_string()
+            .ends_with("name an existing file with --config, or leave --config out"),
+        "{error}"
+    );
+    assert!(
+        Settings::load(Some(folder.path()))
+            .expect_err("a folder")
+            .reason
+            .starts_with("cannot read")
+    );
+
+    let binary = folder.path().join("binary.toml");
+    std::fs::write(&binary, b"[keys]\n# \xff").expect("written");
+    let error = Settings::load(Some(&binary)).expect_err("not UTF-8");
+    assert_eq!(error.position, Some(Position { line: 2, column: 3 }));
+
+    let device = Settings::load(Some(Path::new("/dev/zero"))).expect_err("endless");
+    assert!(device.reason.contains("larger than"), "{device}");
+}
+
+#[test]
+fn without_a_path_a_missing_default_file_means_defaults_and_a_present_one_is_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("stormglass.toml");
+    assert_eq!(
+        Settings::load_default(&path).expect("defaults"),
+        Settings::default()
+    );
+    std::fs::write(&path, "[keys]\ndepth = 2").expect("written");
+    assert_eq!(Settings::load_default(&path).expect("read").keys.depth.get(), 2);
+}
+
+/// The field names of a raw struct, as serde knows them.
+fn fields<'de, T: Deserialize<'de>>() -> Vec<&'static str> {
+    let mut names = Vec::new();
+    // The visitor is never called: asking for the struct is answered by an error, once the names are noted.
+    _ = T::deserialize(FieldNames(&mut names));
+    assert!(!names.is_empty(), "not a struct");
+    names
+}
+
+struct FieldNames<'a>(&'a mut Vec<&'static str>);
+
+impl<'de> de::Deserializer<'de> for FieldNames<'_> {
+    type Error = de::value::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
+        Err(de::Error::custom("only structs are asked for"))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, Self::Error> {
+        self.0.extend(fields);
+        Err(de::Error::custom("noted"))
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
