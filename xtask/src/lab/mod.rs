@@ -5,6 +5,7 @@
 
 mod apt;
 mod part;
+mod pip;
 pub(crate) mod servers;
 pub(crate) mod toolchain;
 pub(crate) mod tools;

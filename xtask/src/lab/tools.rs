@@ -1,6 +1,48 @@
-//! Tools.
-use super::Lab;
+//! Tools that tests and checks run.
+
+use std::fs;
+use std::process::Command;
+
 use anyhow::Result;
-pub(crate) fn ensure_tools(_lab: &Lab) -> Result<()> {
-    Ok(())
+
+use super::{Lab, part, pip, servers};
+use crate::process::{Run as _, say};
+
+/// Two client libraries that speak differently when they connect.
+const CLIENTS: [&str; 2] = ["valkey==6.2.0", "redis==8.1.0"];
+const DENY_VERSION: &str = "0.20.2";
+
+/// Brings promtool, bpftool and the Python clients.
+pub(crate) fn ensure_tools(lab: &Lab) -> Result<()> {
+    servers::from_packages(lab, "prometheus", &["prometheus"], &["usr/bin/promtool"])?;
+    servers::from_packages(lab, "bpftool", &["bpftool"], &["usr/sbin/bpftool"])?;
+    part::ensure(lab, "python", &CLIENTS.join(" "), |folder| {
+        pip::install(&CLIENTS, folder)
+    })
+}
+
+/// Brings cargo-deny, compiled from source.
+pub(crate) fn ensure_deny(lab: &Lab) -> Result<()> {
+    part::ensure(lab, "deny", &format!("cargo-deny {DENY_VERSION}"), |folder| {
+        say("building cargo-deny, some minutes");
+        let build = folder.join("build");
+        Command::new("cargo")
+            // It runs for a second a day: compiling it unoptimised is what saves time.
+            .args([
+                "install",
+                "cargo-deny",
+                "--quiet",
+                "--locked",
+                "--debug",
+                "--version",
+                DENY_VERSION,
+            ])
+            .arg("--root")
+            .arg(folder)
+            .arg("--target-dir")
+            .arg(&build)
+            .env("CARGO_PROFILE_DEV_DEBUG", "0")
+            .run()?;
+        fs::remove_dir_all(build).map_err(Into::into)
+    })
 }
