@@ -3,8 +3,11 @@
 
 mod build;
 mod demo;
+mod deny;
+mod gen_commands;
 mod lab;
 mod process;
+mod server;
 mod setup;
 mod test;
 
@@ -28,6 +31,10 @@ enum Command {
     Setup,
     /// Build the kernel programs and the daemon that embeds them: target/release/stormglass
     Build,
+    /// Write the RESP meter's command table from a real server's metadata
+    GenCommands,
+    /// Check licences, bans and sources of all dependencies
+    Deny,
     /// Run the tests
     Test(test::Options),
     /// Show Stormglass at work on real servers and real load
@@ -39,6 +46,8 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Setup => setup::run(&lab),
         Command::Build => build::run(&lab),
+        Command::GenCommands => gen_commands::run(&lab),
+        Command::Deny => deny::run(&lab),
         Command::Test(options) => test::run(&lab, &options),
         Command::Demo(options) => demo::run(&lab, &options),
     };
