@@ -174,7 +174,7 @@ fn a_key_that_comes_later_is_refused_by_name() {
         ("\n[storms.reconnect_churn]\nenabled = true", "2:2", "[storms]"),
         (
             "\n[[alerts.webhook]]\nurl = \"http://127.0.0.1/\"",
-            "2:1",
+            "2:3",
             "[alerts]",
         ),
         ("[incidents]\ndir = \"/var/lib\"", "1:1", "[incidents]"),

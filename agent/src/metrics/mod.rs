@@ -1,1 +1,112 @@
-//! Metrics.
+//! Metrics: what there is ([`table`]), where its samples come from (`families`), and the two text formats of a scrape.
+
+mod builder;
+mod families;
+mod openmetrics;
+pub mod table;
+
+#[cfg(test)]
+mod tests;
+
+use std::io::Write as _;
+
+use prometheus::{Encoder as _, TextEncoder};
+
+use crate::snapshot::Snapshot;
+use crate::tenants::{TenantInfo, TenantRow, Tenants};
+
+/// Version of this agent.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Commit it was built from: the environment variable `STORMGLASS_COMMIT` of the build, else `unknown`.
+pub const COMMIT: &str = match option_env!("STORMGLASS_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+
+/// What one scrape, or one page of the API, shows.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// What the kernel counted.
+    pub snapshot: Snapshot,
+    /// The prefix rows added up per server and tenant.
+    pub tenants: Vec<TenantRow>,
+    /// Every tenant that can have a row.
+    pub tenant_infos: Vec<TenantInfo>,
+}
+
+impl Report {
+    /// Adds what the rules make of the snapshot.
+    pub fn new(snapshot: Snapshot, tenants: &mut Tenants) -> Self {
+        let rows = tenants.aggregate(&snapshot);
+        Self {
+            snapshot,
+            tenants: rows,
+            tenant_infos: tenants.infos(),
+        }
+    }
+}
+
+/// How a scrape is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Prometheus text 0.0.4.
+    Text,
+    /// OpenMetrics 1.0 text.
+    OpenMetrics,
+}
+
+impl Format {
+    /// Value of the header `Content-Type`.
+    #[must_use]
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+
+    /// The format that a header `Accept` prefers: OpenMetrics if it is named and text is not preferred to it.
+    #[must_use]
+    pub fn accepted(accept: &str) -> Self {
+        let weight = |media: &str| {
+            let offers = accept.split(',').map(|offer| offer.split(';').map(str::trim));
+            let weights = offers.filter_map(|mut offer| {
+                let named = offer.next()?.eq_ignore_ascii_case(media);
+                let weight = offer.find_map(|parameter| parameter.strip_prefix("q=")?.parse().ok());
+                named.then_some(weight.unwrap_or(1.0))
+            });
+            weights.fold(0.0_f64, f64::max)
+        };
+        let open_metrics = weight("application/openmetrics-text");
+        if open_metrics > 0.0 && open_metrics >= weight("text/plain") {
+            Self::OpenMetrics
+        } else {
+            Self::Text
+        }
+    }
+}
+
+/// Writes all metrics. One family is built, written and dropped before the next, so that a scrape of many clients holds
+/// the text and one family in memory, not two copies of everything.
+///
+/// # Errors
+///
+/// A sample that the text format cannot express; the table's tests rule it out.
+pub fn render(report: &Report, format: Format) -> prometheus::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    for (metric, fill) in families::ALL {
+        let mut builder = builder::Family::new(metric);
+        fill(report, &mut builder);
+        // The text encoder takes a family without samples for an error; it is none (no client, no server).
+        let Some(family) = builder.build() else { continue };
+        match format {
+            Format::Text => TextEncoder::new().encode(&[family], &mut text)?,
+            Format::OpenMetrics => openmetrics::encode(&family, metric.unit, &mut text)?,
+        }
+    }
+    if format == Format::OpenMetrics {
+        text.write_all(b"# EOF\n")?;
+    }
+    Ok(text)
+}

@@ -1,0 +1,217 @@
+//! Where each metric's samples come from: one function per metric, from the report to the builder.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use agent_common::abi::{Direction, Reason};
+use agent_common::limits;
+
+use super::builder::Family;
+use super::table::{self, Metric};
+use super::{COMMIT, Report, VERSION};
+use crate::snapshot::{ClientSnapshot, ServerSnapshot};
+use crate::tenants::{OTHER, row_name};
+
+type Fill = fn(&Report, &mut Family);
+
+/// Every metric of the table, in its order, with what fills it.
+pub(super) static ALL: &[(&Metric, Fill)] = &[
+    (&table::CONNECTIONS, |report, family| {
+        per_server(report, family, |server| server.connections);
+    }),
+    (&table::CONNECTIONS_OPENED, |report, family| {
+        per_server(report, family, |server| server.opened);
+    }),
+    (&table::CONNECTIONS_CLOSED, |report, family| {
+        per_server(report, family, |server| server.closed);
+    }),
+    (&table::ACCEPT_BURST, accept_burst),
+    (&table::CLIENT_CONNECTIONS, |report, family| {
+        per_client(report, family, |client| client.connections);
+    }),
+    (&table::CLIENT_CONNECTIONS_OPENED, |report, family| {
+        per_client(report, family, |client| client.opened);
+    }),
+    (&table::ACCEPT_QUEUE_LENGTH, |report, family| {
+        per_server(report, family, |server| server.accept_queue.length);
+    }),
+    (&table::ACCEPT_QUEUE_LIMIT, |report, family| {
+        per_server(report, family, |server| server.accept_queue.limit);
+    }),
+    (&table::TENANT_BYTES, tenant_bytes),
+    (&table::TENANT_COMMANDS, tenant_commands),
+    (&table::TENANT_INFO, tenant_info),
+    (&table::PREFIX_BYTES, prefix_bytes),
+    (&table::PREFIX_COMMANDS, prefix_commands),
+    (&table::UNATTRIBUTED_BYTES, unattributed_bytes),
+    (&table::BPF_RUN_SECONDS, bpf_run_seconds),
+    (&table::BPF_RUNS, bpf_runs),
+    (&table::MAP_ENTRIES, map_entries),
+    (&table::MAP_CAPACITY, map_capacity),
+    (&table::DROPPED, dropped),
+    (&table::BUILD_INFO, |_, family| {
+        family.count(&[("version", VERSION), ("commit", COMMIT)], 1);
+    }),
+];
+
+fn per_server(report: &Report, family: &mut Family, value: fn(&ServerSnapshot) -> u64) {
+    for server in &report.snapshot.servers {
+        family.count(&[("server", &server.label)], value(server));
+    }
+}
+
+fn accept_burst(report: &Report, family: &mut Family) {
+    for server in &report.snapshot.servers {
+        let (last, bounded) = match server.accept_burst.windows.split_last() {
+            Some((last, bounded)) => (*last, bounded),
+            None => (0, &[][..]),
+        };
+        let buckets = bounded
+            .iter()
+            .zip(0_u32..)
+            .map(|(count, power)| (f64::from(power).exp2(), *count));
+        family.histogram(
+            &[("server", &server.label)],
+            buckets,
+            last,
+            server.accept_burst.connections,
+        );
+    }
+}
+
+fn per_client(report: &Report, family: &mut Family, value: fn(&ClientSnapshot) -> u64) {
+    for server in &report.snapshot.servers {
+        // A dual-stack listener knows the same client as 10.0.0.1 and as ::ffff:10.0.0.1: one series, not two that clash.
+        let mut clients: BTreeMap<_, u64> = BTreeMap::new();
+        for client in &server.clients {
+            *clients
+                .entry(client.address.map(|address| address.to_canonical()))
+                .or_default() += value(client);
+        }
+        for (address, value) in clients {
+            let address = address.map_or(Cow::Borrowed(OTHER), |address| Cow::Owned(address.to_string()));
+            family.count(&[("server", &server.label), ("client", &address)], value);
+        }
+    }
+}
+
+fn tenant_bytes(report: &Report, family: &mut Family) {
+    for row in &report.tenants {
+        for (direction, bytes) in [(Direction::In, row.bytes_in), (Direction::Out, row.bytes_out)] {
+            let labels = [
+                ("server", &*row.server),
+                ("tenant", &*row.tenant),
+                ("direction", direction.label()),
+            ];
+            family.count(&labels, bytes);
+        }
+    }
+}
+
+fn tenant_commands(report: &Report, family: &mut Family) {
+    for row in &report.tenants {
+        family.count(&[("server", &row.server), ("tenant", &row.tenant)], row.commands);
+    }
+}
+
+fn tenant_info(report: &Report, family: &mut Family) {
+    for info in &report.tenant_infos {
+        family.count(&[("tenant", &info.name), ("owner", &info.owner)], 1);
+    }
+}
+
+fn prefix_bytes(report: &Report, family: &mut Family) {
+    for server in &report.snapshot.servers {
+        for (prefix, sum) in prefix_rows(server) {
+            for (direction, bytes) in [(Direction::In, sum.bytes_in), (Direction::Out, sum.bytes_out)] {
+                let labels = [
+                    ("server", &*server.label),
+                    ("prefix", &*prefix),
+                    ("direction", direction.label()),
+                ];
+                family.count(&labels, bytes);
+            }
+        }
+    }
+}
+
+fn prefix_commands(report: &Report, family: &mut Family) {
+    for server in &report.snapshot.servers {
+        for (prefix, sum) in prefix_rows(server) {
+            family.count(&[("server", &server.label), ("prefix", &prefix)], sum.commands);
+        }
+    }
+}
+
+#[derive(Default)]
+struct PrefixSum {
+    commands: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+}
+
+/// The server's rows by name. Two prefixes whose escaped names are equal become one series: Prometheus would refuse the
+/// second of two.
+fn prefix_rows(server: &ServerSnapshot) -> BTreeMap<Cow<'_, str>, PrefixSum> {
+    let mut rows: BTreeMap<_, PrefixSum> = BTreeMap::new();
+    for row in &server.prefixes {
+        let sum = rows.entry(row_name(row)).or_default();
+        sum.commands += row.commands;
+        sum.bytes_in += row.bytes_in;
+        sum.bytes_out += row.bytes_out;
+    }
+    rows
+}
+
+/// The reasons that occurred, and always `mid_stream`, so that an alert on it has a series to look at.
+fn unattributed_bytes(report: &Report, family: &mut Family) {
+    for server in &report.snapshot.servers {
+        let mut sums: BTreeMap<(Direction, Reason), u64> = Direction::ALL
+            .map(|direction| ((direction, Reason::MidStream), 0))
+            .into();
+        for (direction, reason, bytes) in &server.unattributed {
+            *sums.entry((*direction, *reason)).or_default() += bytes;
+        }
+        for ((direction, reason), bytes) in sums {
+            let labels = [
+                ("server", &*server.label),
+                ("direction", direction.label()),
+                ("reason", reason.label()),
+            ];
+            family.count(&labels, bytes);
+        }
+    }
+}
+
+fn bpf_run_seconds(report: &Report, family: &mut Family) {
+    for usage in &report.snapshot.programs {
+        family.value(&[("program", usage.program)], usage.run_seconds);
+    }
+}
+
+fn bpf_runs(report: &Report, family: &mut Family) {
+    for usage in &report.snapshot.programs {
+        family.count(&[("program", usage.program)], usage.runs);
+    }
+}
+
+fn map_entries(report: &Report, family: &mut Family) {
+    for usage in &report.snapshot.maps {
+        family.count(&[("map", usage.map)], usage.entries);
+    }
+}
+
+fn map_capacity(report: &Report, family: &mut Family) {
+    for usage in &report.snapshot.maps {
+        family.count(&[("map", usage.map)], usage.capacity);
+    }
+}
+
+fn dropped(report: &Report, family: &mut Family) {
+    for (reason, count) in &report.snapshot.dropped {
+        family.count(&[("reason", reason)], *count);
+    }
+}
+
+/// The help text of the histogram counts its buckets.
+const _: () = assert!(limits::BURST_BUCKETS == 16, "table::ACCEPT_BURST says 16 buckets");

@@ -1,0 +1,93 @@
+//! OpenMetrics 1.0 text. The `prometheus` crate writes Prometheus text only; the differences are few: families of counters
+//! are named without `_total`, units have a line of their own, quotes in help texts are escaped, bounds are floats.
+
+use std::io::{self, Write};
+
+use prometheus::proto::{Metric as Sample, MetricFamily, MetricType};
+
+/// Writes one family. `unit` is declared where the family's name ends with it, which is where the format allows it.
+pub(super) fn encode(family: &MetricFamily, unit: &str, out: &mut Vec<u8>) -> io::Result<()> {
+    let kind = family.get_field_type();
+    let name = match kind {
+        MetricType::COUNTER => family.name().trim_end_matches("_total"),
+        _ => family.name(),
+    };
+    let kind_name = format!("{kind:?}").to_lowercase();
+    writeln!(out, "# TYPE {name} {kind_name}")?;
+    if name.strip_suffix(unit).is_some_and(|rest| rest.ends_with('_')) {
+        writeln!(out, "# UNIT {name} {unit}")?;
+    }
+    write!(out, "# HELP {name} ")?;
+    escape(family.help(), out)?;
+    out.write_all(b"\n")?;
+    for sample in family.get_metric() {
+        match kind {
+            MetricType::COUNTER => {
+                let value = sample.get_counter().get_value();
+                line(out, name, "_total", sample, None, value)?;
+            }
+            MetricType::HISTOGRAM => histogram(out, name, sample)?,
+            _ => line(out, name, "", sample, None, sample.get_gauge().get_value())?,
+        }
+    }
+    Ok(())
+}
+
+fn histogram(out: &mut Vec<u8>, name: &str, sample: &Sample) -> io::Result<()> {
+    let histogram = sample.get_histogram();
+    for bucket in histogram.get_bucket() {
+        // Debug writes the `.0` that OpenMetrics asks of a bound.
+        let bound = format!("{:?}", bucket.upper_bound());
+        line(
+            out,
+            name,
+            "_bucket",
+            sample,
+            Some(&bound),
+            bucket.cumulative_count() as f64,
+        )?;
+    }
+    let count = histogram.get_sample_count() as f64;
+    line(out, name, "_bucket", sample, Some("+Inf"), count)?;
+    line(out, name, "_count", sample, None, count)?;
+    line(out, name, "_sum", sample, None, histogram.get_sample_sum())
+}
+
+fn line(
+    out: &mut Vec<u8>,
+    name: &str,
+    suffix: &str,
+    sample: &Sample,
+    bound: Option<&str>,
+    value: f64,
+) -> io::Result<()> {
+    write!(out, "{name}{suffix}")?;
+    let labels = sample.get_label().iter().map(|pair| (pair.name(), pair.value()));
+    let mut separator = '{';
+    for (name, value) in labels.chain(bound.map(|bound| ("le", bound))) {
+        write!(out, "{separator}{name}=\"")?;
+        escape(value, out)?;
+        out.write_all(b"\"")?;
+        separator = ',';
+    }
+    if separator == ',' {
+        out.write_all(b"}")?;
+    }
+    writeln!(out, " {value}")
+}
+
+/// Escapes backslash, quote and line feed; everything else is written as it is.
+fn escape(text: &str, out: &mut Vec<u8>) -> io::Result<()> {
+    let mut rest = text;
+    while let Some(at) = rest.find(['\\', '"', '\n']) {
+        let (plain, special) = rest.split_at(at);
+        out.write_all(plain.as_bytes())?;
+        out.write_all(match special.as_bytes().first() {
+            Some(b'\n') => b"\\n",
+            Some(b'"') => b"\\\"",
+            _ => b"\\\\",
+        })?;
+        rest = &special[1..];
+    }
+    out.write_all(rest.as_bytes())
+}

@@ -1,0 +1,263 @@
+//! THE table of metrics. A metric that is not here cannot be exported; docs/METRICS.md is written from here.
+
+use std::fmt::Write as _;
+
+use agent_common::abi::Reason;
+
+/// One metric.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// Full name, `_total` included.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// What is counted: a base unit, or the things themselves. `1` for constants that only carry labels.
+    pub unit: &'static str,
+    /// Names of the labels, in the order in which samples give them.
+    pub labels: &'static [&'static str],
+    /// Most series there can be, and why.
+    pub bound: &'static str,
+    /// What it says, in a sentence.
+    pub help: &'static str,
+}
+
+/// Kinds of metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows, until the agent restarts.
+    Counter,
+    /// The value now.
+    Gauge,
+    /// Counts by size, cumulative.
+    Histogram,
+}
+
+impl Kind {
+    /// As the text formats call it.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// Declares each metric as a static and lists them all.
+macro_rules! metrics {
+    ($($id:ident = $kind:ident $name:literal in $unit:literal by [$($label:literal),*], at most $bound:literal: $help:literal;)+) => {
+        $(
+            #[doc = $help]
+            pub static $id: Metric = Metric {
+                name: $name,
+                kind: Kind::$kind,
+                unit: $unit,
+                labels: &[$($label),*],
+                bound: $bound,
+                help: $help,
+            };
+        )+
+
+        /// Every metric, in the order of a scrape.
+        pub static ALL: &[&Metric] = &[$(&$id),+];
+    };
+}
+
+metrics! {
+    CONNECTIONS = Gauge "stormglass_connections" in "connections" by ["server"],
+        at most "servers":
+        "Client connections established now, those from before the agent included.";
+    CONNECTIONS_OPENED = Counter "stormglass_connections_opened_total" in "connections" by ["server"],
+        at most "servers":
+        "Client connections established since the agent watches the server.";
+    CONNECTIONS_CLOSED = Counter "stormglass_connections_closed_total" in "connections" by ["server"],
+        at most "servers":
+        "Client connections that ended since the agent watches the server.";
+    ACCEPT_BURST = Histogram "stormglass_accept_burst_connections" in "connections" by ["server"],
+        at most "servers x 18 (16 buckets, sum and count)":
+        "New connections per window of 100 ms, windows without any left out: shows bursts between two scrapes.";
+    CLIENT_CONNECTIONS = Gauge "stormglass_client_connections" in "connections" by ["server", "client"],
+        at most "limits.clients + servers":
+        "Connections established now, per client address; beyond limits.clients in (other).";
+    CLIENT_CONNECTIONS_OPENED = Counter "stormglass_client_connections_opened_total" in "connections" by ["server", "client"],
+        at most "limits.clients + servers":
+        "Connections established since the agent watches the server, per client address; beyond limits.clients in (other).";
+    ACCEPT_QUEUE_LENGTH = Gauge "stormglass_accept_queue_length" in "connections" by ["server"],
+        at most "servers":
+        "Connections that wait for the server to accept them, over its listening sockets.";
+    ACCEPT_QUEUE_LIMIT = Gauge "stormglass_accept_queue_limit" in "connections" by ["server"],
+        at most "servers":
+        "Connections that may wait: min(backlog, net.core.somaxconn), over the server's listening sockets.";
+    TENANT_BYTES = Counter "stormglass_tenant_bytes_total" in "bytes" by ["server", "tenant", "direction"],
+        at most "servers x (limits.tenants + 2) x 2":
+        "RESP bytes of the tenant's commands (in) and of their replies (out), headers included.";
+    TENANT_COMMANDS = Counter "stormglass_tenant_commands_total" in "commands" by ["server", "tenant"],
+        at most "servers x (limits.tenants + 2)":
+        "Commands received from the tenant.";
+    TENANT_INFO = Gauge "stormglass_tenant_info" in "1" by ["tenant", "owner"],
+        at most "limits.tenants + 2":
+        "Always 1: who answers for the tenant, to be joined on the label tenant.";
+    PREFIX_BYTES = Counter "stormglass_prefix_bytes_total" in "bytes" by ["server", "prefix", "direction"],
+        at most "(limits.prefixes + servers x 5 special rows) x 2":
+        "RESP bytes of commands (in) and of their replies (out), by the prefix of the command's first key.";
+    PREFIX_COMMANDS = Counter "stormglass_prefix_commands_total" in "commands" by ["server", "prefix"],
+        at most "limits.prefixes + servers x 5 special rows":
+        "Commands received, by the prefix of their first key.";
+    UNATTRIBUTED_BYTES = Counter "stormglass_unattributed_bytes_total" in "bytes" by ["server", "direction", "reason"],
+        at most "servers x 2 x reasons":
+        "Payload bytes that could not be attributed to a prefix: with them, the prefix rows add up to all bytes.";
+    BPF_RUN_SECONDS = Counter "stormglass_bpf_program_run_seconds_total" in "seconds" by ["program"],
+        at most "kernel programs":
+        "Time spent in the kernel program; grows only while kernel.bpf_stats_enabled is set.";
+    BPF_RUNS = Counter "stormglass_bpf_program_runs_total" in "runs" by ["program"],
+        at most "kernel programs":
+        "Runs of the kernel program; grows only while kernel.bpf_stats_enabled is set.";
+    MAP_ENTRIES = Gauge "stormglass_map_entries" in "entries" by ["map"],
+        at most "kernel maps":
+        "Entries in use in the kernel map.";
+    MAP_CAPACITY = Gauge "stormglass_map_capacity" in "entries" by ["map"],
+        at most "kernel maps":
+        "Entries that the kernel map can hold.";
+    DROPPED = Counter "stormglass_dropped_total" in "events" by ["reason"],
+        at most "reasons":
+        "What the agent lost or could not record, by reason; zero on a healthy host.";
+    BUILD_INFO = Gauge "stormglass_build_info" in "1" by ["version", "commit"],
+        at most "1":
+        "Always 1: which build this is.";
+}
+
+/// docs/METRICS.md.
+#[must_use]
+pub fn markdown() -> String {
+    let mut page = String::from(HEAD);
+    for metric in ALL {
+        let labels: Vec<_> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        _ = writeln!(
+            page,
+            "| `{}` | {} | {} | {} | {} | {} |",
+            metric.name,
+            metric.kind.label(),
+            metric.unit,
+            labels.join(", "),
+            metric.bound,
+            metric.help,
+        );
+    }
+    page.push_str(LABELS);
+    for reason in Reason::ALL {
+        _ = writeln!(page, "| `{}` | {} |", reason.label(), reason.meaning().trim());
+    }
+    page
+}
+
+const HEAD: &str = "\
+# Metrics
+
+Written from the table in agent/src/metrics/table.rs; do not edit. After a change of the table:
+`STORMGLASS_BLESS=1 cargo test -p stormglass metrics`.
+
+Counters start at zero when the agent starts, or when it first sees the server. A sample that does not exist yet is left
+out, except that every server has its connection metrics and `stormglass_unattributed_bytes_total{reason=\"mid_stream\"}`
+from the first scrape.
+
+| metric | kind | unit | labels | series at most | what it says |
+|---|---|---|---|---|---|
+";
+
+const LABELS: &str = "
+## Labels
+
+| label | values |
+|---|---|
+| `server` | one Valkey or Redis server of this host, `process:port`; unique, and the same after a restart of the server |
+| `client` | the client's address; `(other)` beyond `limits.clients` |
+| `prefix` | the key's bytes before the delimiter, bytes that are not UTF-8 as `\\xNN`; `(none)`: a key without delimiter; `(keyless)`: a command without key; `(pubsub)`: channel traffic; `(replication)`: replica links; `(other)`: beyond `limits.prefixes`. An ordinary prefix in parentheses begins with `\\x28` |
+| `tenant` | a tenant of the configuration; `(unassigned)`: no rule matched; `(other)`: beyond `limits.tenants` |
+| `owner` | the tenant's owner; empty if none is named |
+| `direction` | `in`: from clients to the server; `out`: the replies |
+| `program`, `map` | names as `bpftool` shows them |
+
+## Reasons of `stormglass_unattributed_bytes_total`
+
+| reason | meaning |
+|---|---|
+";
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn every_name_follows_the_grammar() {
+        let mut names = HashSet::new();
+        for metric in ALL {
+            let name = metric.name;
+            assert!(names.insert(name), "{name} twice");
+            assert!(name.starts_with("stormglass_"), "{name}");
+            assert!(name.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{name}");
+            assert_eq!(name.ends_with("_total"), metric.kind == Kind::Counter, "{name}");
+            for suffix in ["_bucket", "_sum", "_count", "_created"] {
+                assert!(!name.ends_with(suffix), "{name}");
+            }
+            let base = name.trim_end_matches("_total");
+            for unit in ["bytes", "seconds"] {
+                assert_eq!(
+                    metric.unit == unit,
+                    base.ends_with(unit),
+                    "{name} names its base unit"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_help_text_is_one_sentence_and_every_bound_is_stated() {
+        for metric in ALL {
+            assert!(
+                metric.help.ends_with('.') && !metric.help.contains('\n'),
+                "{}",
+                metric.name
+            );
+            assert!(!metric.bound.is_empty(), "{}", metric.name);
+            assert!(
+                !metric.help.contains('|') && !metric.bound.contains('|'),
+                "{} breaks the page",
+                metric.name
+            );
+        }
+    }
+
+    #[test]
+    fn no_label_is_reserved_or_given_twice() {
+        for metric in ALL {
+            let unique: HashSet<_> = metric.labels.iter().collect();
+            assert_eq!(unique.len(), metric.labels.len(), "{}", metric.name);
+            // Prometheus sets these on every series it scrapes; `le` belongs to the buckets.
+            assert!(
+                !metric
+                    .labels
+                    .iter()
+                    .any(|label| ["job", "instance", "le"].contains(label)),
+                "{}",
+                metric.name
+            );
+        }
+    }
+
+    #[test]
+    fn the_checked_in_page_is_the_table() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/METRICS.md");
+        if std::env::var_os("STORMGLASS_BLESS").is_some() {
+            std::fs::write(&path, markdown()).expect("docs/METRICS.md can be written");
+        }
+        let page = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            page == markdown(),
+            "docs/METRICS.md is not what the table says: STORMGLASS_BLESS=1 cargo test -p stormglass metrics"
+        );
+    }
+}

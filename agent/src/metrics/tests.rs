@@ -1,0 +1,246 @@
+//! Scrapes of hand-made reports, in both formats.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use agent_common::abi::{Direction, Reason};
+
+use super::*;
+use crate::snapshot::{
+    AcceptQueue, BurstHistogram, ClientSnapshot, MapUsage, PrefixSnapshot, ProgramUsage, ServerSnapshot,
+};
+
+fn text(report: &Report, format: Format) -> String {
+    let text = render(report, format).expect("can be written");
+    let build = format!("version=\"{VERSION}\",commit=\"{COMMIT}\"");
+    String::from_utf8(text)
+        .expect("UTF-8")
+        .replace(&build, "version=\"VERSION\",commit=\"COMMIT\"")
+}
+
+/// A small host: one server, two clients, two tenants.
+fn small() -> Report {
+    let mut burst = BurstHistogram {
+        connections: 20_009,
+        ..BurstHistogram::default()
+    };
+    burst.windows[0] = 3;
+    burst.windows[2] = 2;
+    burst.windows[15] = 1;
+    let server = ServerSnapshot {
+        label: "valkey-server:6379".into(),
+        connections: 12,
+        opened: 20_009,
+        closed: 19_997,
+        accept_burst: burst,
+        accept_queue: AcceptQueue {
+            length: 1,
+            limit: 511,
+        },
+        clients: vec![
+            client(Some(IpAddr::V4(Ipv4Addr::new(10, 1, 0, 7))), 9),
+            client(None, 3),
+        ],
+        prefixes: vec![
+            prefix("cart", 5),
+            PrefixSnapshot {
+                special: true,
+                ..prefix("(keyless)", 2)
+            },
+        ],
+        unattributed: vec![(Direction::Out, Reason::Hole, 77)],
+    };
+    Report {
+        snapshot: Snapshot {
+            servers: vec![server],
+            dropped: vec![("ring_full", 0)],
+            maps: vec![MapUsage {
+                map: "PREFIXES",
+                entries: 2,
+                capacity: 4096,
+            }],
+            programs: vec![ProgramUsage {
+                program: "ingress",
+                run_seconds: 0.25,
+                runs: 1_000_000,
+            }],
+        },
+        tenants: vec![tenant("checkout", 5), tenant("(unassigned)", 2)],
+        tenant_infos: vec![TenantInfo {
+            name: "checkout".into(),
+            owner: "team-checkout".into(),
+            ..TenantInfo::default()
+        }],
+    }
+}
+
+fn client(address: Option<IpAddr>, connections: u64) -> ClientSnapshot {
+    ClientSnapshot {
+        address,
+        connections,
+        opened: connections * 2,
+    }
+}
+
+fn prefix(prefix: &str, commands: u64) -> PrefixSnapshot {
+    PrefixSnapshot {
+        prefix: prefix.into(),
+        special: false,
+        commands,
+        bytes_in: commands * 30,
+        bytes_out: commands * 5,
+    }
+}
+
+fn tenant(tenant: &str, commands: u64) -> TenantRow {
+    TenantRow {
+        server: "valkey-server:6379".into(),
+        tenant: tenant.into(),
+        commands,
+        bytes_in: commands * 30,
+        bytes_out: commands * 5,
+    }
+}
+
+/// Compares with a file of testdata; `STORMGLASS_BLESS=1` rewrites it.
+fn assert_golden(name: &str, text: &str) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("src/metrics/testdata")
+        .join(name);
+    if std::env::var_os("STORMGLASS_BLESS").is_some() {
+        std::fs::write(&path, text).expect("testdata can be written");
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(golden == text, "{name} differs from this scrape:\n{text}");
+}
+
+#[test]
+fn a_small_scrape_is_written_as_prometheus_text() {
+    assert_golden("small.prom", &text(&small(), Format::Text));
+}
+
+#[test]
+fn a_small_scrape_is_written_as_openmetrics() {
+    assert_golden("small.openmetrics", &text(&small(), Format::OpenMetrics));
+}
+
+#[test]
+fn every_metric_of_the_table_is_filled_in_the_order_of_the_table() {
+    assert!(
+        families::ALL
+            .iter()
+            .map(|(metric, _)| *metric)
+            .eq(table::ALL.iter().copied())
+    );
+    let scrape = text(&small(), Format::Text);
+    for metric in table::ALL {
+        assert!(
+            scrape.contains(&format!("# TYPE {} {}\n", metric.name, metric.kind.label())),
+            "{}",
+            metric.name
+        );
+    }
+}
+
+#[test]
+fn an_idle_host_still_has_a_valid_scrape() {
+    let scrape = text(&Report::default(), Format::OpenMetrics);
+    assert!(
+        scrape.ends_with("stormglass_build_info{version=\"VERSION\",commit=\"COMMIT\"} 1\n# EOF\n"),
+        "{scrape}"
+    );
+    assert_eq!(text(&Report::default(), Format::Text).lines().count(), 3);
+}
+
+#[test]
+fn hostile_label_values_stay_inside_their_quotes() {
+    let mut report = small();
+    report.snapshot.servers[0].prefixes = vec![
+        prefix("\"} 1\n# EOF\nfake 1", 1),
+        prefix("back\\slash\\", 2),
+        prefix("snow\u{2603}\r\t\u{0}", 3),
+        prefix("", 4),
+    ];
+    for format in [Format::Text, Format::OpenMetrics] {
+        let scrape = text(&report, format);
+        let server = "server=\"valkey-server:6379\"";
+        for (escaped, commands) in [
+            (r#"\"} 1\n# EOF\nfake 1"#, 1),
+            (r"back\\slash\\", 2),
+            ("snow\u{2603}\r\t\u{0}", 3),
+            ("", 4),
+        ] {
+            let line =
+                format!("stormglass_prefix_commands_total{{{server},prefix=\"{escaped}\"}} {commands}\n");
+            assert!(scrape.contains(&line), "{line} in {scrape}");
+        }
+        assert!(
+            scrape
+                .split('\n')
+                .all(|line| line.is_empty() || line.starts_with(['#', 's'])),
+            "{scrape}"
+        );
+    }
+}
+
+#[test]
+fn no_two_samples_have_the_same_labels() {
+    let mut report = small();
+    let server = &mut report.snapshot.servers[0];
+    let v4 = Ipv4Addr::new(10, 0, 0, 1);
+    server.clients = vec![
+        client(Some(IpAddr::V4(v4)), 1),
+        client(Some(IpAddr::V6(v4.to_ipv6_mapped())), 2),
+        client(Some(IpAddr::V6(Ipv6Addr::LOCALHOST)), 4),
+    ];
+    let ours = PrefixSnapshot {
+        special: true,
+        ..prefix("(other)", 1)
+    };
+    server.prefixes = vec![ours, prefix("(other)", 2), prefix("a", 3), prefix("a", 4)];
+    let scrape = text(&report, Format::Text);
+    for line in [
+        "client=\"10.0.0.1\"} 3\n",
+        "client=\"::1\"} 4\n",
+        "prefix=\"(other)\"} 1\n",
+        "prefix=\"\\\\x28other)\"} 2\n",
+        "prefix=\"a\"} 7\n",
+    ] {
+        assert!(scrape.contains(line), "{line} in {scrape}");
+    }
+    let series: Vec<_> = scrape
+        .lines()
+        .filter_map(|line| line.rsplit_once(' '))
+        .map(|(name, _)| name)
+        .collect();
+    let unique: std::collections::HashSet<_> = series.iter().filter(|name| !name.starts_with('#')).collect();
+    assert_eq!(
+        unique.len(),
+        series.iter().filter(|name| !name.starts_with('#')).count()
+    );
+}
+
+#[test]
+fn the_accept_header_decides_between_the_formats() {
+    let prometheus = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
+        application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+    assert_eq!(Format::accepted(prometheus), Format::OpenMetrics);
+    assert_eq!(
+        Format::accepted("application/openmetrics-text"),
+        Format::OpenMetrics
+    );
+    assert_eq!(
+        Format::accepted("Application/OpenMetrics-Text; version=1.0.0"),
+        Format::OpenMetrics
+    );
+    for text in [
+        "",
+        "*/*",
+        "text/plain",
+        "text/html, application/xhtml+xml",
+        "application/openmetrics-text;q=0",
+        "application/openmetrics-text;q=0.3, text/plain;q=0.5",
+        "application/json",
+    ] {
+        assert_eq!(Format::accepted(text), Format::Text, "{text}");
+    }
+}
