@@ -1,1 +1,184 @@
-//! HTTP: metrics, health, API.
+//! The HTTP server: metrics, health and the API. It knows no kernel and no clock; what it shows comes from a [`Source`].
+//!
+//! Everything is bounded: connections, their age, the size and the patience of a request's head, reports in the making.
+
+mod routes;
+mod views;
+
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+pub use crate::metrics::Report;
+
+/// Connections served at once; more wait in the accept queue. A host has a few scrapers, a probe and a person.
+const CONNECTIONS: usize = 32;
+
+/// How long a connection may take to send a request's head, or be idle between two: longer than the usual scrape
+/// intervals, so that Prometheus keeps its connection.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// Largest head of a request in bytes.
+const HEAD_BYTES: usize = 16 * 1024;
+
+/// Age at which a connection is asked to end after its next reply, so that one that does not read its reply ends at all.
+const CONNECTION_AGE: Duration = Duration::from_secs(600);
+
+/// How long a connection that was asked to end may still take.
+const CONNECTION_GRACE: Duration = Duration::from_secs(10);
+
+/// How long replies may still take after the shutdown began: the agent promises to end within a second.
+const SHUTDOWN_GRACE: Duration = Duration::from_millis(300);
+
+/// Where the pages come from: in the daemon, a request to the loop that reads the kernel's maps.
+pub trait Source: Send + Sync + 'static {
+    /// The numbers of this moment.
+    ///
+    /// # Errors
+    ///
+    /// Why there are none, in a sentence for the reader of the page.
+    fn collect(&self) -> Pin<Box<dyn Future<Output = Result<Arc<Report>, String>> + Send + '_>>;
+
+    /// How the daemon is. Must not wait for the loop, which may be what is ill.
+    fn health(&self) -> Health;
+}
+
+/// How the daemon is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Time since its loop last turned; `None` before the first turn.
+    pub since_last_tick: Option<Duration>,
+    /// Why its numbers cannot be relied on yet: the programs are not attached, or the first discovery is not done.
+    /// `None` once they can.
+    pub not_ready: Option<String>,
+}
+
+/// The address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}: {}", advice(source))]
+pub struct BindError {
+    address: SocketAddr,
+    source: io::Error,
+}
+
+/// Listens on `address`.
+///
+/// # Errors
+///
+/// The address is taken, is not this host's, or may not be used.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| BindError { address, source })
+}
+
+/// Serves until `shutdown` is done; then replies under way get a moment to end, and nothing is left behind. Errors of a
+/// single connection concern its client alone and are logged at debug level.
+pub async fn serve(listener: TcpListener, source: Arc<dyn Source>, shutdown: impl Future<Output = ()>) {
+    let service = TowerToHyperService::new(routes::router(source));
+    let permits = Arc::new(Semaphore::new(CONNECTIONS));
+    let (stop, stopped) = watch::channel(());
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut shutdown => break,
+            // Never empty for long: each end of a connection is taken note of, or the set would grow.
+            Some(_) = connections.join_next() => continue,
+            accepted = accept(&listener, &permits) => accepted,
+        };
+        let Some((stream, permit)) = accepted else {
+            continue;
+        };
+        let connection = connection(stream, service.clone(), stopped.clone());
+        connections.spawn(async move {
+            connection.await;
+            drop(permit);
+        });
+    }
+    drop(listener);
+    drop(stop);
+    let ended = timeout(SHUTDOWN_GRACE, async {
+        while connections.join_next().await.is_some() {}
+    })
+    .await;
+    if ended.is_err() {
+        tracing::debug!(
+            connections = connections.len(),
+            "HTTP connections cut off at shutdown"
+        );
+    }
+}
+
+/// Takes the next connection once there is room for it. `None`: try again.
+async fn accept(
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let permit = Arc::clone(permits).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, _)) => Some((stream, permit)),
+        Err(error) => {
+            // Out of descriptors, most likely: it stays so for a while, and trying at once would burn the CPU.
+            tracing::warn!(%error, "cannot accept an HTTP connection");
+            sleep(Duration::from_millis(100)).await;
+            None
+        }
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    service: TowerToHyperService<axum::Router>,
+    mut stopped: watch::Receiver<()>,
+) {
+    let mut connection = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(HEAD_BYTES)
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        // An error here is the sender gone: the shutdown.
+        _ = stopped.changed() => end(connection).await,
+        () = sleep(CONNECTION_AGE) => end(connection).await,
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "HTTP connection");
+    }
+}
+
+type Connection = http1::Connection<TokioIo<TcpStream>, TowerToHyperService<axum::Router>>;
+
+/// Lets the reply under way end, but not for ever.
+async fn end(mut connection: Pin<&mut Connection>) -> hyper::Result<()> {
+    connection.as_mut().graceful_shutdown();
+    timeout(CONNECTION_GRACE, connection).await.unwrap_or(Ok(()))
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "is another agent running? Stop it, or change `listen` in [http]",
+        io::ErrorKind::AddrNotAvailable => "no interface of this host has it; change `listen` in [http]",
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need CAP_NET_BIND_SERVICE; change `listen` in [http]"
+        }
+        _ => "change `listen` in [http]",
+    }
+}

@@ -1,16 +1,15 @@
 //! Where each metric's samples come from: one function per metric, from the report to the builder.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use agent_common::abi::{Direction, Reason};
 use agent_common::limits;
 
 use super::builder::Family;
+use super::rows::{self, ClientSum};
 use super::table::{self, Metric};
 use super::{COMMIT, Report, VERSION};
-use crate::snapshot::{ClientSnapshot, ServerSnapshot};
-use crate::tenants::{OTHER, row_name};
+use crate::snapshot::ServerSnapshot;
 
 type Fill = fn(&Report, &mut Family);
 
@@ -79,18 +78,11 @@ fn accept_burst(report: &Report, family: &mut Family) {
     }
 }
 
-fn per_client(report: &Report, family: &mut Family, value: fn(&ClientSnapshot) -> u64) {
+fn per_client(report: &Report, family: &mut Family, value: fn(&ClientSum) -> u64) {
     for server in &report.snapshot.servers {
-        // A dual-stack listener knows the same client as 10.0.0.1 and as ::ffff:10.0.0.1: one series, not two that clash.
-        let mut clients: BTreeMap<_, u64> = BTreeMap::new();
-        for client in &server.clients {
-            *clients
-                .entry(client.address.map(|address| address.to_canonical()))
-                .or_default() += value(client);
-        }
-        for (address, value) in clients {
-            let address = address.map_or(Cow::Borrowed(OTHER), |address| Cow::Owned(address.to_string()));
-            family.count(&[("server", &server.label), ("client", &address)], value);
+        for (address, sum) in rows::clients(server) {
+            let client = rows::client_name(address);
+            family.count(&[("server", &server.label), ("client", &client)], value(&sum));
         }
     }
 }
@@ -122,7 +114,7 @@ fn tenant_info(report: &Report, family: &mut Family) {
 
 fn prefix_bytes(report: &Report, family: &mut Family) {
     for server in &report.snapshot.servers {
-        for (prefix, sum) in prefix_rows(server) {
+        for (prefix, sum) in rows::prefixes(server) {
             for (direction, bytes) in [(Direction::In, sum.bytes_in), (Direction::Out, sum.bytes_out)] {
                 let labels = [
                     ("server", &*server.label),
@@ -137,30 +129,10 @@ fn prefix_bytes(report: &Report, family: &mut Family) {
 
 fn prefix_commands(report: &Report, family: &mut Family) {
     for server in &report.snapshot.servers {
-        for (prefix, sum) in prefix_rows(server) {
+        for (prefix, sum) in rows::prefixes(server) {
             family.count(&[("server", &server.label), ("prefix", &prefix)], sum.commands);
         }
     }
-}
-
-#[derive(Default)]
-struct PrefixSum {
-    commands: u64,
-    bytes_in: u64,
-    bytes_out: u64,
-}
-
-/// The server's rows by name. Two prefixes whose escaped names are equal become one series: Prometheus would refuse the
-/// second of two.
-fn prefix_rows(server: &ServerSnapshot) -> BTreeMap<Cow<'_, str>, PrefixSum> {
-    let mut rows: BTreeMap<_, PrefixSum> = BTreeMap::new();
-    for row in &server.prefixes {
-        let sum = rows.entry(row_name(row)).or_default();
-        sum.commands += row.commands;
-        sum.bytes_in += row.bytes_in;
-        sum.bytes_out += row.bytes_out;
-    }
-    rows
 }
 
 /// The reasons that occurred, and always `mid_stream`, so that an alert on it has a series to look at.

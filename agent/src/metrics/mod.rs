@@ -3,6 +3,7 @@
 mod builder;
 mod families;
 mod openmetrics;
+pub(crate) mod rows;
 pub mod table;
 
 #[cfg(test)]

@@ -1,0 +1,174 @@
+//! The pages and what answers them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use super::{Report, Source, views};
+use crate::metrics::{self, Format};
+
+/// How old the loop's last turn may be before the daemon counts as stuck. It turns every 100 ms.
+const STUCK_AFTER: Duration = Duration::from_secs(5);
+
+/// How long a page may take to make: the default patience of a Prometheus scrape.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Reports collected and written at once; more wait. A report of a large host is tens of megabytes.
+const REPORTS: usize = 2;
+
+/// All pages.
+pub(super) fn router(source: Arc<dyn Source>) -> Router {
+    Router::new()
+        .route("/", get(index))
+        .route("/metrics", get(scrape))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/api/v1/servers", get(servers))
+        .route("/api/v1/tenants", get(tenants))
+        .route("/api/v1/clients", get(clients))
+        .fallback(unknown)
+        .layer(middleware::from_fn(in_time))
+        .with_state(Pages {
+            source,
+            permits: Arc::new(Semaphore::new(REPORTS)),
+        })
+}
+
+#[derive(Clone)]
+struct Pages {
+    source: Arc<dyn Source>,
+    permits: Arc<Semaphore>,
+}
+
+impl Pages {
+    /// Collects a report and writes it. Writing takes a while for tens of thousands of clients, and the runtime's threads
+    /// are for those who wait.
+    async fn page(
+        &self,
+        content_type: &'static str,
+        write: impl FnOnce(&Report) -> Result<Vec<u8>, String> + Send + 'static,
+    ) -> Response {
+        let Ok(_permit) = self.permits.acquire().await else {
+            return unavailable("the agent is stopping".into());
+        };
+        let report = match self.source.collect().await {
+            Ok(report) => report,
+            Err(reason) => return unavailable(reason),
+        };
+        match spawn_blocking(move || write(&report)).await {
+            Ok(Ok(body)) => ([(header::CONTENT_TYPE, content_type)], body).into_response(),
+            Ok(Err(reason)) => failed(&reason),
+            Err(error) => failed(&error.to_string()),
+        }
+    }
+}
+
+async fn index() -> Html<&'static str> {
+    Html(include_str!("index.html"))
+}
+
+async fn scrape(State(pages): State<Pages>, headers: HeaderMap) -> Response {
+    let accept: Vec<_> = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .collect();
+    let format = Format::accepted(&accept.join(","));
+    let write = move |report: &Report| metrics::render(report, format).map_err(|error| error.to_string());
+    let mut response = pages.page(format.content_type(), write).await;
+    response
+        .headers_mut()
+        .insert(header::VARY, header::HeaderValue::from_static("accept"));
+    response
+}
+
+async fn servers(State(pages): State<Pages>) -> Response {
+    pages
+        .page(JSON, |report| {
+            views::servers(report).map_err(|error| error.to_string())
+        })
+        .await
+}
+
+async fn tenants(State(pages): State<Pages>) -> Response {
+    pages
+        .page(JSON, |report| {
+            views::tenants(report).map_err(|error| error.to_string())
+        })
+        .await
+}
+
+async fn clients(State(pages): State<Pages>) -> Response {
+    pages
+        .page(JSON, |report| {
+            views::clients(report).map_err(|error| error.to_string())
+        })
+        .await
+}
+
+async fn healthz(State(pages): State<Pages>) -> Response {
+    match pages.source.health().since_last_tick {
+        Some(age) if age < STUCK_AFTER => "ok\n".into_response(),
+        Some(age) => unavailable(format!(
+            "the agent's loop last turned {:.1} s ago",
+            age.as_secs_f64()
+        )),
+        None => unavailable("the agent's loop has not turned yet".into()),
+    }
+}
+
+async fn readyz(State(pages): State<Pages>) -> Response {
+    match pages.source.health().not_ready {
+        None => "ok\n".into_response(),
+        Some(reason) => unavailable(reason),
+    }
+}
+
+async fn unknown() -> Response {
+    (StatusCode::NOT_FOUND, "no such page; / lists them\n").into_response()
+}
+
+async fn in_time(request: Request, next: Next) -> Response {
+    let mut response = match timeout(PAGE_TIMEOUT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => unavailable(format!(
+            "this page took longer than {} s to make",
+            PAGE_TIMEOUT.as_secs()
+        )),
+    };
+    // Label values come from clients: no browser may take them for anything but what the type says.
+    let nosniff = (HeaderName::from_static("x-content-type-options"), "nosniff");
+    response
+        .headers_mut()
+        .insert(nosniff.0, header::HeaderValue::from_static(nosniff.1));
+    response.headers_mut().insert(
+        header::CACHE_CONTROL,
+        header::HeaderValue::from_static("no-store"),
+    );
+    response
+}
+
+fn unavailable(mut reason: String) -> Response {
+    reason.push('\n');
+    (StatusCode::SERVICE_UNAVAILABLE, reason).into_response()
+}
+
+fn failed(reason: &str) -> Response {
+    tracing::error!(reason, "cannot write a page; this is a bug of the agent");
+    (
+        StatusCode::INTERNAL_SERVER_ERROR,
+        format!("cannot write this page: {reason}\n"),
+    )
+        .into_response()
+}
+
+const JSON: &str = "application/json";

@@ -1,0 +1,425 @@
+//! The server over a real socket, with a hand-made report behind it.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Mutex;
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use agent_common::abi::{Direction, Reason};
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::snapshot::{ClientSnapshot, PrefixSnapshot, ServerSnapshot, Snapshot};
+use crate::tenants::{TenantInfo, TenantRow};
+
+/// Answers with what it was given last.
+struct Fixed {
+    report: Mutex<Result<Arc<Report>, String>>,
+    health: Mutex<Health>,
+}
+
+impl Source for Fixed {
+    fn collect(&self) -> Pin<Box<dyn Future<Output = Result<Arc<Report>, String>> + Send + '_>> {
+        Box::pin(async { self.report.lock().expect("not poisoned").clone() })
+    }
+
+    fn health(&self) -> Health {
+        self.health.lock().expect("not poisoned").clone()
+    }
+}
+
+/// A server on a free port, with a thread and runtime of its own.
+struct Running {
+    address: SocketAddr,
+    source: Arc<Fixed>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    fn start(report: Report) -> Self {
+        let source = Arc::new(Fixed {
+            report: Mutex::new(Ok(Arc::new(report))),
+            health: Mutex::new(Health {
+                since_last_tick: Some(Duration::ZERO),
+                not_ready: None,
+            }),
+        });
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (tell, told) = std::sync::mpsc::channel();
+        let served: Arc<dyn Source> = source.clone();
+        let thread = thread::spawn(move || {
+            runtime().block_on(async {
+                let listener = bind("127.0.0.1:0".parse().expect("an address"))
+                    .await
+                    .expect("bound");
+                tell.send(listener.local_addr().expect("an address"))
+                    .expect("the test waits");
+                serve(listener, served, async { _ = stopped.await }).await;
+            });
+        });
+        let address = told.recv().expect("the server starts");
+        Self {
+            address,
+            source,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
+    }
+
+    fn get(&self, path: &str) -> String {
+        self.request(&format!(
+            "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+        ))
+    }
+
+    fn request(&self, text: &str) -> String {
+        let mut stream = self.connect();
+        stream.write_all(text.as_bytes()).expect("sent");
+        let mut reply = Vec::new();
+        // A refused request may be answered by a reset after the reply.
+        _ = stream.read_to_end(&mut reply);
+        String::from_utf8(reply).expect("UTF-8")
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).expect("connected");
+        stream
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .expect("set");
+        stream
+    }
+
+    fn stop(mut self) -> Duration {
+        let begin = Instant::now();
+        self.finish();
+        begin.elapsed()
+    }
+
+    fn finish(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the server did not panic");
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
+}
+
+fn status(reply: &str) -> u16 {
+    reply
+        .split(' ')
+        .nth(1)
+        .and_then(|code| code.parse().ok())
+        .unwrap_or_else(|| panic!("no status in {reply:?}"))
+}
+
+fn body(reply: &str) -> &str {
+    reply.split_once("\r\n\r\n").expect("a head").1
+}
+
+fn header<'a>(reply: &'a str, name: &str) -> Option<&'a str> {
+    let head = reply.split_once("\r\n\r\n").expect("a head").0;
+    let mut lines = head.lines().filter_map(|line| line.split_once(": "));
+    lines
+        .find(|(found, _)| found.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value)
+}
+
+fn json(reply: &str) -> serde_json::Value {
+    assert_eq!(
+        (status(reply), header(reply, "content-type")),
+        (200, Some("application/json"))
+    );
+    serde_json::from_str(body(reply)).expect("JSON")
+}
+
+fn report() -> Report {
+    let server = ServerSnapshot {
+        label: "valkey-server:6379".into(),
+        connections: 3,
+        opened: 5,
+        closed: 2,
+        clients: vec![
+            ClientSnapshot {
+                address: "10.1.0.7".parse().ok(),
+                connections: 2,
+                opened: 4,
+            },
+            ClientSnapshot {
+                address: None,
+                connections: 1,
+                opened: 1,
+            },
+        ],
+        prefixes: vec![PrefixSnapshot {
+            prefix: "<b>\"cart\"\n\\".into(),
+            special: false,
+            commands: 7,
+            bytes_in: 70,
+            bytes_out: 700,
+        }],
+        unattributed: vec![(Direction::In, Reason::Hole, 9)],
+        ..ServerSnapshot::default()
+    };
+    let row = |server: &str| TenantRow {
+        server: server.into(),
+        tenant: "checkout".into(),
+        commands: 7,
+        bytes_in: 70,
+        bytes_out: 700,
+    };
+    let labels = [("tier".to_owned(), "1".to_owned())].into();
+    Report {
+        snapshot: Snapshot {
+            servers: vec![server],
+            ..Snapshot::default()
+        },
+        tenants: vec![row("a:1"), row("b:2")],
+        tenant_infos: vec![
+            TenantInfo {
+                name: "checkout".into(),
+                owner: "team".into(),
+                labels,
+            },
+            TenantInfo {
+                name: "(unassigned)".into(),
+                ..TenantInfo::default()
+            },
+        ],
+    }
+}
+
+#[test]
+fn metrics_come_as_prometheus_text_or_as_openmetrics_where_accepted() {
+    let server = Running::start(report());
+    let text = server.get("/metrics");
+    assert_eq!(status(&text), 200);
+    assert_eq!(
+        header(&text, "content-type"),
+        Some("text/plain; version=0.0.4; charset=utf-8")
+    );
+    assert!(body(&text).contains("stormglass_connections{server=\"valkey-server:6379\"} 3\n"));
+    assert!(body(&text).contains(r#"prefix="<b>\"cart\"\n\\"} 7"#), "{text}");
+
+    let open = server.request(
+        "GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAccept: application/openmetrics-text;version=1.0.0\r\n\r\n",
+    );
+    assert_eq!(
+        header(&open, "content-type"),
+        Some(crate::metrics::Format::OpenMetrics.content_type())
+    );
+    assert!(body(&open).ends_with("# EOF\n"));
+}
+
+#[test]
+fn each_scrape_collects_anew() {
+    let server = Running::start(report());
+    let mut next = report();
+    next.snapshot.servers[0].connections = 99;
+    *server.source.report.lock().expect("not poisoned") = Ok(Arc::new(next));
+    assert!(
+        server
+            .get("/metrics")
+            .contains("stormglass_connections{server=\"valkey-server:6379\"} 99\n")
+    );
+}
+
+#[test]
+fn a_report_that_cannot_be_had_is_an_unavailable_page_with_the_reason() {
+    let server = Running::start(report());
+    *server.source.report.lock().expect("not poisoned") = Err("the maps cannot be read".into());
+    for path in [
+        "/metrics",
+        "/api/v1/servers",
+        "/api/v1/tenants",
+        "/api/v1/clients",
+    ] {
+        let reply = server.get(path);
+        assert_eq!(
+            (status(&reply), body(&reply)),
+            (503, "the maps cannot be read\n"),
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn healthz_tells_a_turning_loop_from_a_stuck_one() {
+    let server = Running::start(report());
+    for (since_last_tick, expected, reason) in [
+        (Some(Duration::from_millis(4900)), 200, "ok\n"),
+        (
+            Some(Duration::from_millis(5100)),
+            503,
+            "the agent's loop last turned 5.1 s ago\n",
+        ),
+        (None, 503, "the agent's loop has not turned yet\n"),
+    ] {
+        server.source.health.lock().expect("not poisoned").since_last_tick = since_last_tick;
+        let reply = server.get("/healthz");
+        assert_eq!((status(&reply), body(&reply)), (expected, reason));
+    }
+}
+
+#[test]
+fn readyz_gives_the_reason_until_the_agent_is_ready() {
+    let server = Running::start(report());
+    assert_eq!(status(&server.get("/readyz")), 200);
+    server.source.health.lock().expect("not poisoned").not_ready = Some("programs are not attached".into());
+    let reply = server.get("/readyz");
+    assert_eq!(
+        (status(&reply), body(&reply)),
+        (503, "programs are not attached\n")
+    );
+}
+
+#[test]
+fn the_api_shows_servers_tenants_and_clients() {
+    let server = Running::start(report());
+    let servers = json(&server.get("/api/v1/servers"));
+    assert_eq!(
+        servers,
+        serde_json::json!({"servers": [{
+            "server": "valkey-server:6379", "connections": 3, "opened": 5, "closed": 2,
+            "accept_queue": {"length": 0, "limit": 0}, "clients": 2, "prefixes": 1,
+            "commands": 7, "bytes_in": 70, "bytes_out": 700,
+            "unattributed": [{"direction": "in", "reason": "hole", "bytes": 9}],
+        }]})
+    );
+    let tenants = json(&server.get("/api/v1/tenants"));
+    assert_eq!(
+        tenants["tenants"][0],
+        serde_json::json!({
+            "tenant": "checkout", "owner": "team", "labels": {"tier": "1"},
+            "commands": 14, "bytes_in": 140, "bytes_out": 1400,
+            "servers": [
+                {"server": "a:1", "commands": 7, "bytes_in": 70, "bytes_out": 700},
+                {"server": "b:2", "commands": 7, "bytes_in": 70, "bytes_out": 700},
+            ],
+        })
+    );
+    assert_eq!(tenants["tenants"][1]["servers"], serde_json::json!([]));
+    let clients = json(&server.get("/api/v1/clients"));
+    assert_eq!(
+        clients,
+        serde_json::json!({"clients": [
+            {"server": "valkey-server:6379", "client": "(other)", "connections": 1, "opened": 1},
+            {"server": "valkey-server:6379", "client": "10.1.0.7", "connections": 2, "opened": 4},
+        ]})
+    );
+}
+
+#[test]
+fn the_index_lists_every_page_and_each_of_them_is_there() {
+    let server = Running::start(report());
+    let index = server.get("/");
+    assert_eq!(header(&index, "content-type"), Some("text/html; charset=utf-8"));
+    let links: Vec<_> = index
+        .split("href=\"")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next().map(str::to_owned))
+        .collect();
+    assert_eq!(links.len(), 6);
+    for link in links {
+        let reply = server.get(&link);
+        assert_eq!(status(&reply), 200, "{link}");
+        assert_eq!(
+            header(&reply, "x-content-type-options"),
+            Some("nosniff"),
+            "{link}"
+        );
+    }
+}
+
+#[test]
+fn unknown_pages_and_methods_are_refused_and_head_is_answered() {
+    let server = Running::start(report());
+    assert_eq!(status(&server.get("/nope")), 404);
+    assert_eq!(status(&server.get("/metrics/")), 404);
+    let post =
+        server.request("POST /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!((status(&post), header(&post, "allow")), (405, Some("GET,HEAD")));
+    let head = server.request("HEAD /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    assert_eq!((status(&head), body(&head)), (200, ""));
+}
+
+#[test]
+fn a_head_that_is_too_large_or_not_http_is_refused() {
+    let server = Running::start(report());
+    let large = format!(
+        "GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n",
+        "x".repeat(HEAD_BYTES * 4)
+    );
+    let reply = server.request(&large);
+    // The reset that follows an unread request may overtake the reply.
+    assert!(reply.is_empty() || status(&reply) == 431, "{reply}");
+    assert_eq!(status(&server.request("*1\r\n$4\r\nPING\r\n\r\n")), 400);
+    assert_eq!(status(&server.get("/healthz")), 200, "and it goes on");
+}
+
+#[test]
+fn more_connections_than_the_bound_wait_for_their_turn() {
+    let server = Running::start(report());
+    let idle: Vec<_> = (0..CONNECTIONS).map(|_| server.connect()).collect();
+    let mut waiting = server.connect();
+    waiting
+        .write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .expect("sent");
+    waiting
+        .set_read_timeout(Some(Duration::from_millis(200)))
+        .expect("set");
+    assert!(waiting.read(&mut [0; 16]).is_err(), "no room yet");
+    idle[0].shutdown(Shutdown::Both).expect("closed");
+    waiting
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .expect("set");
+    let mut reply = String::new();
+    waiting.read_to_string(&mut reply).expect("answered");
+    assert_eq!(status(&reply), 200);
+}
+
+#[test]
+fn a_shutdown_is_quick_even_with_idle_and_half_sent_requests() {
+    let server = Running::start(report());
+    let idle = server.connect();
+    let mut half = server.connect();
+    half.write_all(b"GET /metr").expect("sent");
+    assert_eq!(status(&server.get("/healthz")), 200, "all three are accepted");
+    let took = server.stop();
+    assert!(took < Duration::from_millis(800), "{took:?}");
+    drop((idle, half));
+}
+
+#[test]
+fn an_address_in_use_says_what_to_do() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    let address = taken.local_addr().expect("an address");
+    let error = runtime().block_on(bind(address)).expect_err("taken").to_string();
+    assert!(
+        error.starts_with(&format!("cannot listen on {address}: ")),
+        "{error}"
+    );
+    assert!(
+        error.ends_with("is another agent running? Stop it, or change `listen` in [http]"),
+        "{error}"
+    );
+    let foreign = "192.0.2.1:0".parse().expect("an address");
+    let error = runtime()
+        .block_on(bind(foreign))
+        .expect_err("not ours")
+        .to_string();
+    assert!(error.contains("no interface of this host has it"), "{error}");
+}

@@ -1,0 +1,183 @@
+//! The report as JSON: names are an interface of their own, so that the snapshot can change without its readers noticing.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::Report;
+use crate::metrics::rows;
+use crate::snapshot::ServerSnapshot;
+
+/// `/api/v1/servers`.
+pub(super) fn servers(report: &Report) -> serde_json::Result<Vec<u8>> {
+    let servers = report.snapshot.servers.iter().map(Server::new).collect();
+    serde_json::to_vec(&Servers { servers })
+}
+
+/// `/api/v1/tenants`: every tenant of the configuration, whether it was seen or not, then `(other)` and `(unassigned)`.
+pub(super) fn tenants(report: &Report) -> serde_json::Result<Vec<u8>> {
+    let mut by_tenant: BTreeMap<&str, Vec<TenantServer<'_>>> = BTreeMap::new();
+    for row in &report.tenants {
+        let traffic = Traffic {
+            commands: row.commands,
+            bytes_in: row.bytes_in,
+            bytes_out: row.bytes_out,
+        };
+        by_tenant.entry(&row.tenant).or_default().push(TenantServer {
+            server: &row.server,
+            traffic,
+        });
+    }
+    let tenants = report.tenant_infos.iter().map(|info| {
+        let servers = by_tenant.remove(&*info.name).unwrap_or_default();
+        let traffic = servers
+            .iter()
+            .fold(Traffic::default(), |sum, server| sum.plus(server.traffic));
+        Tenant {
+            tenant: &info.name,
+            owner: &info.owner,
+            labels: &info.labels,
+            traffic,
+            servers,
+        }
+    });
+    serde_json::to_vec(&Tenants {
+        tenants: tenants.collect(),
+    })
+}
+
+/// `/api/v1/clients`.
+pub(super) fn clients(report: &Report) -> serde_json::Result<Vec<u8>> {
+    let clients = report.snapshot.servers.iter().flat_map(|server| {
+        rows::clients(server).into_iter().map(|(address, sum)| Client {
+            server: &server.label,
+            client: rows::client_name(address),
+            connections: sum.connections,
+            opened: sum.opened,
+        })
+    });
+    serde_json::to_vec(&Clients {
+        clients: clients.collect(),
+    })
+}
+
+#[derive(Serialize)]
+struct Servers<'a> {
+    servers: Vec<Server<'a>>,
+}
+
+#[derive(Serialize)]
+struct Server<'a> {
+    server: &'a str,
+    connections: u64,
+    opened: u64,
+    closed: u64,
+    accept_queue: AcceptQueue,
+    clients: usize,
+    prefixes: usize,
+    /// Attributed to prefixes.
+    #[serde(flatten)]
+    traffic: Traffic,
+    unattributed: Vec<Unattributed>,
+}
+
+#[derive(Serialize)]
+struct AcceptQueue {
+    length: u64,
+    limit: u64,
+}
+
+#[derive(Serialize)]
+struct Unattributed {
+    direction: &'static str,
+    reason: &'static str,
+    bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Tenants<'a> {
+    tenants: Vec<Tenant<'a>>,
+}
+
+#[derive(Serialize)]
+struct Tenant<'a> {
+    tenant: &'a str,
+    owner: &'a str,
+    labels: &'a BTreeMap<String, String>,
+    #[serde(flatten)]
+    traffic: Traffic,
+    servers: Vec<TenantServer<'a>>,
+}
+
+#[derive(Serialize)]
+struct TenantServer<'a> {
+    server: &'a str,
+    #[serde(flatten)]
+    traffic: Traffic,
+}
+
+#[derive(Serialize)]
+struct Clients<'a> {
+    clients: Vec<Client<'a>>,
+}
+
+#[derive(Serialize)]
+struct Client<'a> {
+    server: &'a str,
+    client: Cow<'static, str>,
+    connections: u64,
+    opened: u64,
+}
+
+#[derive(Clone, Copy, Default, Serialize)]
+struct Traffic {
+    commands: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+}
+
+impl Traffic {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            commands: self.commands + other.commands,
+            bytes_in: self.bytes_in + other.bytes_in,
+            bytes_out: self.bytes_out + other.bytes_out,
+        }
+    }
+}
+
+impl<'a> Server<'a> {
+    fn new(server: &'a ServerSnapshot) -> Self {
+        let prefixes = rows::prefixes(server);
+        let traffic = prefixes.values().fold(Traffic::default(), |sum, row| {
+            sum.plus(Traffic {
+                commands: row.commands,
+                bytes_in: row.bytes_in,
+                bytes_out: row.bytes_out,
+            })
+        });
+        let unattributed = server
+            .unattributed
+            .iter()
+            .map(|(direction, reason, bytes)| Unattributed {
+                direction: direction.label(),
+                reason: reason.label(),
+                bytes: *bytes,
+            });
+        Self {
+            server: &server.label,
+            connections: server.connections,
+            opened: server.opened,
+            closed: server.closed,
+            accept_queue: AcceptQueue {
+                length: server.accept_queue.length,
+                limit: server.accept_queue.limit,
+            },
+            clients: rows::clients(server).len(),
+            prefixes: prefixes.len(),
+            traffic,
+            unattributed: unattributed.collect(),
+        }
+    }
+}
