@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod clippy;
 mod demo;
 mod deny;
 mod gen_commands;
@@ -33,6 +34,8 @@ enum Command {
     Build,
     /// Write the RESP meter's command table from a real server's metadata
     GenCommands,
+    /// Run clippy on every crate, the kernel programs included, with warnings denied
+    Clippy,
     /// Check licences, bans and sources of all dependencies
     Deny,
     /// Run the tests
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Command::Setup => setup::run(&lab),
         Command::Build => build::run(&lab),
         Command::GenCommands => gen_commands::run(&lab),
+        Command::Clippy => clippy::run(&lab),
         Command::Deny => deny::run(&lab),
         Command::Test(options) => test::run(&lab, &options),
         Command::Demo(options) => demo::run(&lab, &options),

@@ -51,8 +51,8 @@ fn lock(path: &Path) -> Result<Flock<File>> {
         .context("cannot lock the lab")
 }
 
-/// Offers `program` of the part `folder` as `bin/NAME`: a link, or where it needs libraries of its own part a script
-/// that names their folder, so that the path runs as it is.
+/// Offers `program` as `bin/NAME`: a link, or where the part `folder` has libraries for it a script that names them, so
+/// that the path runs as it is.
 pub(super) fn offer(lab: &Lab, folder: &Path, program: &Path) -> Result<()> {
     let Some(name) = program.file_name() else {
         bail!("{} names no program", program.display())

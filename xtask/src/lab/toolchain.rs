@@ -1,6 +1,7 @@
 //! The BPF toolchain: a rustc with a `core` for the BPF target, and bpf-linker of the same LLVM major.
 
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -27,6 +28,9 @@ const PACKAGES: [&str; 8] = [
     "llvm-22-linker-tools",
 ];
 
+/// Clippy of the same release as the packaged compiler.
+const CLIPPY: &str = "rust-web-clippy=1.96*";
+
 /// A toolchain that can build the kernel programs.
 pub(crate) struct Toolchain {
     rustc: PathBuf,
@@ -39,7 +43,20 @@ impl Toolchain {
     /// A `cargo SUBCOMMAND` for the BPF target with everything but the package set. Build scripts and procedural
     /// macros do not see the flags, since a target is named.
     pub(crate) fn cargo(&self, lab: &Lab, subcommand: &str) -> Command {
-        let mut command = Command::new("cargo");
+        self.command(lab, Path::new("cargo"), subcommand)
+    }
+
+    /// `cargo clippy` for the BPF target.
+    pub(crate) fn clippy(&self, lab: &Lab) -> Result<Command> {
+        if self.build_std {
+            return Ok(self.command(lab, Path::new("cargo"), "clippy"));
+        }
+        ensure_clippy(lab)?;
+        Ok(self.command(lab, &lab.bin("cargo-clippy"), "clippy"))
+    }
+
+    fn command(&self, lab: &Lab, cargo: &Path, subcommand: &str) -> Command {
+        let mut command = Command::new(cargo);
         command
             .args([subcommand, "--release", "--target", TARGET, "--target-dir"])
             .arg(lab.target().join("bpf"))
@@ -151,12 +168,15 @@ fn ensure_linker(lab: &Lab) -> Result<()> {
             .env_remove("RUSTFLAGS")
             .env_remove("CARGO_ENCODED_RUSTFLAGS")
             .run()?;
-        std::fs::remove_dir_all(folder.join("build"))?;
-        offer_linker(lab, folder, &compiler)
+        fs::remove_dir_all(folder.join("build"))?;
+        part::offer(lab, &compiler, &folder.join("bin/bpf-linker"))
     })
 }
 
-/// bpf-linker's libraries lie in the compiler's part.
-fn offer_linker(lab: &Lab, folder: &Path, compiler: &Path) -> Result<()> {
-    part::offer(lab, compiler, &folder.join("bin/bpf-linker"))
+/// The linter alone; it loads the compiler from its part.
+fn ensure_clippy(lab: &Lab) -> Result<()> {
+    part::ensure(lab, "clippy", CLIPPY, |folder| {
+        Apt::new(lab)?.unpack(&[CLIPPY], &[], folder)?;
+        part::offer(lab, &lab.dir().join("bpf"), &folder.join("usr/bin/cargo-clippy"))
+    })
 }
