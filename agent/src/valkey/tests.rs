@@ -176,7 +176,7 @@ impl Drop for Cgroup {
         for _ in 0..100 {
             match fs::remove_dir(&self.0) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    thread::sleep(Duration::from_millis(10))
+                    thread::sleep(Duration::from_millis(10));
                 }
                 _ => return,
             }
@@ -398,33 +398,6 @@ fn a_restarted_server_is_another_process_with_the_same_port() {
 }
 
 #[test]
-fn the_cluster_bus_is_not_watched_unless_it_is_configured() {
-    let listener = |port| Listener {
-        address: Ipv4Addr::LOCALHOST.into(),
-        port,
-        v6only: false,
-        inode: 1,
-        cookie: port.into(),
-        cgroup_id: 1,
-        queue_length: 0,
-        queue_limit: 511,
-    };
-    let watched = |ports: &[u16], configured: &[u16]| -> Vec<u16> {
-        let listeners = ports.iter().copied().map(listener).collect();
-        without_cluster_bus(listeners, configured)
-            .into_iter()
-            .map(|listener| listener.port)
-            .collect()
-    };
-    assert_eq!(
-        watched(&[6379, 6380, 16379, 16380, 17000], &[]),
-        [6379, 6380, 17000]
-    );
-    assert_eq!(watched(&[6379, 16379], &[16379]), [6379, 16379]);
-    assert_eq!(watched(&[60000, 5535], &[]), [60000, 5535]);
-}
-
-#[test]
 fn an_unknown_namespace_is_an_error_that_says_what_to_do() {
     let mut host = host();
     for error in [
@@ -442,7 +415,7 @@ fn a_namespace_without_a_server_is_not_kept_open() {
     let server = only(host.servers(&on_ports(&[port_of(&listener)])).unwrap());
     assert!(host.namespaces.are_open().contains(&server.netns));
     host.servers(&on_ports(&[])).unwrap();
-    assert_eq!(host.namespaces.are_open(), []);
+    assert!(host.namespaces.are_open().is_empty());
     assert!(host.listeners(server.netns).is_err());
 }
 
