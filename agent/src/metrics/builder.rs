@@ -1,23 +1,38 @@
-//! Samples into `prometheus` families. In debug builds, and so in every test, a sample whose labels are not those of the
-//! table stops the test.
+//! Samples into `prometheus` families, and those into the scrape's text. In debug builds, and so in every test, a sample
+//! whose labels are not those of the table stops the test.
 
 use prometheus::proto::{
     Bucket, Counter, Gauge, Histogram, LabelPair, Metric as Sample, MetricFamily, MetricType,
 };
+use prometheus::{Encoder as _, TextEncoder};
 
 use super::table::{Kind, Metric};
+use super::{Format, openmetrics};
 
-/// One metric with its samples.
-pub(super) struct Family {
+/// Samples held before they are written. A sample takes some 300 bytes here, and a host may have 65,536 clients: the
+/// pieces keep a scrape's memory near that of its text.
+const PIECE: usize = 1024;
+
+/// One metric on its way into a scrape.
+pub(super) struct Family<'a> {
     metric: &'static Metric,
+    format: Format,
+    text: &'a mut Vec<u8>,
     samples: Vec<Sample>,
+    /// Whether head lines are written.
+    begun: bool,
+    result: prometheus::Result<()>,
 }
 
-impl Family {
-    pub(super) fn new(metric: &'static Metric) -> Self {
+impl<'a> Family<'a> {
+    pub(super) fn new(metric: &'static Metric, format: Format, text: &'a mut Vec<u8>) -> Self {
         Self {
             metric,
+            format,
+            text,
             samples: Vec::new(),
+            begun: false,
+            result: Ok(()),
         }
     }
 
@@ -42,7 +57,7 @@ impl Family {
                 sample.set_gauge(gauge);
             }
         }
-        self.samples.push(sample);
+        self.push(sample);
     }
 
     /// A sample of a histogram. `buckets` are upper bounds with their own counts (not cumulative), ascending;
@@ -69,14 +84,38 @@ impl Family {
         histogram.set_sample_sum(sum as f64);
         let mut sample = self.sample(labels);
         sample.set_histogram(histogram);
-        self.samples.push(sample);
+        self.push(sample);
     }
 
-    /// `None` without samples.
-    pub(super) fn build(self) -> Option<MetricFamily> {
-        if self.samples.is_empty() {
-            return None;
+    /// Writes what is left. A metric without samples writes nothing.
+    pub(super) fn finish(mut self) -> prometheus::Result<()> {
+        self.write();
+        self.result
+    }
+
+    fn push(&mut self, sample: Sample) {
+        self.samples.push(sample);
+        if self.samples.len() >= PIECE {
+            self.write();
         }
+    }
+
+    fn write(&mut self) {
+        if self.samples.is_empty() || self.result.is_err() {
+            self.samples.clear();
+            return;
+        }
+        let family = self.take();
+        self.result = match self.format {
+            Format::Text => write_text(&family, self.begun, self.text),
+            Format::OpenMetrics => {
+                openmetrics::encode(&family, self.metric.unit, self.begun, self.text).map_err(Into::into)
+            }
+        };
+        self.begun = true;
+    }
+
+    fn take(&mut self) -> MetricFamily {
         let mut family = MetricFamily::default();
         family.set_name(self.metric.name.into());
         family.set_help(self.metric.help.into());
@@ -85,8 +124,8 @@ impl Family {
             Kind::Gauge => MetricType::GAUGE,
             Kind::Histogram => MetricType::HISTOGRAM,
         });
-        family.set_metric(self.samples);
-        Some(family)
+        family.set_metric(std::mem::take(&mut self.samples));
+        family
     }
 
     fn sample(&self, labels: &[(&str, &str)]) -> Sample {
@@ -106,20 +145,66 @@ impl Family {
     }
 }
 
+/// The encoder writes the head lines, HELP and TYPE, for each family it is given; `begun` takes those of a later piece
+/// out again.
+fn write_text(family: &MetricFamily, begun: bool, text: &mut Vec<u8>) -> prometheus::Result<()> {
+    let start = text.len();
+    TextEncoder::new().encode(std::slice::from_ref(family), text)?;
+    if begun {
+        let head = text[start..]
+            .split_inclusive(|byte| *byte == b'\n')
+            .take(2)
+            .map(<[u8]>::len)
+            .sum::<usize>();
+        text.drain(start..start + head);
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::table;
     use super::*;
 
+    fn family(text: &mut Vec<u8>) -> Family<'_> {
+        Family::new(&table::TENANT_COMMANDS, Format::Text, text)
+    }
+
+    #[test]
+    fn a_metric_of_many_samples_has_its_head_once_and_every_sample() {
+        for format in [Format::Text, Format::OpenMetrics] {
+            for samples in [0, 1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE + 7] {
+                let mut text = Vec::new();
+                let mut family = Family::new(&table::TENANT_COMMANDS, format, &mut text);
+                for n in 0..samples {
+                    family.count(&[("server", "s"), ("tenant", &format!("t{n}"))], n as u64);
+                }
+                family.finish().expect("written");
+                let text = String::from_utf8(text).expect("UTF-8");
+                let (head, lines): (Vec<_>, Vec<_>) = text.lines().partition(|line| line.starts_with('#'));
+                let heads = if format == Format::Text { 2 } else { 3 };
+                assert_eq!(
+                    (head.len(), lines.len()),
+                    (if samples == 0 { 0 } else { heads }, samples)
+                );
+                for (n, line) in lines.iter().enumerate() {
+                    let sample =
+                        format!("stormglass_tenant_commands_total{{server=\"s\",tenant=\"t{n}\"}} {n}");
+                    assert_eq!(*line, sample);
+                }
+            }
+        }
+    }
+
     #[test]
     #[should_panic(expected = "stormglass_tenant_commands_total has the labels")]
     fn a_sample_with_a_missing_label_is_refused() {
-        Family::new(&table::TENANT_COMMANDS).count(&[("server", "a")], 1);
+        family(&mut Vec::new()).count(&[("server", "a")], 1);
     }
 
     #[test]
     #[should_panic(expected = "stormglass_tenant_commands_total has the labels")]
     fn a_sample_with_labels_in_another_order_is_refused() {
-        Family::new(&table::TENANT_COMMANDS).count(&[("tenant", "a"), ("server", "a")], 1);
+        family(&mut Vec::new()).count(&[("tenant", "a"), ("server", "a")], 1);
     }
 }

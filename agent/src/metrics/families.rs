@@ -11,7 +11,7 @@ use super::table::{self, Metric};
 use super::{COMMIT, Report, VERSION};
 use crate::snapshot::ServerSnapshot;
 
-type Fill = fn(&Report, &mut Family);
+type Fill = fn(&Report, &mut Family<'_>);
 
 /// Every metric of the table, in its order, with what fills it.
 pub(super) static ALL: &[(&Metric, Fill)] = &[
@@ -53,13 +53,13 @@ pub(super) static ALL: &[(&Metric, Fill)] = &[
     }),
 ];
 
-fn per_server(report: &Report, family: &mut Family, value: fn(&ServerSnapshot) -> u64) {
+fn per_server(report: &Report, family: &mut Family<'_>, value: fn(&ServerSnapshot) -> u64) {
     for server in &report.snapshot.servers {
         family.count(&[("server", &server.label)], value(server));
     }
 }
 
-fn accept_burst(report: &Report, family: &mut Family) {
+fn accept_burst(report: &Report, family: &mut Family<'_>) {
     for server in &report.snapshot.servers {
         let (last, bounded) = match server.accept_burst.windows.split_last() {
             Some((last, bounded)) => (*last, bounded),
@@ -78,7 +78,7 @@ fn accept_burst(report: &Report, family: &mut Family) {
     }
 }
 
-fn per_client(report: &Report, family: &mut Family, value: fn(&ClientSum) -> u64) {
+fn per_client(report: &Report, family: &mut Family<'_>, value: fn(&ClientSum) -> u64) {
     for server in &report.snapshot.servers {
         for (address, sum) in rows::clients(server) {
             let client = rows::client_name(address);
@@ -87,7 +87,7 @@ fn per_client(report: &Report, family: &mut Family, value: fn(&ClientSum) -> u64
     }
 }
 
-fn tenant_bytes(report: &Report, family: &mut Family) {
+fn tenant_bytes(report: &Report, family: &mut Family<'_>) {
     for row in &report.tenants {
         for (direction, bytes) in [(Direction::In, row.bytes_in), (Direction::Out, row.bytes_out)] {
             let labels = [
@@ -100,19 +100,19 @@ fn tenant_bytes(report: &Report, family: &mut Family) {
     }
 }
 
-fn tenant_commands(report: &Report, family: &mut Family) {
+fn tenant_commands(report: &Report, family: &mut Family<'_>) {
     for row in &report.tenants {
         family.count(&[("server", &row.server), ("tenant", &row.tenant)], row.commands);
     }
 }
 
-fn tenant_info(report: &Report, family: &mut Family) {
+fn tenant_info(report: &Report, family: &mut Family<'_>) {
     for info in &report.tenant_infos {
         family.count(&[("tenant", &info.name), ("owner", &info.owner)], 1);
     }
 }
 
-fn prefix_bytes(report: &Report, family: &mut Family) {
+fn prefix_bytes(report: &Report, family: &mut Family<'_>) {
     for server in &report.snapshot.servers {
         for (prefix, sum) in rows::prefixes(server) {
             for (direction, bytes) in [(Direction::In, sum.bytes_in), (Direction::Out, sum.bytes_out)] {
@@ -127,7 +127,7 @@ fn prefix_bytes(report: &Report, family: &mut Family) {
     }
 }
 
-fn prefix_commands(report: &Report, family: &mut Family) {
+fn prefix_commands(report: &Report, family: &mut Family<'_>) {
     for server in &report.snapshot.servers {
         for (prefix, sum) in rows::prefixes(server) {
             family.count(&[("server", &server.label), ("prefix", &prefix)], sum.commands);
@@ -136,7 +136,7 @@ fn prefix_commands(report: &Report, family: &mut Family) {
 }
 
 /// The reasons that occurred, and always `mid_stream`, so that an alert on it has a series to look at.
-fn unattributed_bytes(report: &Report, family: &mut Family) {
+fn unattributed_bytes(report: &Report, family: &mut Family<'_>) {
     for server in &report.snapshot.servers {
         let mut sums: BTreeMap<(Direction, Reason), u64> = Direction::ALL
             .map(|direction| ((direction, Reason::MidStream), 0))
@@ -155,31 +155,31 @@ fn unattributed_bytes(report: &Report, family: &mut Family) {
     }
 }
 
-fn bpf_run_seconds(report: &Report, family: &mut Family) {
+fn bpf_run_seconds(report: &Report, family: &mut Family<'_>) {
     for usage in &report.snapshot.programs {
         family.value(&[("program", usage.program)], usage.run_seconds);
     }
 }
 
-fn bpf_runs(report: &Report, family: &mut Family) {
+fn bpf_runs(report: &Report, family: &mut Family<'_>) {
     for usage in &report.snapshot.programs {
         family.count(&[("program", usage.program)], usage.runs);
     }
 }
 
-fn map_entries(report: &Report, family: &mut Family) {
+fn map_entries(report: &Report, family: &mut Family<'_>) {
     for usage in &report.snapshot.maps {
         family.count(&[("map", usage.map)], usage.entries);
     }
 }
 
-fn map_capacity(report: &Report, family: &mut Family) {
+fn map_capacity(report: &Report, family: &mut Family<'_>) {
     for usage in &report.snapshot.maps {
         family.count(&[("map", usage.map)], usage.capacity);
     }
 }
 
-fn dropped(report: &Report, family: &mut Family) {
+fn dropped(report: &Report, family: &mut Family<'_>) {
     for (reason, count) in &report.snapshot.dropped {
         family.count(&[("reason", reason)], *count);
     }

@@ -9,10 +9,6 @@ pub mod table;
 #[cfg(test)]
 mod tests;
 
-use std::io::Write as _;
-
-use prometheus::{Encoder as _, TextEncoder};
-
 use crate::snapshot::Snapshot;
 use crate::tenants::{TenantInfo, TenantRow, Tenants};
 
@@ -88,8 +84,7 @@ impl Format {
     }
 }
 
-/// Writes all metrics. One family is built, written and dropped before the next, so that a scrape of many clients holds
-/// the text and one family in memory, not two copies of everything.
+/// Writes all metrics.
 ///
 /// # Errors
 ///
@@ -97,17 +92,12 @@ impl Format {
 pub fn render(report: &Report, format: Format) -> prometheus::Result<Vec<u8>> {
     let mut text = Vec::new();
     for (metric, fill) in families::ALL {
-        let mut builder = builder::Family::new(metric);
-        fill(report, &mut builder);
-        // The text encoder takes a family without samples for an error; it is none (no client, no server).
-        let Some(family) = builder.build() else { continue };
-        match format {
-            Format::Text => TextEncoder::new().encode(&[family], &mut text)?,
-            Format::OpenMetrics => openmetrics::encode(&family, metric.unit, &mut text)?,
-        }
+        let mut family = builder::Family::new(metric, format, &mut text);
+        fill(report, &mut family);
+        family.finish()?;
     }
     if format == Format::OpenMetrics {
-        text.write_all(b"# EOF\n")?;
+        text.extend_from_slice(b"# EOF\n");
     }
     Ok(text)
 }

@@ -5,21 +5,17 @@ use std::io::{self, Write};
 
 use prometheus::proto::{Metric as Sample, MetricFamily, MetricType};
 
-/// Writes one family. `unit` is declared where the family's name ends with it, which is where the format allows it.
-pub(super) fn encode(family: &MetricFamily, unit: &str, out: &mut Vec<u8>) -> io::Result<()> {
+/// Writes one family, without its head lines if it is a later piece of one already `begun`. `unit` is declared where the
+/// family's name ends with it, which is where the format allows it.
+pub(super) fn encode(family: &MetricFamily, unit: &str, begun: bool, out: &mut Vec<u8>) -> io::Result<()> {
     let kind = family.get_field_type();
     let name = match kind {
         MetricType::COUNTER => family.name().trim_end_matches("_total"),
         _ => family.name(),
     };
-    let kind_name = format!("{kind:?}").to_lowercase();
-    writeln!(out, "# TYPE {name} {kind_name}")?;
-    if name.strip_suffix(unit).is_some_and(|rest| rest.ends_with('_')) {
-        writeln!(out, "# UNIT {name} {unit}")?;
+    if !begun {
+        head(family, name, unit, out)?;
     }
-    write!(out, "# HELP {name} ")?;
-    escape(family.help(), out)?;
-    out.write_all(b"\n")?;
     for sample in family.get_metric() {
         match kind {
             MetricType::COUNTER => {
@@ -31,6 +27,17 @@ pub(super) fn encode(family: &MetricFamily, unit: &str, out: &mut Vec<u8>) -> io
         }
     }
     Ok(())
+}
+
+fn head(family: &MetricFamily, name: &str, unit: &str, out: &mut Vec<u8>) -> io::Result<()> {
+    let kind = format!("{:?}", family.get_field_type()).to_lowercase();
+    writeln!(out, "# TYPE {name} {kind}")?;
+    if name.strip_suffix(unit).is_some_and(|rest| rest.ends_with('_')) {
+        writeln!(out, "# UNIT {name} {unit}")?;
+    }
+    write!(out, "# HELP {name} ")?;
+    escape(family.help(), out)?;
+    out.write_all(b"\n")
 }
 
 fn histogram(out: &mut Vec<u8>, name: &str, sample: &Sample) -> io::Result<()> {
