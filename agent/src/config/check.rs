@@ -330,8 +330,7 @@ impl<'a> Tenants<'a> {
             )
         })?;
         if text.is_empty() {
-            let advice =
-                "write the part of the keys before the delimiter; `(none)` is the row of keys without one";
+            let advice = "write the part of the keys before the delimiter; `(none)` is the row of keys that have no prefix";
             return Err(self
                 .file
                 .error(raw.span(), "a prefix is empty".into(), advice.into()));

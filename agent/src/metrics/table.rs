@@ -172,7 +172,7 @@ const LABELS: &str = "
 |---|---|
 | `server` | one Valkey or Redis server of this host, `process:port`; unique, and the same after a restart of the server |
 | `client` | the client's address; `(other)` beyond `limits.clients` |
-| `prefix` | the key's bytes before the delimiter, bytes that are not UTF-8 as `\\xNN`; `(none)`: a key without delimiter; `(keyless)`: a command without key; `(pubsub)`: channel traffic; `(replication)`: replica links; `(other)`: beyond `limits.prefixes`. An ordinary prefix in parentheses begins with `\\x28` |
+| `prefix` | the key's bytes before the delimiter, bytes that are not UTF-8 as `\\xNN`; `(none)`: a key without delimiter, or with a prefix that is empty or longer than `keys.max_prefix_bytes`; `(keyless)`: a command without key; `(pubsub)`: channel traffic; `(replication)`: replica links; `(other)`: beyond `limits.prefixes`. An ordinary prefix in parentheses begins with `\\x28` |
 | `tenant` | a tenant of the configuration; `(unassigned)`: no rule matched; `(other)`: beyond `limits.tenants` |
 | `owner` | the tenant's owner; empty if none is named |
 | `direction` | `in`: from clients to the server; `out`: the replies |
