@@ -1,5 +1,6 @@
 //! The configuration: one TOML file, read into raw structs ([`raw`]), checked once into [`Settings`], whose types
 //! cannot hold a wrong value. Unknown keys, and keys that this version does not implement, are refused with their line.
+#![forbid(unsafe_code)]
 
 mod check;
 mod error;

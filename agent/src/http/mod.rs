@@ -1,6 +1,7 @@
 //! The HTTP server: metrics, health and the API. It knows no kernel and no clock; what it shows comes from a [`Source`].
 //!
 //! Everything is bounded: connections, their age, the size and the patience of a request's head, reports in the making.
+#![forbid(unsafe_code)]
 
 mod routes;
 mod views;

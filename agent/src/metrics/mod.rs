@@ -1,4 +1,5 @@
 //! Metrics: what there is ([`table`]), where its samples come from (`families`), and the two text formats of a scrape.
+#![forbid(unsafe_code)]
 
 mod builder;
 mod families;

@@ -1,5 +1,6 @@
 //! Who it is: maps prefixes to tenants by the rules of the configuration and adds their rows up. Pure: no clock, no I/O;
 //! the same snapshot gives the same rows in the same order.
+#![forbid(unsafe_code)]
 
 mod aggregate;
 mod rules;
