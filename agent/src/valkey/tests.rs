@@ -246,6 +246,37 @@ fn a_process_found_by_its_executable_has_all_its_listeners_and_new_ones_too() {
 }
 
 #[test]
+fn the_cluster_bus_of_a_process_is_left_out() {
+    let name = std::env::current_exe()
+        .unwrap()
+        .file_name()
+        .unwrap()
+        .to_string_lossy()
+        .into_owned();
+    let (_data, _bus, port) = (21_000..22_000)
+        .find_map(|port| {
+            let listen = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok();
+            Some((listen(port)?, listen(port + 10_000)?, port))
+        })
+        .unwrap();
+    let mut host = host();
+    for (configured, expected) in [
+        (vec![], vec![port]),
+        (vec![port + 10_000], vec![port, port + 10_000]),
+    ] {
+        let settings = DiscoverySettings {
+            processes: vec![name.clone()],
+            ports: configured,
+        };
+        let servers = host.servers(&settings).unwrap();
+        let this = servers.iter().find(|server| server.pid == id() as i32).unwrap();
+        let mut ports: Vec<u16> = this.listeners.iter().map(|listener| listener.port).collect();
+        ports.retain(|found| *found == port || *found == port + 10_000);
+        assert_eq!(ports, expected);
+    }
+}
+
+#[test]
 fn ipv6_listeners_tell_whether_they_take_ipv4() {
     let dual = TcpListener::bind("[::]:0").unwrap();
     let alone = v6only_listener();
