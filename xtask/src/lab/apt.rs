@@ -115,7 +115,8 @@ impl Apt {
         fs::write(self.folder.join("apt.conf"), configuration(&self.folder))?;
         say("fetching package lists");
         self.command("apt-get")
-            .args(["-qq", "update"])
+            // Without this a mirror that cannot be reached is a warning, and the lists stay empty.
+            .args(["-qq", "update", "-o", "APT::Update::Error-Mode=any"])
             .read()
             .map(|_| ())
             .context("check that this host reaches its Debian mirror: `apt-get update` must work")
@@ -130,8 +131,8 @@ impl Apt {
     }
 }
 
-/// Whether packages of Debian for x86-64 can be had and run here.
-fn check_host() -> Result<()> {
+/// Whether packages of Debian for x86-64 can be had and run here; the error names what is missing.
+pub(super) fn check_host() -> Result<()> {
     if !cfg!(target_arch = "x86_64") {
         bail!("the lab's packages are for x86-64 only; build and test on such a machine");
     }

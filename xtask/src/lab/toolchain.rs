@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::apt::Apt;
+use super::apt::{self, Apt};
 use super::{Lab, part};
 use crate::process::{Run as _, say};
 
@@ -30,6 +30,9 @@ const PACKAGES: [&str; 8] = [
 
 /// Clippy of the same release as the packaged compiler.
 const CLIPPY: &str = "rust-web-clippy=1.96*";
+
+const ALTERNATIVE: &str = "no BPF toolchain. Bring one of your own (`rustup component add rust-src` for a toolchain \
+     with LLVM 22, and on PATH a bpf-linker 0.13 that was built with `--features llvm-22`), or use Debian's";
 
 /// A toolchain that can build the kernel programs.
 pub(crate) struct Toolchain {
@@ -96,10 +99,7 @@ pub(crate) fn ensure_toolchain(lab: &Lab) -> Result<Toolchain> {
     if let Some(toolchain) = own_toolchain() {
         return Ok(toolchain);
     }
-    ensure_compiler(lab).context(
-        "no BPF toolchain. Either use Debian 12 on x86-64, or bring one of your own: \
-         `rustup component add rust-src` and `cargo install bpf-linker` with the LLVM major of that toolchain (22 or later)",
-    )?;
+    ensure_compiler(lab)?;
     ensure_linker(lab)?;
     let bin = lab.dir().join("bin");
     Ok(Toolchain {
@@ -111,15 +111,18 @@ pub(crate) fn ensure_toolchain(lab: &Lab) -> Result<Toolchain> {
 
 /// A default toolchain with the `rust-src` component, and a bpf-linker on PATH that reads its bitcode.
 fn own_toolchain() -> Option<Toolchain> {
-    let rustc = Command::new("rustup").args(["which", "rustc"]).read().ok();
-    let rustc = PathBuf::from(rustc.as_deref().map_or("rustc", str::trim));
+    let help = Command::new("bpf-linker").arg("--help").read().ok()?;
+    let rustc = Command::new("rustup")
+        .args(["which", "rustc"])
+        .read()
+        .unwrap_or_else(|_| "rustc".to_owned());
+    let rustc = PathBuf::from(rustc.trim());
+    let version = Command::new(&rustc).arg("-vV").read().ok()?;
     let sysroot = Command::new(&rustc).args(["--print", "sysroot"]).read().ok()?;
     let source = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core");
-    let help = Command::new("bpf-linker").arg("--help").read().ok()?;
-    let version = Command::new(&rustc).arg("-vV").read().ok()?;
-    let usable = source.is_dir()
+    let usable = help.contains("allows-misaligned-mem-access")
         && version.contains(&format!("LLVM version: {LLVM_MAJOR}."))
-        && help.contains("allows-misaligned-mem-access");
+        && source.is_dir();
     usable.then(|| Toolchain {
         rustc,
         linker: "bpf-linker".into(),
@@ -130,6 +133,7 @@ fn own_toolchain() -> Option<Toolchain> {
 fn ensure_compiler(lab: &Lab) -> Result<()> {
     let recipe = format!("BPF compiler: {}", PACKAGES.join(" "));
     part::ensure(lab, "bpf", &recipe, |folder| {
+        apt::check_host().context(ALTERNATIVE)?;
         let programs = ["usr/bin/rustc", "usr/lib/llvm-22/bin/llvm-objdump"];
         Apt::new(lab)?.unpack(&PACKAGES, &programs, folder)?;
         for program in programs {
