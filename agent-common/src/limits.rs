@@ -31,3 +31,20 @@ pub const BURST_BUCKETS: usize = 16;
 
 /// Length of an accept-burst window in nanoseconds: DESIGN's 100 ms.
 pub const BURST_WINDOW_NANOSECONDS: u64 = 100_000_000;
+
+/// Connections from before the agent that one seeding pass takes; more take more passes. At 20 bytes each, about what
+/// one server holds at most.
+pub const SEEDS: usize = 131_072;
+
+/// Process names whose start is announced: `discovery.processes`, with room.
+pub const PROCESS_NAMES: usize = 64;
+
+/// Ring of control-plane events: a thousand of them, far more than servers start at once. A power of two of pages.
+pub const EVENT_RING_BYTES: usize = 65_536;
+
+/// Scratch areas per CPU for egress, which may be preempted by softirqs and, on preemptible kernels, by other tasks.
+pub const EGRESS_SCRATCH_AREAS: u32 = 4;
+
+/// Most tokens of one segment. A GSO super-segment has up to 64 KiB; the shortest replies (`:1`, CRLF) make 16,384
+/// tokens of it, the shortest inline commands a token per byte.
+pub const MAX_STEPS: u32 = 65_536;

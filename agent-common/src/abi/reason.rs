@@ -90,7 +90,10 @@ pub const REASONS: usize = Reason::ALL.len();
 const _: () = {
     let mut index = 0;
     while index < REASONS {
-        assert!(Reason::ALL[index] as usize == index, "reasons are numbered in order");
+        assert!(
+            Reason::ALL[index] as usize == index,
+            "reasons are numbered in order"
+        );
         index += 1;
     }
 };

@@ -1,1 +1,217 @@
-//! The RESP meter.
+//! The RESP meter: one resumable state machine per direction of a connection. The same source runs in the kernel and in
+//! host tests; what it reads from ([`Segment`]) and counts into ([`Ledger`]) are traits.
+//!
+//! It works token by token (a header line, a name, the head of a key) on a [`Window`] of the segment. Payload is jumped
+//! over by length and never looked at. A token cut by the end of a segment is carried over in the connection's state,
+//! so that parsing code always sees whole tokens. One call of `step` handles one token: the kernel drives it by
+//! `bpf_loop`, the host by a `while`.
+
+pub mod command;
+mod commands;
+mod header;
+mod prefix;
+mod replies;
+mod requests;
+mod words;
+
+pub use header::{Header, header};
+pub use prefix::{Content, prefix};
+pub use replies::Replies;
+pub use requests::Requests;
+
+use crate::abi::{Direction, PrefixKey, Reason, Scratch, TOKEN_BYTES, WINDOW_BYTES, Window};
+
+/// Where the bytes of a segment come from.
+pub trait Segment {
+    /// Copies `length` bytes (1 to [`WINDOW_BYTES`]) from `offset` of the packet into `window` behind its first `tail`
+    /// bytes (fewer than 64). Returns false when that is impossible.
+    fn load(&mut self, window: &mut Window, tail: u32, offset: u32, length: u32) -> bool;
+}
+
+/// Where the meter's results go.
+pub trait Ledger {
+    /// The row of a prefix; rows that do not fit are `(other)`.
+    fn row(&mut self, key: &PrefixKey) -> u32;
+    /// Adds commands and their bytes to a row.
+    fn requests(&mut self, row: u32, commands: u32, bytes: u64);
+    /// Adds bytes of replies to a row.
+    fn replies(&mut self, row: u32, bytes: u64);
+    /// Adds bytes that belong to no row.
+    fn unattributed(&mut self, slot: u32, direction: Direction, reason: Reason, bytes: u64);
+    /// Counts something that went wrong without losing bytes.
+    fn loss(&mut self, loss: crate::abi::Loss, count: u32);
+}
+
+/// The payload of one TCP segment (or GSO super-segment).
+#[derive(Debug, Clone, Copy)]
+pub struct Payload {
+    /// Sequence number of its first byte.
+    pub sequence: u32,
+    /// Offset of its first byte in the packet.
+    pub offset: u32,
+    /// Length in bytes.
+    pub length: u32,
+}
+
+/// What a segment brings that has not been seen, after TCP's sequence numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fresh {
+    /// Bytes missing before it.
+    pub hole: u32,
+    /// Offset in the packet of the first new byte.
+    pub offset: u32,
+    /// New bytes.
+    pub length: u32,
+}
+
+/// Compares a segment with the next expected sequence number. `None`: nothing new (a duplicate, a keep-alive).
+#[inline(always)]
+#[must_use]
+pub fn fresh(next_sequence: u32, payload: &Payload) -> Option<Fresh> {
+    let ahead = payload.sequence.wrapping_sub(next_sequence);
+    if ahead < 1 << 31 {
+        return Some(Fresh {
+            hole: ahead,
+            offset: payload.offset,
+            length: payload.length,
+        });
+    }
+    let old = next_sequence.wrapping_sub(payload.sequence);
+    if old >= payload.length {
+        return None;
+    }
+    Some(Fresh {
+        hole: 0,
+        offset: payload.offset.wrapping_add(old),
+        length: payload.length.wrapping_sub(old),
+    })
+}
+
+/// The meter's way through a segment, kept in the scratch.
+impl Scratch {
+    /// Starts on a segment: the carried token first, then the packet.
+    #[inline(always)]
+    fn enter(&mut self, fresh: &Fresh, carry: &[u64; TOKEN_BYTES / 8], carry_length: u8) {
+        self.position = 0;
+        self.fill = u32::from(carry_length);
+        self.next = fresh.offset;
+        self.end = fresh.offset.wrapping_add(fresh.length);
+        self.lost = 0;
+        if carry_length != 0 {
+            self.window.set_token(carry);
+        }
+    }
+
+    /// Bytes that can be looked at now, after loading more when fewer than a token are left. `None`: the kernel
+    /// refused to copy.
+    #[inline(always)]
+    fn available<S: Segment>(&mut self, segment: &mut S) -> Option<u32> {
+        let left = self.fill.wrapping_sub(self.position);
+        let rest = self.end.wrapping_sub(self.next);
+        if left >= TOKEN_BYTES as u32 || rest == 0 {
+            return Some(left);
+        }
+        if left != 0 && self.position != 0 {
+            let token = self.window.token(self.position);
+            self.window.set_token(&token);
+        }
+        const CHUNK: u32 = (WINDOW_BYTES - 64) as u32;
+        let length = if rest < CHUNK { rest } else { CHUNK };
+        if !segment.load(&mut self.window, left, self.next, length) {
+            return None;
+        }
+        self.position = 0;
+        self.fill = left.wrapping_add(length);
+        self.next = self.next.wrapping_add(length);
+        Some(self.fill)
+    }
+
+    /// Jumps over up to `skip` bytes, in the window and then in the packet; returns how many.
+    #[inline(always)]
+    fn jump(&mut self, skip: u64) -> u64 {
+        let left = u64::from(self.fill.wrapping_sub(self.position));
+        if skip <= left {
+            self.position = self.position.wrapping_add(skip as u32);
+            return skip;
+        }
+        let rest = u64::from(self.end.wrapping_sub(self.next));
+        let wanted = skip.wrapping_sub(left);
+        let jumped = if wanted < rest { wanted } else { rest };
+        self.next = self.next.wrapping_add(jumped as u32);
+        self.position = 0;
+        self.fill = 0;
+        left.wrapping_add(jumped)
+    }
+
+    /// Bytes of the segment (and of the carried token) that have not been consumed.
+    #[inline(always)]
+    fn remaining(&self) -> u64 {
+        let left = self.fill.wrapping_sub(self.position);
+        u64::from(left).wrapping_add(u64::from(self.end.wrapping_sub(self.next)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn payload(sequence: u32, length: u32) -> Payload {
+        Payload {
+            sequence,
+            offset: 40,
+            length,
+        }
+    }
+
+    #[test]
+    fn sequence_numbers_decide_what_is_new() {
+        assert_eq!(
+            fresh(100, &payload(100, 5)),
+            Some(Fresh {
+                hole: 0,
+                offset: 40,
+                length: 5
+            })
+        );
+        assert_eq!(fresh(100, &payload(95, 5)), None, "a duplicate");
+        assert_eq!(fresh(100, &payload(99, 1)), None, "a keep-alive");
+        assert_eq!(
+            fresh(100, &payload(95, 8)),
+            Some(Fresh {
+                hole: 0,
+                offset: 45,
+                length: 3
+            }),
+            "overlap"
+        );
+        assert_eq!(
+            fresh(100, &payload(110, 5)),
+            Some(Fresh {
+                hole: 10,
+                offset: 40,
+                length: 5
+            })
+        );
+    }
+
+    #[test]
+    fn sequence_numbers_wrap() {
+        assert_eq!(
+            fresh(u32::MAX, &payload(u32::MAX - 1, 3)),
+            Some(Fresh {
+                hole: 0,
+                offset: 41,
+                length: 2
+            })
+        );
+        assert_eq!(fresh(2, &payload(u32::MAX, 3)), None);
+        assert_eq!(
+            fresh(u32::MAX, &payload(1, 3)),
+            Some(Fresh {
+                hole: 2,
+                offset: 40,
+                length: 3
+            })
+        );
+    }
+}

@@ -1,0 +1,279 @@
+//! Keys and counters of the kernel maps.
+
+use bytemuck::{Pod, Zeroable};
+use core::net::{IpAddr, Ipv6Addr};
+
+use super::REASONS;
+use crate::limits::{BURST_BUCKETS, LISTENERS, SPECIAL_ROWS};
+
+/// What the `scope` of a [`ListenerKey`] is.
+#[repr(u16)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// A network namespace cookie: how sock_ops finds the listener of a new connection.
+    NetworkNamespace = 1,
+    /// A cgroup id: how cgroup_skb finds the listener of a connection that it has not met.
+    Cgroup = 2,
+}
+
+/// A listening address inside a scope.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable, PartialEq, Eq, Hash)]
+pub struct ListenerKey {
+    /// Namespace cookie or cgroup id.
+    pub scope: u64,
+    /// Listening address as four words in network order, IPv4 mapped into IPv6; `::` and `::ffff:0.0.0.0` are the
+    /// wildcards.
+    pub address: [u32; 4],
+    /// Port, host byte order.
+    pub port: u16,
+    /// [`Scope`].
+    pub scope_kind: u16,
+    /// Padding.
+    pub reserved: u32,
+}
+
+/// Everything counted per listening socket, apart from prefixes and clients. All cells only grow, except
+/// `burst_window`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+pub struct ListenerCounters {
+    /// Connections established since attach.
+    pub opened: u64,
+    /// Connections found that existed before.
+    pub adopted: u64,
+    /// Connections, of both kinds, that left the established state.
+    pub closed: u64,
+    /// Current 100 ms window: its number in the high 32 bits, its new connections in the low 32.
+    pub burst_window: u64,
+    /// Ended windows by size: bucket `i` up to `2^i`, the last one open.
+    pub burst_windows: [u64; BURST_BUCKETS],
+    /// Unattributed payload bytes, by direction and reason.
+    pub unattributed: [[u64; REASONS]; 2],
+}
+
+/// Rows of the prefix counters.
+#[derive(Debug, Clone, Copy)]
+pub struct Row;
+
+impl Row {
+    /// Not resolved yet.
+    pub const UNKNOWN: u32 = u32::MAX;
+    /// Special row `(other)`: beyond the limit of prefixes, or of waiting runs.
+    pub const OTHER: u32 = 0;
+    /// Special row `(none)`: a key without delimiter.
+    pub const NONE: u32 = 1;
+    /// Special row `(keyless)`: a command without key.
+    pub const KEYLESS: u32 = 2;
+    /// Special row `(pubsub)`: channel traffic.
+    pub const PUBSUB: u32 = 3;
+    /// Special row `(replication)`: replica links.
+    pub const REPLICATION: u32 = 4;
+
+    /// Label values of the special rows, in order.
+    pub const LABELS: [&'static str; 5] = ["(other)", "(none)", "(keyless)", "(pubsub)", "(replication)"];
+
+    /// Row of a listener's special row.
+    #[inline(always)]
+    #[must_use]
+    pub const fn special(slot: u32, row: u32) -> u32 {
+        slot.wrapping_mul(SPECIAL_ROWS as u32).wrapping_add(row)
+    }
+
+    /// Row of an interned prefix.
+    #[inline(always)]
+    #[must_use]
+    pub const fn interned(id: u32) -> u32 {
+        id.wrapping_add((LISTENERS * SPECIAL_ROWS) as u32)
+    }
+}
+
+/// A prefix at a listener.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable, PartialEq, Eq, Hash)]
+pub struct PrefixKey {
+    /// Kernel slot of the listening socket.
+    pub slot: u32,
+    /// Length in bytes.
+    pub length: u32,
+    /// The bytes, zero-padded.
+    pub words: [u64; 4],
+}
+
+impl PrefixKey {
+    /// The bytes of the prefix.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        let bytes: &[u8] = bytemuck::cast_slice(&self.words);
+        bytes.get(..self.length as usize).unwrap_or(bytes)
+    }
+}
+
+/// Counters of one row.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable, PartialEq, Eq, Default)]
+pub struct PrefixCounters {
+    /// Commands received whole.
+    pub commands: u64,
+    /// Bytes of commands.
+    pub bytes_in: u64,
+    /// Bytes of replies.
+    pub bytes_out: u64,
+}
+
+/// A client address at a listener.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable, PartialEq, Eq, Hash)]
+pub struct ClientKey {
+    /// Kernel slot of the listening socket.
+    pub slot: u32,
+    /// Address as four words in network order, IPv4 mapped into IPv6.
+    pub address: [u32; 4],
+}
+
+/// Connections of one client address.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+pub struct ClientCounters {
+    /// Established since attach (high 32 bits would not fit a storm-proof count: a whole word).
+    pub opened: u64,
+    /// Established now, adopted ones included.
+    pub open: u64,
+}
+
+/// How prefixes are cut from keys.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable, PartialEq, Eq)]
+pub struct KeySettings {
+    /// Up to four delimiters, each repeated eight times; unused ones repeat the first.
+    pub delimiters: [u64; 4],
+    /// How many of them differ.
+    pub delimiter_count: u32,
+    /// How many delimiters deep the prefix goes.
+    pub depth: u32,
+    /// Longest prefix in bytes.
+    pub max_prefix_bytes: u32,
+    /// Padding.
+    pub reserved: u32,
+}
+
+impl KeySettings {
+    /// Settings from a delimiter set (1 to 4 bytes; more are ignored, none means `:`).
+    #[must_use]
+    pub fn new(delimiters: &[u8], depth: u32, max_prefix_bytes: u32) -> Self {
+        let first = delimiters.first().copied().unwrap_or(b':');
+        let mut words = [u64::from(first) * 0x0101_0101_0101_0101; 4];
+        for (word, byte) in words.iter_mut().zip(delimiters) {
+            *word = u64::from(*byte) * 0x0101_0101_0101_0101;
+        }
+        let delimiter_count = delimiters.len().clamp(1, 4) as u32;
+        Self {
+            delimiters: words,
+            delimiter_count,
+            depth,
+            max_prefix_bytes,
+            reserved: 0,
+        }
+    }
+}
+
+/// Declares [`Loss`] once: variant, label, meaning.
+macro_rules! losses {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $value:literal, $label:literal;)+) => {
+        /// Something the kernel programs could not do or keep. Label `reason` of `stormglass_dropped_total`.
+        #[repr(u32)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Loss {
+            $($(#[doc = $doc])+ $variant = $value,)+
+        }
+
+        impl Loss {
+            /// Every loss, in index order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// Value of the label `reason`.
+            #[must_use]
+            pub const fn label(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $label,)+
+                }
+            }
+
+            /// What it means, in one sentence, for the documentation.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$variant => concat!($($doc),+),)+
+                }
+            }
+        }
+    };
+}
+
+losses! {
+    /// A command went to the row `(other)` because too many runs of one connection waited for replies.
+    RunQueueFull = 0, "run_queue_full";
+    /// A prefix went to the row `(other)` because the prefix table is full.
+    PrefixTableFull = 1, "prefix_table_full";
+    /// A client address went to `(other)` because the client table is full.
+    ClientTableFull = 2, "client_table_full";
+    /// A connection's client had lost its entry by the time it closed.
+    ClientEntryMissing = 3, "client_entry_missing";
+    /// A new connection got no state: the kernel had no memory for it.
+    NoConnectionState = 4, "no_connection_state";
+    /// A packet's headers could not be read.
+    HeaderUnreadable = 5, "header_unreadable";
+    /// An egress program found every scratch area of its CPU in use.
+    ScratchBusy = 6, "scratch_busy";
+    /// A listening socket or a new process could not be announced: the event ring is full.
+    EventRingFull = 7, "event_ring_full";
+    /// A listening socket got no slot: all are in use.
+    NoListenerSlot = 8, "no_listener_slot";
+    /// A map operation failed that cannot fail by design.
+    MapFailure = 9, "map_failure";
+    /// A command that the command table does not know was taken to have its first key as first argument.
+    UnknownCommand = 10, "unknown_command";
+    /// An accept-burst window was closed by two CPUs at once and one of them gave up.
+    BurstContended = 11, "burst_contended";
+}
+
+/// Number of [`Loss`]es.
+pub const LOSSES: usize = Loss::ALL.len();
+
+const _: () = {
+    let mut index = 0;
+    while index < LOSSES {
+        assert!(Loss::ALL[index] as usize == index, "losses are numbered in order");
+        index += 1;
+    }
+};
+
+/// An address as the boundary has it: four words in network order, IPv4 mapped into IPv6.
+#[must_use]
+pub fn address_words(address: IpAddr) -> [u32; 4] {
+    let octets = match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    };
+    bytemuck::cast(octets)
+}
+
+/// The reverse of [`address_words`]; mapped IPv4 addresses come out as IPv4.
+#[must_use]
+pub fn address_from_words(words: [u32; 4]) -> IpAddr {
+    Ipv6Addr::from(bytemuck::cast::<_, [u8; 16]>(words)).to_canonical()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_survive_the_boundary() {
+        for text in ["127.0.0.1", "0.0.0.0", "::", "::1", "2001:db8::17"] {
+            let address: IpAddr = text.parse().unwrap();
+            assert_eq!(address_from_words(address_words(address)), address);
+        }
+        assert_eq!(address_words("127.0.0.1".parse().unwrap())[2], 0xffff_u32.to_be());
+    }
+}

@@ -1,0 +1,175 @@
+//! Header lines: a type byte, a decimal number, CRLF.
+
+use super::words::{eight_digits, equal_bytes, first_marked, keep, repeat};
+use crate::abi::Window;
+
+/// Most bytes from the type byte to the CR: 15 digits, far beyond any length that Valkey accepts (2^63 has 19, but
+/// `proto-max-bulk-len` is 512 MiB by default and lengths beyond memory cannot be sent).
+const LIMIT: u32 = 16;
+
+/// What [`header`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Header {
+    /// A number (-1 stands for null) and the length of the whole line in bytes.
+    Line {
+        /// The number.
+        value: i64,
+        /// Bytes from the type byte to the LF.
+        length: u32,
+    },
+    /// The line does not end within the bytes at hand.
+    Cut,
+    /// Not a header line.
+    Bad,
+}
+
+/// Reads the header line at index `at`, of which `available` bytes are there. The type byte is not looked at.
+#[inline(always)]
+#[must_use]
+pub fn header(window: &Window, at: u32, available: u32) -> Header {
+    let first = window.word::<0>(at);
+    let mask = equal_bytes(first, repeat(b'\r'));
+    let end = if mask != 0 {
+        first_marked(mask)
+    } else {
+        let mask = equal_bytes(window.word::<8>(at), repeat(b'\r'));
+        if mask != 0 {
+            first_marked(mask).wrapping_add(8)
+        } else {
+            LIMIT.wrapping_add(1)
+        }
+    };
+    let length = end.wrapping_add(2);
+    if length > available {
+        // A CR behind the bytes at hand is stale; without one the line may still be coming, unless it is too long.
+        return if available > LIMIT {
+            Header::Bad
+        } else {
+            Header::Cut
+        };
+    }
+    if end > LIMIT || window.byte(at.wrapping_add(end).wrapping_add(1)) != b'\n' {
+        return Header::Bad;
+    }
+    match number(window, first, at, end) {
+        Some(value) => Header::Line { value, length },
+        None => Header::Bad,
+    }
+}
+
+/// The number between the type byte and the CR at `end`.
+#[inline(always)]
+fn number(window: &Window, first: u64, at: u32, end: u32) -> Option<i64> {
+    const MINUS_ONE: u64 = (b'-' as u64) << 8 | (b'1' as u64) << 16;
+    if end < 2 {
+        return None;
+    }
+    if end <= 8 {
+        if end == 3 && first & 0xff_ff00 == MINUS_ONE {
+            return Some(-1);
+        }
+        return eight_digits(right_aligned(first, end)).map(|value| value as i64);
+    }
+    // Nine to fifteen digits: the last eight, and those before them.
+    let low = eight_digits(window.word::<0>(at.wrapping_add(end).wrapping_sub(8)))?;
+    let high_end = end.wrapping_sub(8);
+    let high = if high_end < 2 {
+        0
+    } else {
+        eight_digits(right_aligned(first, high_end))?
+    };
+    Some(high.wrapping_mul(100_000_000).wrapping_add(low) as i64)
+}
+
+/// The digits in bytes 1 to `end` (2 to 8) of `word`, moved to the end of eight digits with zeros before them.
+#[inline(always)]
+fn right_aligned(word: u64, end: u32) -> u64 {
+    let empty = 9_u32.wrapping_sub(end);
+    let shift = empty.wrapping_sub(1).wrapping_mul(8) & 63;
+    let zeros = keep(repeat(b'0'), i64::from(empty));
+    let digits = word << shift;
+    digits & !keep(u64::MAX, i64::from(empty)) | zeros
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytemuck::Zeroable;
+
+    fn read(line: &[u8]) -> Header {
+        let mut window = Window::zeroed();
+        assert!(window.copy_behind(5, line));
+        header(&window, 5, line.len() as u32)
+    }
+
+    #[test]
+    fn numbers_of_every_length_are_read() {
+        let mut value = 0_i64;
+        for digits in 1..=15 {
+            value = value * 10 + digits % 10;
+            let line = format!("${value}\r\n");
+            assert_eq!(
+                read(line.as_bytes()),
+                Header::Line {
+                    value,
+                    length: line.len() as u32
+                },
+                "{line:?}"
+            );
+            let zero = format!("*{}\r\n", "0".repeat(digits as usize));
+            assert_eq!(
+                read(zero.as_bytes()),
+                Header::Line {
+                    value: 0,
+                    length: zero.len() as u32
+                }
+            );
+        }
+        assert_eq!(read(b"$-1\r\n"), Header::Line { value: -1, length: 5 });
+    }
+
+    #[test]
+    fn a_line_cut_anywhere_is_cut_and_not_bad() {
+        for line in [
+            &b"*3\r\n"[..],
+            b"$1234567\r\n",
+            b"$12345678\r\n",
+            b"$123456789012345\r\n",
+            b"$-1\r\n",
+        ] {
+            for length in 0..line.len() {
+                assert_eq!(read(&line[..length]), Header::Cut, "{:?}", &line[..length]);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_header_is_bad() {
+        for line in [
+            &b"$\r\n"[..],
+            b"$1a\r\n",
+            b"$-2\r\n",
+            b"$+1\r\n",
+            b"$1\rx",
+            b"$ 1\r\n",
+            b"$-\r\n",
+        ] {
+            assert_eq!(read(line), Header::Bad, "{line:?}");
+        }
+        assert_eq!(read(b"$1234567890123456\r\n"), Header::Bad, "too long");
+        assert_eq!(
+            read(b"$11111111111111111111111111111"),
+            Header::Bad,
+            "too long, no end"
+        );
+        assert_eq!(read(b"$123456a89\r\n"), Header::Bad);
+    }
+
+    #[test]
+    fn stale_bytes_behind_the_segment_are_not_read() {
+        let mut window = Window::zeroed();
+        assert!(window.copy_behind(0, b"$12\r\n"));
+        assert_eq!(header(&window, 0, 3), Header::Cut);
+        assert_eq!(header(&window, 0, 4), Header::Cut);
+    }
+}

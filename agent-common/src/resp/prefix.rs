@@ -1,0 +1,178 @@
+//! From the head of a key to its prefix.
+
+use super::words::{equal_bytes, first_marked, keep};
+use crate::abi::{KeySettings, Window};
+
+/// The head of an argument: its first 32 bytes, zero-padded, the byte behind them, and its whole length.
+#[derive(Debug, Clone, Copy)]
+pub struct Content {
+    /// The first 32 bytes.
+    pub words: [u64; 4],
+    /// Byte 33, 0 where there is none.
+    pub next: u8,
+    /// Length of the argument in bytes.
+    pub length: u32,
+}
+
+impl Content {
+    /// Reads the head of an argument of `length` bytes at index `at` of the window.
+    #[inline(always)]
+    #[must_use]
+    pub fn read(window: &Window, at: u32, length: u32) -> Self {
+        let signed = i64::from(length);
+        let words = [
+            keep(window.word::<0>(at), signed),
+            keep(window.word::<8>(at), signed.wrapping_sub(8)),
+            keep(window.word::<16>(at), signed.wrapping_sub(16)),
+            keep(window.word::<24>(at), signed.wrapping_sub(24)),
+        ];
+        let next = if length > 32 {
+            window.word::<32>(at) as u8
+        } else {
+            0
+        };
+        Self { words, next, length }
+    }
+}
+
+/// Length of the key's prefix: the bytes before the `depth`-th delimiter (or before the last one, when there are
+/// fewer). 0: no delimiter within the longest prefix.
+#[inline(always)]
+#[must_use]
+pub fn prefix(content: &Content, settings: &KeySettings) -> u32 {
+    let length = if settings.depth <= 1 {
+        shallow(content, settings)
+    } else {
+        deep(content, settings)
+    };
+    if length > settings.max_prefix_bytes {
+        0
+    } else {
+        length
+    }
+}
+
+/// Marks the delimiters in a word.
+#[inline(always)]
+fn delimiters(word: u64, settings: &KeySettings) -> u64 {
+    let mut mask = equal_bytes(word, settings.delimiters[0]);
+    if settings.delimiter_count > 1 {
+        mask |= equal_bytes(word, settings.delimiters[1])
+            | equal_bytes(word, settings.delimiters[2])
+            | equal_bytes(word, settings.delimiters[3]);
+    }
+    mask
+}
+
+#[inline(always)]
+fn shallow(content: &Content, settings: &KeySettings) -> u32 {
+    let mask = delimiters(content.words[0], settings);
+    if mask != 0 {
+        return first_marked(mask);
+    }
+    let mask = delimiters(content.words[1], settings);
+    if mask != 0 {
+        return first_marked(mask).wrapping_add(8);
+    }
+    let mask = delimiters(content.words[2], settings);
+    if mask != 0 {
+        return first_marked(mask).wrapping_add(16);
+    }
+    let mask = delimiters(content.words[3], settings);
+    if mask != 0 {
+        return first_marked(mask).wrapping_add(24);
+    }
+    if content.length > 32 && delimiters(u64::from(content.next), settings) & 0x80 != 0 {
+        32
+    } else {
+        0
+    }
+}
+
+#[inline(always)]
+fn deep(content: &Content, settings: &KeySettings) -> u32 {
+    let mut left = settings.depth;
+    let mut found = 0;
+    let mut index = 0;
+    while index < 4 {
+        let mut mask = delimiters(content.words[index], settings);
+        let mut tries = 0;
+        while tries < 8 && mask != 0 && left != 0 {
+            found = first_marked(mask).wrapping_add(index as u32 * 8);
+            mask &= mask.wrapping_sub(1);
+            left = left.wrapping_sub(1);
+            tries += 1;
+        }
+        index += 1;
+    }
+    if left != 0 && content.length > 32 && delimiters(u64::from(content.next), settings) & 0x80 != 0 {
+        found = 32;
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytemuck::Zeroable;
+
+    fn prefix_of<'a>(key: &'a str, settings: &KeySettings) -> &'a str {
+        let mut window = Window::zeroed();
+        assert!(window.copy_behind(3, key.as_bytes()));
+        let length = prefix(&Content::read(&window, 3, key.len() as u32), settings);
+        &key[..length as usize]
+    }
+
+    #[test]
+    fn the_prefix_ends_at_the_first_delimiter() {
+        let settings = KeySettings::new(b":", 1, 32);
+        for (key, expected) in [
+            ("cart:17", "cart"),
+            ("cart", ""),
+            (":cart", ""),
+            ("eightchr:x", "eightchr"),
+            ("a:b:c", "a"),
+            ("sixteen-bytes-xx:1", "sixteen-bytes-xx"),
+            (
+                "thirty-two-bytes-long-prefix-xxx:1",
+                "thirty-two-bytes-long-prefix-xxx",
+            ),
+            ("thirty-three-bytes-long-prefix-xx:1", ""),
+            (
+                "thirty-one-bytes-long-prefix-xx:1",
+                "thirty-one-bytes-long-prefix-xx",
+            ),
+        ] {
+            assert_eq!(prefix_of(key, &settings), expected, "{key}");
+        }
+    }
+
+    #[test]
+    fn bytes_behind_the_key_are_not_part_of_it() {
+        let mut window = Window::zeroed();
+        assert!(window.copy_behind(0, b"cart\r\n:1:2:3"));
+        let settings = KeySettings::new(b":", 1, 32);
+        assert_eq!(prefix(&Content::read(&window, 0, 4), &settings), 0);
+    }
+
+    #[test]
+    fn several_delimiters_and_depths() {
+        let two = KeySettings::new(b":/", 2, 32);
+        assert_eq!(prefix_of("a/b:c", &two), "a/b");
+        assert_eq!(prefix_of("a/b", &two), "a");
+        assert_eq!(prefix_of("ab", &two), "");
+        let four = KeySettings::new(b".", 4, 32);
+        assert_eq!(prefix_of("a.b.c.d.e.f", &four), "a.b.c.d");
+        assert_eq!(
+            prefix_of("aaaaaaa.bbbbbbbbb.cccccccccccccc.d", &four),
+            "aaaaaaa.bbbbbbbbb.cccccccccccccc"
+        );
+    }
+
+    #[test]
+    fn longer_prefixes_than_configured_count_as_none() {
+        let settings = KeySettings::new(b":", 1, 4);
+        assert_eq!(prefix_of("cart:1", &settings), "cart");
+        assert_eq!(prefix_of("carts:1", &settings), "");
+    }
+}

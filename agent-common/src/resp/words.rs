@@ -1,0 +1,124 @@
+//! Arithmetic on eight bytes at once: the meter never loops over bytes where one multiplication does.
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGH: u64 = 0x8080_8080_8080_8080;
+const LOW: u64 = !HIGH;
+
+/// `byte`, eight times.
+#[inline(always)]
+pub(super) const fn repeat(byte: u8) -> u64 {
+    (byte as u64).wrapping_mul(ONES)
+}
+
+/// The high bit of every byte of `word` that equals that byte of `pattern`. Exact: no borrow runs between bytes.
+#[inline(always)]
+pub(super) const fn equal_bytes(word: u64, pattern: u64) -> u64 {
+    let difference = word ^ pattern;
+    !((difference & LOW).wrapping_add(LOW) | difference | LOW)
+}
+
+/// Index of the lowest byte marked in a mask of [`equal_bytes`] that is not zero. BPF has no such instruction.
+#[inline(always)]
+pub(super) const fn first_marked(mask: u64) -> u32 {
+    let below = (mask & mask.wrapping_neg()).wrapping_sub(1) & HIGH;
+    ((below >> 7).wrapping_mul(ONES) >> 56) as u32
+}
+
+/// `word` with only its first `length` bytes (0 or less: none, 8 or more: all).
+#[inline(always)]
+pub(super) const fn keep(word: u64, length: i64) -> u64 {
+    if length <= 0 {
+        0
+    } else if length >= 8 {
+        word
+    } else {
+        word & (1_u64 << (length as u64 * 8)).wrapping_sub(1)
+    }
+}
+
+/// `word` with ASCII capitals as small letters.
+#[inline(always)]
+pub(super) const fn lower(word: u64) -> u64 {
+    let seven = word & LOW;
+    let from_a = seven.wrapping_add(repeat(0x80 - b'A'));
+    let above_z = seven.wrapping_add(repeat(0x7f - b'Z'));
+    let capital = (from_a ^ above_z) & !word & HIGH;
+    word | capital >> 2
+}
+
+/// The number written in eight ASCII digits, first digit in the lowest byte; `None` when one is no digit.
+#[inline(always)]
+pub(super) const fn eight_digits(word: u64) -> Option<u64> {
+    let digits = word ^ repeat(b'0');
+    if (digits.wrapping_add(repeat(0x76)) | digits) & HIGH != 0 {
+        return None;
+    }
+    let pairs = digits.wrapping_mul(2_561) >> 8 & 0x00ff_00ff_00ff_00ff;
+    let fours = pairs.wrapping_mul(6_553_601) >> 16 & 0x0000_ffff_0000_ffff;
+    Some(fours.wrapping_mul(42_949_672_960_001) >> 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn word(text: &[u8; 8]) -> u64 {
+        u64::from_le_bytes(*text)
+    }
+
+    #[test]
+    fn equal_bytes_marks_exactly_the_equal_ones() {
+        let mask = equal_bytes(word(b"a:b::\x00;9"), repeat(b':'));
+        assert_eq!(mask.to_le_bytes(), [0, 0x80, 0, 0x80, 0x80, 0, 0, 0]);
+        for byte in 0..=255_u8 {
+            for other in 0..=255_u8 {
+                let marked =
+                    equal_bytes(u64::from(byte) << 16 | 0x3a, u64::from(other) << 16) & 0x80_0000 != 0;
+                assert_eq!(marked, byte == other);
+            }
+        }
+    }
+
+    #[test]
+    fn first_marked_finds_the_lowest_byte() {
+        for index in 0..8 {
+            assert_eq!(first_marked(0x80 << (8 * index)), index);
+            assert_eq!(first_marked(0x80 << (8 * index) | 0x80 << 56), index);
+        }
+    }
+
+    #[test]
+    fn keep_masks_by_length() {
+        assert_eq!(keep(u64::MAX, -3), 0);
+        assert_eq!(keep(u64::MAX, 0), 0);
+        assert_eq!(keep(u64::MAX, 3), 0xff_ffff);
+        assert_eq!(keep(u64::MAX, 8), u64::MAX);
+        assert_eq!(keep(u64::MAX, 80), u64::MAX);
+    }
+
+    #[test]
+    fn lower_changes_capitals_only() {
+        for byte in 0..=255_u8 {
+            assert_eq!(
+                lower(u64::from(byte)),
+                u64::from(byte.to_ascii_lowercase()),
+                "{byte:#x}"
+            );
+        }
+        assert_eq!(lower(word(b"GeT@[Z`A")), word(b"get@[z`a"));
+    }
+
+    #[test]
+    fn eight_digits_reads_numbers_and_refuses_the_rest() {
+        assert_eq!(eight_digits(word(b"00000000")), Some(0));
+        assert_eq!(eight_digits(word(b"12345678")), Some(12_345_678));
+        assert_eq!(eight_digits(word(b"99999999")), Some(99_999_999));
+        for byte in (0..=255_u8).filter(|byte| !byte.is_ascii_digit()) {
+            assert_eq!(
+                eight_digits(word(&[b'1', b'2', b'3', b'4', byte, b'6', b'7', b'8'])),
+                None,
+                "{byte:#x}"
+            );
+        }
+    }
+}
