@@ -1,8 +1,61 @@
-//! Kernel programs.
+//! Stormglass' kernel programs. Each entry point is a shell: it calls one function and lets the traffic through,
+//! whatever that function found. What the bytes mean is decided in `agent-common`, which is tested on the host.
 #![no_std]
 #![no_main]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
+
+mod atomic;
+mod connections;
+mod ledger;
+mod listeners;
+mod maps;
+mod packet;
+mod processes;
+mod seed;
+mod traffic;
+
+use aya_ebpf::{
+    macros::{cgroup_skb, raw_tracepoint, sock_ops},
+    programs::{RawTracePointContext, SkBuffContext, SockOpsContext},
+};
+
+/// cgroup_skb: let the packet through.
+const ALLOW: i32 = 1;
+
+/// Segments on their way to a server.
+#[cgroup_skb(ingress)]
+pub fn sg_ingress(context: SkBuffContext) -> i32 {
+    traffic::ingress(&context);
+    ALLOW
+}
+
+/// Segments on their way from a server.
+#[cgroup_skb(egress)]
+pub fn sg_egress(context: SkBuffContext) -> i32 {
+    traffic::egress(&context);
+    ALLOW
+}
+
+/// Sockets that begin to listen; connections that are established or end.
+#[sock_ops]
+pub fn sg_sockets(context: SockOpsContext) -> u32 {
+    connections::socket_event(&context);
+    1
+}
+
+/// Server processes that start.
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+pub fn sg_exec(_context: RawTracePointContext) -> i32 {
+    processes::executed();
+    0
+}
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // Never linked: the verifier would refuse the endless loop, so a program that could panic does not load.
     loop {}
 }
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,89 @@
+//! Every map: who writes, who reads, who deletes, and what happens when it is full. Capacities are in `limits`.
+//! The daemon reads the counter arrays through shared memory (`BPF_F_MMAPABLE`), without a system call per value.
+
+use agent_common::{
+    abi::{
+        ClientCounters, ClientKey, Connection, Event, KeySettings, LOSSES, ListenerCounters, ListenerKey,
+        PrefixCounters, PrefixKey, Scratch, Seed,
+    },
+    limits,
+};
+use aya_ebpf::{
+    btf_maps::{Array, HashMap, PerCpuArray, Queue, RingBuf, SkStorage},
+    macros::btf_map,
+};
+
+const MMAPABLE: usize = aya_ebpf::bindings::BPF_F_MMAPABLE as usize;
+const NO_PREALLOC: usize = aya_ebpf::bindings::BPF_F_NO_PREALLOC as usize;
+
+/// State of each connection. Written by the programs; freed by the kernel with its socket. No memory: the connection is
+/// not metered, `no_connection_state` counts it.
+#[btf_map]
+pub(crate) static SG_CONNECTIONS: SkStorage<Connection> = SkStorage::new();
+
+/// Listening address to slot. Written by the daemon, and by sock_ops when a watched cgroup's socket begins to listen;
+/// deleted by the daemon. Full: the listener is not watched, `no_listener_slot` counts it.
+#[btf_map]
+pub(crate) static SG_LISTENERS: HashMap<ListenerKey, u32, { limits::LISTENERS * 4 }> = HashMap::new();
+
+/// Bit per TCP port on which a watched server listens. Written by the daemon and by sock_ops: what keeps the packets of
+/// other programs in a shared cgroup cheap.
+#[btf_map]
+pub(crate) static SG_PORTS: Array<u32, 2048, MMAPABLE> = Array::new();
+
+/// Counters per slot. Written by the programs, read and (between two uses of a slot) cleared by the daemon.
+#[btf_map]
+pub(crate) static SG_SLOTS: Array<ListenerCounters, { limits::LISTENERS }, MMAPABLE> = Array::new();
+
+/// Free slots. Filled by the daemon, taken by sock_ops and the daemon.
+#[btf_map]
+pub(crate) static SG_FREE_SLOTS: Queue<u32, { limits::LISTENERS }> = Queue::new();
+
+/// Prefix to number of its row. Written by ingress, deleted by the daemon with its slot. Full: the free rows run out
+/// first, see [`SG_FREE_ROWS`].
+#[btf_map]
+pub(crate) static SG_PREFIXES: HashMap<PrefixKey, u32, { limits::PREFIXES }> = HashMap::new();
+
+/// Counters per row. Written by the programs, read and (between two uses of a row) cleared by the daemon.
+#[btf_map]
+pub(crate) static SG_ROWS: Array<PrefixCounters, { limits::PREFIX_ROWS }, MMAPABLE> = Array::new();
+
+/// Free rows, as many as the configuration allows. Filled by the daemon, taken by ingress. Empty: `(other)`, counted.
+#[btf_map]
+pub(crate) static SG_FREE_ROWS: Queue<u32, { limits::PREFIXES }> = Queue::new();
+
+/// Connections per client address. Written by the programs, deleted by the daemon when idle for long. Full: `(other)`,
+/// counted.
+#[btf_map]
+pub(crate) static SG_CLIENTS: HashMap<ClientKey, ClientCounters, { limits::CLIENTS }, NO_PREALLOC> =
+    HashMap::new();
+
+/// Sockets that existed before the agent, by cookie. Written by the daemon before it runs the seeding iterator, and
+/// emptied by it afterwards.
+#[btf_map]
+pub(crate) static SG_SEEDS: HashMap<u64, Seed, { limits::SEEDS }, NO_PREALLOC> = HashMap::new();
+
+/// How keys are cut. Written by the daemon, whenever the configuration changes.
+#[btf_map]
+pub(crate) static SG_SETTINGS: Array<KeySettings, 1> = Array::new();
+
+/// Losses by reason. Written by the programs.
+#[btf_map]
+pub(crate) static SG_LOSSES: Array<u64, { LOSSES }, MMAPABLE> = Array::new();
+
+/// Names of processes whose start is announced. Written by the daemon.
+#[btf_map]
+pub(crate) static SG_NAMES: HashMap<[u8; 16], u32, { limits::PROCESS_NAMES }> = HashMap::new();
+
+/// Announcements to the daemon. Full: `event_ring_full` counts it, and the periodic scan finds the server.
+#[btf_map]
+pub(crate) static SG_EVENTS: RingBuf<Event, { limits::EVENT_RING_BYTES }> = RingBuf::new();
+
+/// Scratch of ingress: it runs with softirqs off, so that one area per CPU is never used twice at once.
+#[btf_map]
+pub(crate) static SG_SCRATCH_IN: PerCpuArray<Scratch, 1> = PerCpuArray::new();
+
+/// Scratch of egress: it runs in process context too and may be preempted, so that an area is claimed for each run.
+#[btf_map]
+pub(crate) static SG_SCRATCH_OUT: PerCpuArray<Scratch, { limits::EGRESS_SCRATCH_AREAS as usize }> =
+    PerCpuArray::new();

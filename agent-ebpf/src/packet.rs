@@ -1,0 +1,91 @@
+//! IP and TCP headers of a packet at the cgroup_skb hook: its data begins with the IP header there.
+
+use agent_common::{
+    abi::{WINDOW_BYTES, Window},
+    resp::{Payload, Segment},
+};
+use aya_ebpf::{EbpfContext, helpers::generated::bpf_skb_load_bytes, programs::SkBuffContext};
+
+const IPV4: u8 = 4;
+const IPV6: u8 = 6;
+const TCP: u8 = 6;
+const IPV6_HEADER: u32 = 40;
+
+/// TCP flags (RFC 9293, 3.1).
+pub(crate) const FIN: u8 = 1;
+pub(crate) const RST: u8 = 4;
+
+/// What the meter needs of a TCP segment's headers.
+pub(crate) struct Tcp {
+    pub(crate) payload: Payload,
+    pub(crate) flags: u8,
+}
+
+/// Reads the headers. `None`: not TCP, or not readable.
+#[inline(always)]
+pub(crate) fn tcp(context: &SkBuffContext) -> Option<Tcp> {
+    let header = ip(context)?;
+    let (sequence, offset_byte, flags) = tcp_fields(context, header)?;
+    let offset = header.wrapping_add(u32::from(offset_byte >> 4) << 2);
+    let length = context.len();
+    let length = if length > offset {
+        length.wrapping_sub(offset)
+    } else {
+        0
+    };
+    Some(Tcp {
+        payload: Payload {
+            sequence,
+            offset,
+            length,
+        },
+        flags,
+    })
+}
+
+/// Length of the IP header, if TCP follows.
+#[inline(always)]
+fn ip(context: &SkBuffContext) -> Option<u32> {
+    let words: [u32; 3] = load(context, 0)?;
+    let first = words[0].to_ne_bytes()[0];
+    match first >> 4 {
+        IPV4 if words[2].to_ne_bytes()[1] == TCP => Some(u32::from(first & 15) << 2),
+        // Extension headers between IPv6 and TCP are not seen on hosts; such a packet is counted as unreadable.
+        IPV6 if words[1].to_ne_bytes()[2] == TCP => Some(IPV6_HEADER),
+        _ => None,
+    }
+}
+
+/// Sequence number, the byte with the data offset, and the flags.
+#[inline(always)]
+fn tcp_fields(context: &SkBuffContext, header: u32) -> Option<(u32, u8, u8)> {
+    let words: [u32; 4] = load(context, header)?;
+    let [offset_byte, flags, ..] = words[3].to_ne_bytes();
+    Some((u32::from_be(words[1]), offset_byte, flags))
+}
+
+/// Words, not bytes: the verifier wants stack reads aligned.
+#[inline(always)]
+fn load<const N: usize>(context: &SkBuffContext, offset: u32) -> Option<[u32; N]> {
+    let mut words = [0_u32; N];
+    // SAFETY: the helper writes at most the array's size to it.
+    let result =
+        unsafe { bpf_skb_load_bytes(context.as_ptr(), offset, words.as_mut_ptr().cast(), N as u32 * 4) };
+    (result == 0).then_some(words)
+}
+
+/// The packet as the meter's source of bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Packet {
+    pub(crate) skb: *mut core::ffi::c_void,
+}
+
+impl Segment for Packet {
+    #[inline(always)]
+    fn load(&mut self, window: &mut Window, tail: u32, offset: u32, length: u32) -> bool {
+        // The verifier wants proof that the length is positive and fits: a mask that the optimiser cannot argue away.
+        let length = (length.wrapping_sub(1) & (WINDOW_BYTES as u32 - 1)).wrapping_add(1);
+        // SAFETY: at most 63 + 512 bytes from the start of the window, which is as long.
+        unsafe { bpf_skb_load_bytes(self.skb, offset, window.behind(tail).cast(), length) == 0 }
+    }
+}
