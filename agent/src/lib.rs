@@ -1,7 +1,9 @@
 //! The Stormglass daemon as a library: `main.rs` is only the command line.
 
 pub mod config;
+pub mod daemon;
 pub mod http;
+pub mod kernel;
 pub mod metrics;
 pub mod snapshot;
 pub mod tenants;

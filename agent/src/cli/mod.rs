@@ -1,0 +1,100 @@
+//! Commands and their flags.
+
+mod doctor;
+mod run;
+mod servers;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use stormglass::config::Settings;
+
+/// eBPF node agent for hosts that run Valkey or Redis: connections, bytes per key prefix, storms.
+#[derive(Debug, Parser)]
+#[command(name = "stormglass", version = VERSION, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Watch the servers of this host until SIGTERM or SIGINT.
+    Run(RunArguments),
+    /// Check a configuration file and print what it comes to.
+    CheckConfig(ConfigArguments),
+    /// Say whether this host can run the agent, and what to do about what is missing.
+    Doctor,
+    /// List the servers of this host, from the running agent or, without one, by looking.
+    Servers(ServersArguments),
+}
+
+#[derive(Debug, Args)]
+struct ConfigArguments {
+    /// Configuration file [default: /etc/stormglass/stormglass.toml if it exists, else built-in defaults]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct RunArguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// What to log; RUST_LOG overrides it.
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log_level: String,
+    /// How to log.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// JSON objects, one a line.
+    Json,
+}
+
+#[derive(Debug, Args)]
+struct ServersArguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Version and commit.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("STORMGLASS_COMMIT"), ")");
+
+/// Runs the command that the arguments name.
+pub(crate) fn run() -> Result<ExitCode> {
+    match Cli::parse().command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::CheckConfig(arguments) => check_config(&arguments),
+        Command::Doctor => Ok(doctor::run()),
+        Command::Servers(arguments) => servers::run(&arguments),
+    }
+}
+
+impl ConfigArguments {
+    fn load(&self) -> Result<Settings> {
+        Ok(Settings::load(self.config.as_deref())?)
+    }
+}
+
+fn check_config(arguments: &ConfigArguments) -> Result<ExitCode> {
+    let settings = arguments.load()?;
+    for warning in &settings.warnings {
+        println!("warning: {warning}");
+    }
+    let (processes, ports) = (settings.discovery.processes.join(", "), &settings.discovery.ports);
+    println!(
+        "fine: watches {processes}, ports {ports:?}; {} tenants; listens on {}",
+        settings.tenants.len(),
+        settings.http.listen
+    );
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,62 @@
+//! `stormglass run`.
+
+use std::{io::IsTerminal as _, process::ExitCode};
+
+use anyhow::{Context as _, Result, bail};
+use stormglass::{daemon, kernel};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use super::{LogFormat, RunArguments, doctor};
+
+pub(super) fn run(arguments: &RunArguments) -> Result<ExitCode> {
+    let settings = arguments.config.load()?;
+    start_log(arguments)?;
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
+    let unmet = doctor::unmet(&kernel::check_requirements());
+    if !unmet.is_empty() {
+        bail!("this host cannot run stormglass\n{}", unmet.join("\n"));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
+        let mut hang_up = signal(SignalKind::hangup()).context("cannot handle SIGHUP")?;
+        let shutdown = async {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => return tracing::info!("SIGTERM: ending"),
+                    _ = interrupt.recv() => return tracing::info!("SIGINT: ending"),
+                    _ = hang_up.recv() => {
+                        tracing::warn!("SIGHUP: this version does not reload its configuration; restart it instead");
+                    }
+                }
+            }
+        };
+        daemon::run(settings, shutdown).await
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn start_log(arguments: &RunArguments) -> Result<()> {
+    let filter = EnvFilter::try_from_default_env()
+        .or_else(|_| EnvFilter::try_new(&arguments.log_level))
+        .with_context(|| {
+            format!(
+                "--log-level {}: use error, warn, info, debug or trace",
+                arguments.log_level
+            )
+        })?;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match arguments.log_format {
+        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => log.json().init(),
+    }
+    Ok(())
+}

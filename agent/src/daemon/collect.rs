@@ -1,0 +1,90 @@
+//! The snapshot: the maps' counters, added up per server.
+
+use nix::time::{ClockId, clock_gettime};
+
+use super::{
+    totals::{BySlot, Totals, window_at},
+    watch::Watch,
+};
+use crate::snapshot::{AcceptQueue, ServerSnapshot, Snapshot};
+
+impl Watch {
+    /// The numbers of this moment.
+    pub(super) fn snapshot(&mut self) -> Snapshot {
+        let readings = self.kernel.readings();
+        let by_slot = BySlot::new(&readings);
+        let window = current_window();
+        let queues = self.accept_queues();
+        let servers = self
+            .servers
+            .iter()
+            .filter(|(_, server)| server.is_live())
+            .map(|(label, server)| {
+                let mut totals = server.earlier.clone();
+                for slot in server.slots() {
+                    self.add_slot(&mut totals, slot, &by_slot, window);
+                }
+                let queue = queues.get(label).copied().unwrap_or_default();
+                server_snapshot(label, &totals, queue)
+            })
+            .collect();
+        let slots_in_use = self.slots_in_use();
+        Snapshot {
+            servers,
+            dropped: self.kernel.losses(),
+            maps: self.kernel.map_usage(&readings, slots_in_use),
+            programs: self.kernel.program_usage(),
+        }
+    }
+
+    /// Adds what a slot has counted.
+    pub(super) fn add_slot(&self, totals: &mut Totals, slot: u32, by_slot: &BySlot, window: u64) {
+        let counters = self.kernel.counters(slot);
+        totals.add_slot(slot, &counters, &self.kernel.special_rows(slot), by_slot, window);
+    }
+
+    /// Accept queues by label, from sock_diag.
+    fn accept_queues(&mut self) -> std::collections::BTreeMap<String, AcceptQueue> {
+        let mut queues = std::collections::BTreeMap::new();
+        for (label, server) in &self.servers {
+            let Some(found) = &server.found else { continue };
+            let Ok(sockets) = self.host.listeners(found.netns) else {
+                continue;
+            };
+            let queue: &mut AcceptQueue = queues.entry(label.clone()).or_default();
+            for socket in sockets {
+                if found
+                    .listeners
+                    .iter()
+                    .any(|listener| listener.cookie == socket.cookie)
+                {
+                    queue.length += u64::from(socket.queue_length);
+                    queue.limit += u64::from(socket.queue_limit);
+                }
+            }
+        }
+        queues
+    }
+}
+
+/// Number of the current 100 ms window, on the clock that the kernel programs use.
+pub(super) fn current_window() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| {
+        now.tv_sec().unsigned_abs() * 1_000_000_000 + now.tv_nsec().unsigned_abs()
+    });
+    window_at(now)
+}
+
+fn server_snapshot(label: &str, totals: &Totals, accept_queue: AcceptQueue) -> ServerSnapshot {
+    ServerSnapshot {
+        label: label.to_owned(),
+        connections: totals.connections(),
+        opened: totals.opened,
+        closed: totals.closed,
+        accept_burst: totals.burst(),
+        accept_queue,
+        clients: totals.clients(),
+        prefixes: totals.prefixes(),
+        unattributed: totals.unattributed(),
+    }
+}

@@ -1,0 +1,196 @@
+//! The daemon: one thread that watches (kernel, discovery, the numbers), and the runtime of the caller for HTTP. The two
+//! talk through a channel, so that a slow scan never keeps `/healthz` from answering.
+
+mod collect;
+mod totals;
+mod watch;
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::MissedTickBehavior,
+};
+
+use self::watch::Watch;
+use crate::{
+    config::Settings,
+    http::{self, Health, Source},
+    kernel::{Events, Kernel, KernelSettings},
+    metrics::Report,
+    tenants::{Rules, Tenants},
+    valkey::Host,
+};
+
+/// How often the watching thread looks after its servers.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Requests for numbers that may wait; the HTTP server makes few at once.
+const WAITING_REQUESTS: usize = 16;
+
+/// How long a scrape waits for the watching thread.
+const COLLECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+type Request = oneshot::Sender<Arc<Report>>;
+
+/// Runs until `shutdown` is done. Afterwards nothing is attached.
+///
+/// # Errors
+///
+/// What keeps the agent from starting: the address is taken, the programs are refused, procfs cannot be read.
+pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> Result<()> {
+    let listener = http::bind(settings.http.listen).await?;
+    let address = listener.local_addr().unwrap_or(settings.http.listen);
+    let state = Arc::new(Mutex::new(Health {
+        since_last_tick: None,
+        not_ready: Some("the kernel programs are being loaded".into()),
+    }));
+    let last_tick = Arc::new(Mutex::new(None));
+    let (requests, inbox) = mpsc::channel(WAITING_REQUESTS);
+    let (stop, stopped) = oneshot::channel();
+    let (started, starting) = oneshot::channel();
+    let shared = Shared {
+        state: Arc::clone(&state),
+        last_tick: Arc::clone(&last_tick),
+    };
+    let watcher = thread::Builder::new()
+        .name("watch".into())
+        .spawn(move || watch_thread(&settings, shared, inbox, stopped, started))
+        .context("cannot start the watching thread")?;
+    if starting.await.is_err() {
+        return join(watcher).and(Err(anyhow!("the watching thread ended before it began")));
+    }
+    tracing::info!(%address, "serving /metrics");
+    let source = Arc::new(Daemon {
+        state,
+        last_tick,
+        requests,
+    });
+    http::serve(listener, source, shutdown).await;
+    // The thread may have ended by itself; its error says why.
+    let _ = stop.send(());
+    join(watcher)
+}
+
+fn join(watcher: thread::JoinHandle<Result<()>>) -> Result<()> {
+    watcher.join().unwrap_or_else(|_| {
+        Err(anyhow!(
+            "the watching thread panicked; this is a defect of stormglass"
+        ))
+    })
+}
+
+/// What the watching thread tells about itself without being asked.
+struct Shared {
+    state: Arc<Mutex<Health>>,
+    last_tick: Arc<Mutex<Option<Instant>>>,
+}
+
+fn watch_thread(
+    settings: &Settings,
+    shared: Shared,
+    inbox: mpsc::Receiver<Request>,
+    stopped: oneshot::Receiver<()>,
+    started: oneshot::Sender<()>,
+) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async move {
+        let (kernel, events) = Kernel::load(&kernel_settings(settings))?;
+        let host = Host::open("/proc", crate::kernel::netns_cookie)?;
+        let tenants = Tenants::new(Rules::new(settings)?);
+        let mut watch = Watch::new(kernel, host, settings.discovery.clone());
+        watch.discover(Instant::now());
+        if let Ok(mut state) = shared.state.lock() {
+            state.not_ready = None;
+        }
+        // The receiver waits for exactly this; when it is gone the daemon is ending.
+        let _ = started.send(());
+        watch_loop(&mut watch, tenants, events, &shared, inbox, stopped).await
+    })
+}
+
+/// The programs' settings from the configuration.
+fn kernel_settings(settings: &Settings) -> KernelSettings {
+    KernelSettings {
+        keys: agent_common::abi::KeySettings::new(
+            settings.keys.delimiters.as_bytes(),
+            settings.keys.depth.get() as u32,
+            settings.keys.max_prefix_bytes.get() as u32,
+        ),
+        prefixes: settings.limits.prefixes.get() as u32,
+        clients: settings.limits.clients.get() as u32,
+        processes: settings.discovery.processes.clone(),
+    }
+}
+
+async fn watch_loop(
+    watch: &mut Watch,
+    mut tenants: Tenants,
+    mut events: Events,
+    shared: &Shared,
+    mut inbox: mpsc::Receiver<Request>,
+    mut stopped: oneshot::Receiver<()>,
+) -> Result<()> {
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let soon = watch.next_scan();
+        tokio::select! {
+            _ = &mut stopped => return Ok(()),
+            batch = events.next() => watch.handle(&batch?, Instant::now()),
+            () = tokio::time::sleep_until(soon.into()) => watch.discover(Instant::now()),
+            _ = tick.tick() => watch.tick(Instant::now()),
+            Some(request) = inbox.recv() => {
+                let report = Report::new(watch.snapshot(), &mut tenants);
+                // Whoever asked may have given up.
+                let _ = request.send(Arc::new(report));
+            }
+        }
+        if let Ok(mut last) = shared.last_tick.lock() {
+            *last = Some(Instant::now());
+        }
+    }
+}
+
+/// The daemon as HTTP sees it.
+struct Daemon {
+    state: Arc<Mutex<Health>>,
+    last_tick: Arc<Mutex<Option<Instant>>>,
+    requests: mpsc::Sender<Request>,
+}
+
+impl Source for Daemon {
+    fn collect(&self) -> Pin<Box<dyn Future<Output = Result<Arc<Report>, String>> + Send + '_>> {
+        Box::pin(async {
+            let (sender, receiver) = oneshot::channel();
+            let asked = self.requests.send(sender).await;
+            asked.map_err(|_| "the watching thread has ended; the log says why".to_owned())?;
+            match tokio::time::timeout(COLLECT_TIMEOUT, receiver).await {
+                Ok(Ok(report)) => Ok(report),
+                Ok(Err(_)) => Err("the watching thread has ended; the log says why".into()),
+                Err(_) => Err(format!(
+                    "the watching thread did not answer within {COLLECT_TIMEOUT:?}"
+                )),
+            }
+        })
+    }
+
+    fn health(&self) -> Health {
+        let mut health = match self.state.lock() {
+            Ok(state) => state.clone(),
+            Err(poisoned) => poisoned.into_inner().clone(),
+        };
+        let last = self.last_tick.lock().map_or(None, |last| *last);
+        health.since_last_tick = last.map(|last| last.elapsed());
+        health
+    }
+}

@@ -1,0 +1,294 @@
+//! Sums over the slots of a server, those of its earlier lives included.
+
+use std::collections::{BTreeMap, HashMap};
+
+use agent_common::{
+    abi::{
+        ClientCounters, ClientKey, Direction, ListenerCounters, PrefixCounters, PrefixKey, REASONS, Reason,
+        Row, address_from_words,
+    },
+    limits::{BURST_BUCKETS, BURST_WINDOW_NANOSECONDS},
+};
+use std::net::IpAddr;
+
+use crate::{
+    kernel::Readings,
+    snapshot::{BurstHistogram, ClientSnapshot, PrefixSnapshot},
+};
+
+/// What a scrape finds in the maps, by slot.
+#[derive(Debug, Default)]
+pub(super) struct BySlot {
+    prefixes: HashMap<u32, Vec<(PrefixKey, PrefixCounters)>>,
+    clients: HashMap<u32, Vec<(ClientKey, ClientCounters)>>,
+}
+
+impl BySlot {
+    pub(super) fn new(readings: &Readings) -> Self {
+        let mut sorted = Self::default();
+        for entry in &readings.prefixes {
+            sorted.prefixes.entry(entry.0.slot).or_default().push(*entry);
+        }
+        for entry in &readings.clients {
+            sorted.clients.entry(entry.0.slot).or_default().push(*entry);
+        }
+        sorted
+    }
+}
+
+/// Everything counted for a server. Adding up is all it does.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Totals {
+    /// Connections established since the agent watches.
+    pub(super) opened: u64,
+    /// Connections from before it.
+    pub(super) adopted: u64,
+    /// Connections of both kinds that ended.
+    pub(super) closed: u64,
+    burst: BurstHistogram,
+    prefixes: BTreeMap<Prefix, PrefixCounters>,
+    clients: BTreeMap<IpAddr, (u64, u64)>,
+    unattributed: [[u64; REASONS]; 2],
+}
+
+/// A row of the prefix counters: special rows are not prefixes that look like them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Prefix {
+    Special(usize),
+    Key(Vec<u8>),
+}
+
+impl Totals {
+    /// Adds a slot. `window` is the number of the current 100 ms window.
+    pub(super) fn add_slot(
+        &mut self,
+        slot: u32,
+        counters: &ListenerCounters,
+        special_rows: &[PrefixCounters],
+        by_slot: &BySlot,
+        window: u64,
+    ) {
+        self.opened += counters.opened;
+        self.adopted += counters.adopted;
+        self.closed += counters.closed;
+        self.add_burst(counters, window);
+        for (sums, reasons) in self.unattributed.iter_mut().zip(&counters.unattributed) {
+            for (sum, bytes) in sums.iter_mut().zip(reasons) {
+                *sum += bytes;
+            }
+        }
+        for (row, counters) in special_rows.iter().enumerate() {
+            add(self.prefixes.entry(Prefix::Special(row)).or_default(), counters);
+        }
+        for (key, counters) in by_slot.prefixes.get(&slot).into_iter().flatten() {
+            add(
+                self.prefixes
+                    .entry(Prefix::Key(key.bytes().to_vec()))
+                    .or_default(),
+                counters,
+            );
+        }
+        for (key, client) in by_slot.clients.get(&slot).into_iter().flatten() {
+            let sums = self.clients.entry(address_from_words(key.address)).or_default();
+            sums.0 += client.open;
+            sums.1 += client.opened;
+        }
+    }
+
+    /// Windows that have ended, the current one if it has.
+    fn add_burst(&mut self, counters: &ListenerCounters, window: u64) {
+        for (sum, windows) in self.burst.windows.iter_mut().zip(&counters.burst_windows) {
+            *sum += windows;
+        }
+        let (number, connections) = (counters.burst_window >> 32, counters.burst_window & 0xffff_ffff);
+        self.burst.connections += counters.opened;
+        if connections == 0 {
+            return;
+        }
+        if number == window & 0xffff_ffff {
+            self.burst.connections = self.burst.connections.saturating_sub(connections);
+        } else {
+            self.burst.windows[bucket(connections)] += 1;
+        }
+    }
+
+    /// Connections established now.
+    pub(super) fn connections(&self) -> u64 {
+        (self.opened + self.adopted).saturating_sub(self.closed)
+    }
+
+    /// Clients of a slot that was freed have no connections any more.
+    pub(super) fn forget_clients(&mut self) {
+        self.clients.clear();
+    }
+
+    pub(super) fn burst(&self) -> BurstHistogram {
+        self.burst
+    }
+
+    /// Rows with traffic, special ones always.
+    pub(super) fn prefixes(&self) -> Vec<PrefixSnapshot> {
+        self.prefixes
+            .iter()
+            .map(|(prefix, counters)| PrefixSnapshot {
+                prefix: match prefix {
+                    Prefix::Special(row) => (*Row::LABELS.get(*row).unwrap_or(&"(other)")).to_owned(),
+                    Prefix::Key(bytes) => printable(bytes),
+                },
+                special: matches!(prefix, Prefix::Special(_)),
+                commands: counters.commands,
+                bytes_in: counters.bytes_in,
+                bytes_out: counters.bytes_out,
+            })
+            .collect()
+    }
+
+    /// Clients with an entry, and the row `(other)` if there are others.
+    pub(super) fn clients(&self) -> Vec<ClientSnapshot> {
+        let mut other = (self.connections(), self.opened);
+        let mut clients = Vec::with_capacity(self.clients.len() + 1);
+        for (address, (connections, opened)) in &self.clients {
+            other = (
+                other.0.saturating_sub(*connections),
+                other.1.saturating_sub(*opened),
+            );
+            clients.push(ClientSnapshot {
+                address: Some(*address),
+                connections: *connections,
+                opened: *opened,
+            });
+        }
+        if other != (0, 0) {
+            clients.push(ClientSnapshot {
+                address: None,
+                connections: other.0,
+                opened: other.1,
+            });
+        }
+        clients
+    }
+
+    /// Reasons that occurred.
+    pub(super) fn unattributed(&self) -> Vec<(Direction, Reason, u64)> {
+        let mut found = Vec::new();
+        for direction in Direction::ALL {
+            for reason in Reason::ALL {
+                let bytes = self.unattributed[direction as usize][*reason as usize];
+                if bytes != 0 {
+                    found.push((direction, *reason, bytes));
+                }
+            }
+        }
+        found
+    }
+}
+
+fn add(sum: &mut PrefixCounters, counters: &PrefixCounters) {
+    sum.commands += counters.commands;
+    sum.bytes_in += counters.bytes_in;
+    sum.bytes_out += counters.bytes_out;
+}
+
+/// The kernel's rule (`count_window` of the connection program), for the window that it has not closed yet.
+fn bucket(connections: u64) -> usize {
+    (u64::BITS - connections.saturating_sub(1).leading_zeros()).min(BURST_BUCKETS as u32 - 1) as usize
+}
+
+/// Number of the 100 ms window at `nanoseconds` of the monotonic clock.
+pub(super) fn window_at(nanoseconds: u64) -> u64 {
+    nanoseconds / BURST_WINDOW_NANOSECONDS
+}
+
+/// A prefix as a label: valid UTF-8 as it is, anything else and control characters as `\xNN`.
+fn printable(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            if character.is_control() || character == '\\' {
+                for byte in character.encode_utf8(&mut [0; 4]).bytes() {
+                    text.push_str(&format!("\\x{byte:02x}"));
+                }
+            } else {
+                text.push(character);
+            }
+        }
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytemuck::Zeroable as _;
+
+    #[test]
+    fn buckets_are_powers_of_two() {
+        let expected = [
+            (1, 0),
+            (2, 1),
+            (3, 2),
+            (4, 2),
+            (5, 3),
+            (16_384, 14),
+            (16_385, 15),
+            (u64::MAX, 15),
+        ];
+        for (connections, index) in expected {
+            assert_eq!(bucket(connections), index, "{connections}");
+        }
+    }
+
+    #[test]
+    fn the_current_window_counts_once_it_has_ended() {
+        let mut counters = ListenerCounters::zeroed();
+        counters.opened = 30;
+        counters.burst_windows[4] = 2;
+        counters.burst_window = 7 << 32 | 5;
+        let mut during = Totals::default();
+        during.add_slot(0, &counters, &[], &BySlot::default(), 7);
+        assert_eq!((during.burst.windows[3], during.burst.connections), (0, 25));
+        let mut after = Totals::default();
+        after.add_slot(0, &counters, &[], &BySlot::default(), 8);
+        assert_eq!(
+            (
+                after.burst.windows[3],
+                after.burst.windows[4],
+                after.burst.connections
+            ),
+            (1, 2, 30)
+        );
+    }
+
+    #[test]
+    fn prefixes_become_valid_labels() {
+        assert_eq!(printable(b"cart"), "cart");
+        assert_eq!(printable("käse".as_bytes()), "käse");
+        assert_eq!(printable(b"a\xff\x00b\\"), "a\\xff\\x00b\\x5c");
+    }
+
+    #[test]
+    fn clients_beyond_the_table_are_the_difference() {
+        let mut counters = ListenerCounters::zeroed();
+        (counters.opened, counters.adopted, counters.closed) = (10, 2, 3);
+        let key = ClientKey {
+            slot: 1,
+            address: agent_common::abi::address_words("10.0.0.1".parse().unwrap()),
+        };
+        let readings = Readings {
+            prefixes: Vec::new(),
+            clients: vec![(key, ClientCounters { opened: 6, open: 5 })],
+        };
+        let mut totals = Totals::default();
+        totals.add_slot(1, &counters, &[], &BySlot::new(&readings), 0);
+        let clients = totals.clients();
+        assert_eq!(clients.len(), 2);
+        assert_eq!((clients[0].connections, clients[0].opened), (5, 6));
+        assert_eq!(
+            (clients[1].address, clients[1].connections, clients[1].opened),
+            (None, 4, 4)
+        );
+    }
+}

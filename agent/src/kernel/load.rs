@@ -1,0 +1,240 @@
+//! Loading: the embedded object, the maps' sizes, the verifier's verdict.
+
+use agent_common::{abi::KeySettings, limits};
+use anyhow::{Context as _, Result, anyhow};
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    maps::{Array, HashMap, Map, MapData, Queue, RingBuf},
+    programs::{CgroupSkb, Iter, ProgramError, RawTracePoint, SockOps},
+};
+use tokio::io::unix::AsyncFd;
+
+use super::{Capacity, Events, Kernel, attach::Attachments, mapped::Mapped};
+
+/// Programs of the kernel object.
+pub(super) const PROGRAMS: [&str; 5] = ["sg_ingress", "sg_egress", "sg_sockets", "sg_exec", "sg_seed"];
+
+/// How many lines of the verifier's log an error shows.
+const LOG_LINES: usize = 20;
+
+/// What the programs are loaded with.
+#[derive(Debug, Clone)]
+pub struct KernelSettings {
+    /// How keys are cut.
+    pub keys: KeySettings,
+    /// Prefixes, over all servers, with a row of their own.
+    pub prefixes: u32,
+    /// Client addresses, over all servers, with an entry of their own.
+    pub clients: u32,
+    /// Names of server processes, whose start is announced.
+    pub processes: Vec<String>,
+}
+
+/// Why the programs could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// The daemon was built without them.
+    #[error("this stormglass was built without its kernel programs; build it with `cargo xtask build`")]
+    NoObject,
+    /// The verifier refused one.
+    #[error(
+        "the kernel ({kernel}) refused the program {program}: {reason}\nthe last lines of the verifier's log:\n{log}\n\
+         this is a defect of stormglass or an unsupported kernel: report it with these lines"
+    )]
+    Refused {
+        /// Name of the program.
+        program: &'static str,
+        /// Release of the running kernel.
+        kernel: String,
+        /// The system call's error.
+        reason: String,
+        /// Tail of the verifier's log.
+        log: String,
+    },
+    /// Anything else.
+    #[error(transparent)]
+    Other(#[from] anyhow::Error),
+}
+
+#[cfg(stormglass_bpf_object)]
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("STORMGLASS_BPF_OBJECT"));
+#[cfg(not(stormglass_bpf_object))]
+static OBJECT: &[u8] = &[];
+
+impl Kernel {
+    /// Loads the programs and makes their maps. Nothing is attached yet, apart from the announcement of new processes.
+    ///
+    /// # Errors
+    ///
+    /// [`KernelError`]; what to do is in its text.
+    pub fn load(settings: &KernelSettings) -> Result<(Self, Events), KernelError> {
+        if OBJECT.is_empty() {
+            return Err(KernelError::NoObject);
+        }
+        let capacity = Capacity {
+            prefixes: settings.prefixes.clamp(1, limits::PREFIXES as u32),
+            clients: settings.clients.clamp(1, limits::CLIENTS as u32),
+        };
+        let mut ebpf = EbpfLoader::new()
+            .map_max_entries("SG_CLIENTS", capacity.clients)
+            .load(OBJECT)
+            .context(
+                "cannot create the maps of the kernel programs; `stormglass doctor` says what is missing",
+            )?;
+        load_programs(&mut ebpf)?;
+        let (mut kernel, events) = Self::with_maps(ebpf, capacity)?;
+        kernel.set_key_settings(settings.keys)?;
+        kernel.fill_free_lists()?;
+        kernel.announce_processes(&settings.processes)?;
+        Ok((kernel, events))
+    }
+
+    fn with_maps(mut ebpf: Ebpf, capacity: Capacity) -> Result<(Self, Events)> {
+        let events = RingBuf::try_from(take(&mut ebpf, "SG_EVENTS")?)?;
+        let kernel = Self {
+            attachments: Attachments::default(),
+            slots: Mapped::new(take_array(&mut ebpf, "SG_SLOTS")?, limits::LISTENERS)?,
+            rows: Mapped::new(take_array(&mut ebpf, "SG_ROWS")?, limits::PREFIX_ROWS)?,
+            losses: Mapped::new(take_array(&mut ebpf, "SG_LOSSES")?, agent_common::abi::LOSSES)?,
+            ports: Mapped::new(take_array(&mut ebpf, "SG_PORTS")?, PORT_WORDS)?,
+            listeners: HashMap::try_from(take(&mut ebpf, "SG_LISTENERS")?)?,
+            prefixes: HashMap::try_from(take(&mut ebpf, "SG_PREFIXES")?)?,
+            clients: HashMap::try_from(take(&mut ebpf, "SG_CLIENTS")?)?,
+            seeds: HashMap::try_from(take(&mut ebpf, "SG_SEEDS")?)?,
+            settings: Array::try_from(take(&mut ebpf, "SG_SETTINGS")?)?,
+            free_slots: Queue::try_from(take(&mut ebpf, "SG_FREE_SLOTS")?)?,
+            free_rows: Queue::try_from(take(&mut ebpf, "SG_FREE_ROWS")?)?,
+            capacity,
+            ebpf,
+        };
+        // SAFETY: the ring owns its file descriptor and never replaces it.
+        let events = unsafe { AsyncFd::register(events) };
+        let events = Events(events.context("cannot poll the event ring")?);
+        Ok((kernel, events))
+    }
+
+    fn fill_free_lists(&mut self) -> Result<()> {
+        for slot in 0..limits::LISTENERS as u32 {
+            self.free_slots
+                .push(slot, 0)
+                .context("cannot fill the list of free slots")?;
+        }
+        for row in 0..self.capacity.prefixes {
+            self.free_rows
+                .push(row, 0)
+                .context("cannot fill the list of free rows")?;
+        }
+        Ok(())
+    }
+
+    fn announce_processes(&mut self, processes: &[String]) -> Result<()> {
+        let mut names: HashMap<MapData, [u8; 16], u32> =
+            HashMap::try_from(take(&mut self.ebpf, "SG_NAMES")?)?;
+        for process in processes.iter().take(limits::PROCESS_NAMES) {
+            names
+                .insert(command_name(process), 1, 0)
+                .context("cannot write the process names")?;
+        }
+        let program: &mut RawTracePoint = self
+            .ebpf
+            .program_mut("sg_exec")
+            .ok_or_else(|| anyhow!("the kernel object has no program sg_exec"))?
+            .try_into()?;
+        program
+            .attach("sched_process_exec")
+            .context("cannot attach to the start of processes")?;
+        Ok(())
+    }
+}
+
+/// Words of the port bitmap.
+pub(super) const PORT_WORDS: usize = 65_536 / 32;
+
+/// A process name as the kernel keeps it: cut to 15 bytes, zero-padded.
+fn command_name(process: &str) -> [u8; 16] {
+    let mut name = [0; 16];
+    for (target, byte) in name.iter_mut().zip(process.bytes().take(15)) {
+        *target = byte;
+    }
+    name
+}
+
+fn load_programs(ebpf: &mut Ebpf) -> Result<(), KernelError> {
+    let btf = Btf::from_sys_fs().context(
+        "cannot read the kernel's types at /sys/kernel/btf/vmlinux; run a kernel with CONFIG_DEBUG_INFO_BTF=y",
+    )?;
+    for name in PROGRAMS {
+        let program = ebpf.program_mut(name).ok_or_else(|| {
+            anyhow!("the kernel object has no program {name}; rebuild with `cargo xtask build`")
+        })?;
+        let result = match name {
+            "sg_ingress" | "sg_egress" => as_type::<CgroupSkb>(program)?.load(),
+            "sg_sockets" => as_type::<SockOps>(program)?.load(),
+            "sg_exec" => as_type::<RawTracePoint>(program)?.load(),
+            _ => as_type::<Iter>(program)?.load("tcp", &btf),
+        };
+        result.map_err(|error| refused(name, error))?;
+    }
+    Ok(())
+}
+
+fn as_type<'a, T>(program: &'a mut aya::programs::Program) -> Result<&'a mut T>
+where
+    &'a mut T: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
+{
+    Ok(program.try_into()?)
+}
+
+fn refused(program: &'static str, error: ProgramError) -> KernelError {
+    match error {
+        ProgramError::LoadError {
+            io_error,
+            verifier_log,
+        } => KernelError::Refused {
+            program,
+            kernel: super::requirements::kernel_release(),
+            reason: io_error.to_string(),
+            log: tail(&verifier_log.to_string(), LOG_LINES),
+        },
+        other => KernelError::Other(anyhow!(other).context(format!("cannot load the program {program}"))),
+    }
+}
+
+/// The last lines of a text.
+fn tail(text: &str, lines: usize) -> String {
+    let all: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
+    ebpf.take_map(name)
+        .ok_or_else(|| anyhow!("the kernel object has no map {name}; rebuild with `cargo xtask build`"))
+}
+
+fn take_array(ebpf: &mut Ebpf, name: &str) -> Result<MapData> {
+    match take(ebpf, name)? {
+        Map::Array(data) => Ok(data),
+        _ => Err(anyhow!(
+            "the map {name} is no array; rebuild with `cargo xtask build`"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_tail_of_the_verifiers_log_is_shown() {
+        let log: String = (0..500).map(|line| format!("line {line}\n\n")).collect();
+        let shown = tail(&log, 3);
+        assert_eq!(shown, "line 497\nline 498\nline 499");
+        assert_eq!(tail("one", 3), "one");
+    }
+
+    #[test]
+    fn process_names_are_cut_like_the_kernel_cuts_them() {
+        assert_eq!(&command_name("valkey-server")[..14], b"valkey-server\0");
+        assert_eq!(&command_name("a-very-long-process-name"), b"a-very-long-pro\0");
+    }
+}

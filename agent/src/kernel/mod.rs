@@ -1,0 +1,163 @@
+//! The only place that knows aya: loads the programs, attaches them, reads and writes their maps. Nothing here decides
+//! anything; the decisions are made in [`crate::daemon`] and the policy modules.
+//!
+//! One of the three places where `unsafe` is allowed: shared-memory maps, and types that cross the boundary.
+
+mod attach;
+mod load;
+mod mapped;
+mod namespace;
+mod requirements;
+mod slots;
+mod usage;
+
+pub use attach::CgroupFailure;
+pub use load::{KernelError, KernelSettings};
+pub use namespace::netns_cookie;
+pub use requirements::{Requirement, Verdict, check as check_requirements};
+pub use slots::Readings;
+
+use std::{fs::File, io::Read as _, os::fd::AsRawFd as _};
+
+use agent_common::{
+    abi::{
+        ClientCounters, ClientKey, Event, KeySettings, ListenerCounters, ListenerKey, PrefixCounters,
+        PrefixKey, Seed,
+    },
+    limits,
+};
+use anyhow::{Context as _, Result, anyhow};
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap, MapData, Queue, RingBuf},
+    programs::Iter,
+};
+use tokio::io::unix::AsyncFd;
+
+use self::{attach::Attachments, mapped::Mapped};
+
+/// A type of the boundary as aya wants it.
+#[repr(transparent)]
+#[derive(Debug, Clone, Copy)]
+struct Raw<T>(T);
+
+// SAFETY: `bytemuck::Pod` asks for at least what aya's marker does: any bit pattern, no padding, no pointers.
+unsafe impl<T: bytemuck::Pod> aya::Pod for Raw<T> {}
+
+/// The loaded programs and their maps. Dropping it detaches everything.
+pub struct Kernel {
+    ebpf: Ebpf,
+    attachments: Attachments,
+    slots: Mapped<ListenerCounters>,
+    rows: Mapped<PrefixCounters>,
+    losses: Mapped<u64>,
+    ports: Mapped<u32>,
+    listeners: HashMap<MapData, Raw<ListenerKey>, u32>,
+    prefixes: HashMap<MapData, Raw<PrefixKey>, u32>,
+    clients: HashMap<MapData, Raw<ClientKey>, Raw<ClientCounters>>,
+    seeds: HashMap<MapData, u64, Raw<Seed>>,
+    settings: Array<MapData, Raw<KeySettings>>,
+    free_slots: Queue<MapData, u32>,
+    free_rows: Queue<MapData, u32>,
+    capacity: Capacity,
+}
+
+/// Entries that the sized maps can hold.
+#[derive(Debug, Clone, Copy)]
+struct Capacity {
+    prefixes: u32,
+    clients: u32,
+}
+
+/// Announcements from the kernel programs.
+pub struct Events(AsyncFd<RingBuf<MapData>>);
+
+impl Events {
+    /// Waits for announcements and returns all that are there.
+    ///
+    /// # Errors
+    ///
+    /// When the ring cannot be polled, which no running kernel does.
+    pub async fn next(&mut self) -> Result<Vec<Event>> {
+        let mut guard = self
+            .0
+            .readable_mut()
+            .await
+            .context("cannot poll the event ring")?;
+        let ring = guard.get_inner_mut();
+        let mut events = Vec::new();
+        while let Some(item) = ring.next() {
+            if let Ok(event) = bytemuck::try_pod_read_unaligned::<Event>(&item) {
+                events.push(event);
+            }
+        }
+        guard.clear_ready();
+        Ok(events)
+    }
+}
+
+impl Kernel {
+    /// How keys are cut from now on.
+    ///
+    /// # Errors
+    ///
+    /// When the map cannot be written, which no running kernel does.
+    pub fn set_key_settings(&mut self, settings: KeySettings) -> Result<()> {
+        self.settings
+            .set(0, Raw(settings), 0)
+            .context("cannot write the key settings")
+    }
+
+    /// Gives connections that existed before the agent their state, in the network namespace of the calling thread.
+    /// Connections that have one already keep it.
+    ///
+    /// # Errors
+    ///
+    /// When the map cannot be written or the iterator cannot run.
+    pub fn seed(&mut self, seeds: &[(u64, Seed)]) -> Result<()> {
+        for chunk in seeds.chunks(limits::SEEDS) {
+            for (cookie, seed) in chunk {
+                self.seeds
+                    .insert(cookie, Raw(*seed), 0)
+                    .context("cannot write the seed map")?;
+            }
+            let result = self.run_seeding_iterator();
+            for (cookie, _) in chunk {
+                // A seed that stays behind does no harm: its socket has its state or is gone.
+                let _ = self.seeds.remove(cookie);
+            }
+            result?;
+        }
+        Ok(())
+    }
+
+    fn run_seeding_iterator(&mut self) -> Result<()> {
+        let program: &mut Iter = self
+            .ebpf
+            .program_mut("sg_seed")
+            .ok_or_else(|| {
+                anyhow!("the kernel object has no program sg_seed; rebuild with `cargo xtask build`")
+            })?
+            .try_into()?;
+        let link = program.attach().context("cannot create the seeding iterator")?;
+        let mut file: File = program
+            .take_link(link)?
+            .into_file()
+            .context("cannot open the seeding iterator")?;
+        let mut output = Vec::new();
+        file.read_to_end(&mut output)
+            .context("cannot run the seeding iterator")?;
+        Ok(())
+    }
+
+    /// File descriptor numbers of the loaded programs, for their statistics.
+    fn program_fds(&self) -> Vec<(&'static str, i32)> {
+        load::PROGRAMS
+            .iter()
+            .filter_map(|name| {
+                let fd = self.ebpf.program(name)?.fd().ok()?;
+                Some((*name, std::os::fd::AsFd::as_fd(fd).as_raw_fd()))
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,179 @@
+//! Listeners, their slots, and everything counted per slot.
+
+use std::collections::{BTreeSet, HashMap as StdHashMap};
+
+use agent_common::{
+    abi::{ClientCounters, ClientKey, ListenerCounters, ListenerKey, Loss, PrefixCounters, PrefixKey, Row},
+    limits,
+};
+use anyhow::{Context as _, Result};
+use aya::maps::MapError;
+
+use super::{Kernel, Raw, load::PORT_WORDS};
+
+/// Everything the maps hold at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Readings {
+    /// Interned prefixes with their counters.
+    pub prefixes: Vec<(PrefixKey, PrefixCounters)>,
+    /// Client addresses with their counters.
+    pub clients: Vec<(ClientKey, ClientCounters)>,
+}
+
+impl Kernel {
+    /// Takes a free slot. `None`: all are in use.
+    pub fn take_slot(&mut self) -> Option<u32> {
+        self.free_slots.pop(0).ok()
+    }
+
+    /// Registers a listening address under a slot. Returns the slot that it has: another one if it was registered
+    /// already.
+    ///
+    /// # Errors
+    ///
+    /// When the map is full.
+    pub fn add_listener(&mut self, key: ListenerKey, slot: u32) -> Result<u32> {
+        const BPF_NOEXIST: u64 = 1;
+        match self.listeners.insert(Raw(key), slot, BPF_NOEXIST) {
+            Ok(()) => Ok(slot),
+            Err(error) => match self.listeners.get(&Raw(key), 0) {
+                Ok(existing) => Ok(existing),
+                Err(_) => Err(error).context("cannot register a listening socket"),
+            },
+        }
+    }
+
+    /// The slot of a listening address.
+    #[must_use]
+    pub fn listener(&self, key: &ListenerKey) -> Option<u32> {
+        self.listeners.get(&Raw(*key), 0).ok()
+    }
+
+    /// Forgets a listening address. Its connections keep their slot.
+    pub fn remove_listener(&mut self, key: &ListenerKey) {
+        if let Err(error) = self.listeners.remove(&Raw(*key)) {
+            tracing::debug!(%error, "removing a listener that is not registered");
+        }
+    }
+
+    /// Every registered listening address with its slot.
+    #[must_use]
+    pub fn listeners(&self) -> Vec<(ListenerKey, u32)> {
+        self.listeners
+            .iter()
+            .filter_map(Result::ok)
+            .map(|(key, slot)| (key.0, slot))
+            .collect()
+    }
+
+    /// Makes the watched ports exactly these.
+    pub fn set_ports(&self, ports: &BTreeSet<u16>) {
+        let mut words = vec![0_u32; PORT_WORDS];
+        for port in ports {
+            words[usize::from(*port) / 32] |= 1 << (port % 32);
+        }
+        for (index, word) in words.into_iter().enumerate() {
+            self.ports.set_bits(index, word);
+        }
+    }
+
+    /// Counters of a slot.
+    #[must_use]
+    pub fn counters(&self, slot: u32) -> ListenerCounters {
+        self.slots.get(slot as usize)
+    }
+
+    /// Counters of a slot's special rows, in the order of [`Row::LABELS`].
+    #[must_use]
+    pub fn special_rows(&self, slot: u32) -> [PrefixCounters; Row::LABELS.len()] {
+        std::array::from_fn(|row| self.rows.get(Row::special(slot, row as u32) as usize))
+    }
+
+    /// Prefixes and clients of all slots.
+    #[must_use]
+    pub fn readings(&self) -> Readings {
+        let prefixes = self
+            .prefixes
+            .iter()
+            .filter_map(Result::ok)
+            .map(|(key, id)| (key.0, self.rows.get(Row::interned(id) as usize)))
+            .collect();
+        let clients = self
+            .clients
+            .iter()
+            .filter_map(Result::ok)
+            .map(|(key, client)| (key.0, client.0))
+            .collect();
+        Readings { prefixes, clients }
+    }
+
+    /// Clears a slot whose connections have all ended, with its prefixes and clients, and makes it free again.
+    ///
+    /// # Errors
+    ///
+    /// When a map cannot be written, which no running kernel does.
+    pub fn release_slot(&mut self, slot: u32) -> Result<()> {
+        let prefixes: Vec<(PrefixKey, u32)> = self
+            .prefixes
+            .iter()
+            .filter_map(Result::ok)
+            .filter(|(key, _)| key.0.slot == slot)
+            .map(|(key, id)| (key.0, id))
+            .collect();
+        for (key, id) in prefixes {
+            ignore_missing(self.prefixes.remove(&Raw(key)))?;
+            self.rows.clear(Row::interned(id) as usize);
+            self.free_rows.push(id, 0).context("cannot return a row")?;
+        }
+        let clients: Vec<ClientKey> = self
+            .clients
+            .keys()
+            .filter_map(Result::ok)
+            .map(|key| key.0)
+            .filter(|key| key.slot == slot)
+            .collect();
+        for key in clients {
+            ignore_missing(self.clients.remove(&Raw(key)))?;
+        }
+        for row in 0..limits::SPECIAL_ROWS as u32 {
+            self.rows.clear(Row::special(slot, row) as usize);
+        }
+        self.slots.clear(slot as usize);
+        self.free_slots.push(slot, 0).context("cannot return a slot")
+    }
+
+    /// Removes clients that have no connection and opened none since the last call; `idle` is what that one returned.
+    pub fn sweep_clients(&mut self, idle: &StdHashMap<ClientKey, u64>) -> StdHashMap<ClientKey, u64> {
+        let all: Vec<(ClientKey, ClientCounters)> = self
+            .clients
+            .iter()
+            .filter_map(Result::ok)
+            .map(|(key, client)| (key.0, client.0))
+            .collect();
+        let mut still_idle = StdHashMap::new();
+        for (key, client) in all.into_iter().filter(|(_, client)| client.open == 0) {
+            if idle.get(&key) != Some(&client.opened) {
+                still_idle.insert(key, client.opened);
+            } else if let Err(error) = self.clients.remove(&Raw(key)) {
+                tracing::debug!(%error, "removing a client that is gone");
+            }
+        }
+        still_idle
+    }
+
+    /// Losses by reason.
+    #[must_use]
+    pub fn losses(&self) -> Vec<(&'static str, u64)> {
+        Loss::ALL
+            .iter()
+            .map(|loss| (loss.label(), self.losses.get(*loss as usize)))
+            .collect()
+    }
+}
+
+fn ignore_missing(result: Result<(), MapError>) -> Result<()> {
+    match result {
+        Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+        Err(error) => Err(error).context("cannot clear a slot"),
+    }
+}
