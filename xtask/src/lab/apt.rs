@@ -143,7 +143,7 @@ pub(super) fn check_host() -> Result<()> {
             );
         }
     }
-    Ok(())
+    codename().map(|_| ())
 }
 
 /// The host's own mirrors of its Debian release, plus backports from the same mirror.
