@@ -19,13 +19,13 @@ impl Content {
     #[inline(always)]
     #[must_use]
     pub fn read(window: &Window, at: u32, length: u32) -> Self {
-        let signed = i64::from(length);
         let words = [
-            keep(window.word::<0>(at), signed),
-            keep(window.word::<8>(at), signed.wrapping_sub(8)),
-            keep(window.word::<16>(at), signed.wrapping_sub(16)),
-            keep(window.word::<24>(at), signed.wrapping_sub(24)),
+            window.word::<0>(at),
+            window.word::<8>(at),
+            window.word::<16>(at),
+            window.word::<24>(at),
         ];
+        let words = keep(words, length);
         let next = if length > 32 {
             window.word::<32>(at) as u8
         } else {

@@ -504,8 +504,8 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
 
     #[inline(always)]
     fn key_count(&mut self, content: &Content) {
-        let zeros = keep(repeat(b'0'), i64::from(content.length));
-        if content.length <= 8 && content.words[0] == zeros {
+        let zeros = keep([repeat(b'0'), 0, 0, 0], content.length);
+        if content.length <= 8 && content.words[0] == zeros[0] {
             self.connection.requests.wanted_argument = NO_ARGUMENT;
             return self.resolve(Row::special(self.connection.slot, Row::KEYLESS));
         }
@@ -531,13 +531,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         if length == 0 {
             return self.resolve(Row::special(self.connection.slot, Row::NONE));
         }
-        let signed = i64::from(length);
-        let words = [
-            keep(content.words[0], signed),
-            keep(content.words[1], signed.wrapping_sub(8)),
-            keep(content.words[2], signed.wrapping_sub(16)),
-            keep(content.words[3], signed.wrapping_sub(24)),
-        ];
+        let words = keep(content.words, length);
         let state = &mut self.connection.requests;
         let known = state.last_row != Row::UNKNOWN
             && state.last_prefix_length == length
@@ -774,14 +768,9 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         if length == 0 {
             return true;
         }
-        let signed = i64::from(length);
+        let words = [state.carry[0], state.carry[1], state.carry[2], state.carry[3]];
         let content = Content {
-            words: [
-                keep(state.carry[0], signed),
-                keep(state.carry[1], signed.wrapping_sub(8)),
-                keep(state.carry[2], signed.wrapping_sub(16)),
-                keep(state.carry[3], signed.wrapping_sub(24)),
-            ],
+            words: keep(words, length),
             next: if length > 32 { state.carry[4] as u8 } else { 0 },
             length,
         };

@@ -24,16 +24,39 @@ pub(super) const fn first_marked(mask: u64) -> u32 {
     ((below >> 7).wrapping_mul(ONES) >> 56) as u32
 }
 
-/// `word` with only its first `length` bytes (0 or less: none, 8 or more: all).
-#[inline(always)]
-pub(super) const fn keep(word: u64, length: i64) -> u64 {
-    if length <= 0 {
-        0
-    } else if length >= 8 {
-        word
-    } else {
-        word & (1_u64 << (length as u64 * 8)).wrapping_sub(1)
+/// Masks that keep the first `length` bytes of four words, by length; from 32 on all bytes. A table, because BPF has no
+/// conditional move: computed masks are a branch a word, and the verifier walks every combination.
+static KEEP: [[u64; 4]; 64] = {
+    let mut masks = [[0; 4]; 64];
+    let mut length = 0;
+    while length < 64 {
+        let mut byte = 0;
+        while byte < 32 && byte < length {
+            masks[length][byte / 8] |= 0xff << (byte % 8 * 8);
+            byte += 1;
+        }
+        length += 1;
     }
+    masks
+};
+
+/// `words` with only their first `length` bytes.
+#[inline(always)]
+pub(super) fn keep(words: [u64; 4], length: u32) -> [u64; 4] {
+    let bounded = if length > 32 { 32 } else { length };
+    let masks = &KEEP[(bounded & 63) as usize];
+    [
+        words[0] & masks[0],
+        words[1] & masks[1],
+        words[2] & masks[2],
+        words[3] & masks[3],
+    ]
+}
+
+/// Mask of the first `length` bytes of a word, `length` taken modulo 8.
+#[inline(always)]
+pub(super) const fn low_bytes(length: u32) -> u64 {
+    (1_u64 << (length & 7).wrapping_mul(8)).wrapping_sub(1)
 }
 
 /// `word` with ASCII capitals as small letters.
@@ -89,11 +112,17 @@ mod tests {
 
     #[test]
     fn keep_masks_by_length() {
-        assert_eq!(keep(u64::MAX, -3), 0);
-        assert_eq!(keep(u64::MAX, 0), 0);
-        assert_eq!(keep(u64::MAX, 3), 0xff_ffff);
-        assert_eq!(keep(u64::MAX, 8), u64::MAX);
-        assert_eq!(keep(u64::MAX, 80), u64::MAX);
+        let all = [u64::MAX; 4];
+        assert_eq!(keep(all, 0), [0; 4]);
+        assert_eq!(keep(all, 3), [0xff_ffff, 0, 0, 0]);
+        assert_eq!(keep(all, 8), [u64::MAX, 0, 0, 0]);
+        assert_eq!(keep(all, 31), [u64::MAX, u64::MAX, u64::MAX, u64::MAX >> 8]);
+        assert_eq!(keep(all, 32), all);
+        assert_eq!(keep(all, u32::MAX), all);
+        assert_eq!(
+            (low_bytes(0), low_bytes(2), low_bytes(7)),
+            (0, 0xffff, u64::MAX >> 8)
+        );
     }
 
     #[test]

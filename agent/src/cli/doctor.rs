@@ -54,7 +54,9 @@ fn programs() -> Verdict {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let loaded = runtime.map(|runtime| runtime.block_on(async { Kernel::load(&settings) }));
     match loaded {
-        Ok(Ok(_)) => Verdict::Met("the kernel accepts them".into()),
+        Ok(Ok((kernel, _))) => {
+            Verdict::Met(format!("accepted; instructions verified: {}", verified(&kernel)))
+        }
         Ok(Err(error)) => Verdict::Unmet {
             found: format!("{:#}", anyhow::Error::from(error)),
             advice: "see the reason above".into(),
@@ -64,4 +66,13 @@ fn programs() -> Verdict {
             advice: "see the reason above".into(),
         },
     }
+}
+
+fn verified(kernel: &Kernel) -> String {
+    let programs: Vec<String> = kernel
+        .verified_instructions()
+        .iter()
+        .map(|(program, count)| format!("{program} {count}"))
+        .collect();
+    programs.join(", ")
 }

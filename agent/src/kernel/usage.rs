@@ -25,6 +25,18 @@ impl Kernel {
             .collect()
     }
 
+    /// Instructions that the verifier had to look at, by program.
+    #[must_use]
+    pub fn verified_instructions(&self) -> Vec<(&'static str, u64)> {
+        self.program_fds()
+            .into_iter()
+            .filter_map(|(program, fd)| {
+                let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+                Some((program, field(&info, "verified_insns")?))
+            })
+            .collect()
+    }
+
     /// How full the maps are that can be full.
     #[must_use]
     pub fn map_usage(&self, readings: &Readings, slots_in_use: usize) -> Vec<MapUsage> {
