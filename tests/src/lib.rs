@@ -1,1 +1,28 @@
-//! Harness of the live tests.
+//! Harness of the live tests: real servers, agents, cgroups and namespaces that end with the test, and an account of
+//! what the agent counted beside what the server counted.
+//!
+//! | file | what it knows |
+//! |---|---|
+//! | `lab` | where programs and clients are |
+//! | `poll`, `process`, `ports` | waiting, children, addresses |
+//! | `cgroup`, `netns` | places to put a server |
+//! | `server`, `resp` | a server, and connections whose bytes are counted |
+//! | `agent`, `exposition` | the agent, and what it shows |
+//! | `ledger` | both counts over the same interval |
+//! | `bpf` | what is loaded into and attached in the kernel |
+//!
+//! Everything that is made is a guard: it is undone when it goes out of scope, also when a test panics.
+#![forbid(unsafe_code)]
+
+pub mod agent;
+pub mod bpf;
+pub mod cgroup;
+pub mod exposition;
+pub mod lab;
+pub mod ledger;
+pub mod netns;
+pub mod poll;
+pub mod ports;
+pub mod process;
+pub mod resp;
+pub mod server;

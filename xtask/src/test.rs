@@ -1,25 +1,85 @@
-//! `cargo xtask test`.
+//! `cargo xtask test`: the host's tests, then the live ones as root.
 
 use std::process::Command;
+use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
+use nix::unistd::Uid;
 
+use crate::build;
 use crate::lab::{Lab, servers, tools};
-use crate::process::Run as _;
+use crate::process::{Run as _, say};
 
 /// What `cargo xtask test` can be told.
 #[derive(Args)]
-pub(crate) struct Options {}
+pub(crate) struct Options {
+    /// Run the host's tests alone: they need no root, no servers and no kernel programs
+    #[arg(long, conflicts_with = "live")]
+    host: bool,
+    /// Run the live tests alone
+    #[arg(long)]
+    live: bool,
+    /// Run only the tests whose names contain this
+    filter: Option<String>,
+}
 
-/// Runs the tests of the default members, with the lab at hand.
-pub(crate) fn run(lab: &Lab, _options: &Options) -> Result<()> {
+/// Runs the tests, and says what is left out.
+pub(crate) fn run(lab: &Lab, options: &Options) -> Result<()> {
+    let started = Instant::now();
+    if options.live {
+        say("host tests: skipped, as --live says");
+    } else {
+        host_tests(lab, options)?;
+    }
+    if options.host {
+        say("live tests: skipped, as --host says");
+    } else {
+        live_tests(lab, options)?;
+    }
+    say(format!(
+        "tests passed in {:.0} s",
+        started.elapsed().as_secs_f64()
+    ));
+    Ok(())
+}
+
+/// Every test of the default members that is not marked as live.
+fn host_tests(lab: &Lab, options: &Options) -> Result<()> {
+    say("host tests");
+    cargo_test(lab).args(&options.filter).run()
+}
+
+/// The tests that are marked as live: real kernel, real servers. One after the other, since they share both.
+fn live_tests(lab: &Lab, options: &Options) -> Result<()> {
+    if !Uid::effective().is_root() {
+        bail!(
+            "the live tests load kernel programs and need root: run this as root, or the host's tests alone with --host"
+        );
+    }
     servers::ensure_servers(lab)?;
     tools::ensure_tools(lab)?;
+    let object = build::kernel_object(lab)?;
+    build::run(lab)?;
+    for package in ["stormglass", "stormglass-tests"] {
+        say(format!("live tests of {package}"));
+        let mut command = cargo_test(lab);
+        lab.export(&mut command)
+            .args(["--package", package])
+            // The agent's own live tests load the programs that are embedded in the test binary.
+            .env("STORMGLASS_BPF_OBJECT", &object)
+            .args(["--", "--ignored", "--test-threads=1"])
+            .args(&options.filter)
+            .run()?;
+    }
+    Ok(())
+}
+
+fn cargo_test(lab: &Lab) -> Command {
     let mut command = Command::new("cargo");
     command
         .args(["test", "--target-dir"])
         .arg(lab.target())
         .current_dir(lab.workspace());
-    lab.export(&mut command).run()
+    command
 }

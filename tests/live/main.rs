@@ -1,0 +1,14 @@
+//! Live tests: the real agent binary beside real servers and clients. `cargo xtask test` runs them, as root.
+#![forbid(unsafe_code)]
+
+mod clients;
+
+mod agent_lifecycle;
+mod byte_equality;
+mod command_line;
+mod connections;
+mod existing_connections;
+mod pages;
+mod placement;
+mod server_lifecycle;
+mod tenants;

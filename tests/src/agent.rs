@@ -1,0 +1,181 @@
+//! The real agent as a child process.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use crate::exposition::Scrape;
+use crate::process::{Finished, Process};
+use crate::{lab, poll, ports};
+
+/// How long it may take to load its programs and find every server.
+const READY_WITHIN: Duration = Duration::from_secs(15);
+
+/// How long a page may take.
+const PAGE_WITHIN: Duration = Duration::from_secs(10);
+
+/// How soon a server that starts or stops has to be noticed, with room for a loaded machine. The promise is 2 s.
+const NOTICED_WITHIN: Duration = Duration::from_secs(4);
+
+/// A running agent. Dropping it kills it.
+pub struct Agent {
+    process: Process,
+    port: u16,
+    _config: ConfigFile,
+}
+
+impl Agent {
+    /// Starts an agent that watches whatever is there, and waits until it is ready.
+    pub fn start() -> Result<Self> {
+        Self::start_with("")
+    }
+
+    /// Starts an agent with these further tables in its configuration, and waits until it is ready.
+    pub fn start_with(tables: &str) -> Result<Self> {
+        let port = ports::free_port()?;
+        let config = ConfigFile::new(&format!("[http]\nlisten = \"127.0.0.1:{port}\"\n\n{tables}"))?;
+        let mut command = Command::new(lab::agent()?);
+        command.args(["run", "--config"]).arg(config.path());
+        let mut agent = Self {
+            process: Process::spawn("stormglass", &mut command)?,
+            port,
+            _config: config,
+        };
+        agent.wait_until_ready()?;
+        Ok(agent)
+    }
+
+    /// A page: status and body.
+    pub fn get(&self, path: &str) -> Result<(u16, String)> {
+        self.get_as(path, "*/*")
+    }
+
+    /// A page in a media type.
+    pub fn get_as(&self, path: &str, accept: &str) -> Result<(u16, String)> {
+        let mut response = ureq::get(format!("http://127.0.0.1:{}{path}", self.port))
+            .config()
+            .timeout_global(Some(PAGE_WITHIN))
+            .http_status_as_error(false)
+            .build()
+            .header("accept", accept)
+            .call()
+            .with_context(|| format!("no answer for {path}"))?;
+        let body = response.body_mut().read_to_string()?;
+        Ok((response.status().as_u16(), body))
+    }
+
+    /// The text of /metrics.
+    pub fn metrics(&self) -> Result<String> {
+        match self.get("/metrics")? {
+            (200, body) => Ok(body),
+            (status, body) => bail!("/metrics answers {status}: {body}"),
+        }
+    }
+
+    /// /metrics, read.
+    pub fn scrape(&self) -> Result<Scrape> {
+        Scrape::parse(&self.metrics()?)
+    }
+
+    /// Waits until a scrape satisfies `condition` and returns it.
+    pub fn scrape_until(&self, what: &str, condition: impl Fn(&Scrape) -> bool) -> Result<Scrape> {
+        let mut last = None;
+        let found = poll::until(what, NOTICED_WITHIN, || {
+            let scrape = self.scrape()?;
+            let found = condition(&scrape).then(|| scrape.clone());
+            last = Some(scrape);
+            Ok(found)
+        });
+        found.with_context(|| {
+            let servers = last.as_ref().map(Scrape::servers).unwrap_or_default();
+            format!("the last scrape names the servers {servers:?}")
+        })
+    }
+
+    /// Waits until a server is in /metrics.
+    pub fn sees(&self, server: &str) -> Result<Scrape> {
+        self.scrape_until(&format!("{server} in /metrics"), |scrape| scrape.mentions(server))
+    }
+
+    /// Waits until a server has left /metrics.
+    pub fn forgets(&self, server: &str) -> Result<Scrape> {
+        self.scrape_until(&format!("{server} gone from /metrics"), |scrape| {
+            !scrape.mentions(server)
+        })
+    }
+
+    /// Ends it as an operator would. Returns how long it took and how it ended.
+    pub fn terminate(self) -> Result<(Duration, Finished)> {
+        let started = Instant::now();
+        self.process.signal(Signal::SIGTERM)?;
+        let finished = self.process.finish(Duration::from_secs(10))?;
+        Ok((started.elapsed(), finished))
+    }
+
+    /// Ends it without warning and waits until it is gone.
+    pub fn kill(mut self) -> Result<()> {
+        self.process.signal(Signal::SIGKILL)?;
+        self.process.wait(Duration::from_secs(10)).map(|_| ())
+    }
+
+    /// What it has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.stderr()
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let started = Instant::now();
+        loop {
+            if !self.process.is_running()? {
+                bail!("the agent ended at once: {}", self.process.words());
+            }
+            if matches!(self.get("/readyz"), Ok((200, _))) {
+                return Ok(());
+            }
+            if started.elapsed() > READY_WITHIN {
+                bail!(
+                    "the agent is not ready within {READY_WITHIN:?}: {}",
+                    self.process.words()
+                );
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// A configuration in a folder of its own.
+pub struct ConfigFile {
+    dir: TempDir,
+}
+
+impl ConfigFile {
+    /// Writes it.
+    pub fn new(text: &str) -> Result<Self> {
+        let file = Self {
+            dir: tempfile::tempdir()?,
+        };
+        std::fs::write(file.path(), text)?;
+        Ok(file)
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.dir.path().join("stormglass.toml")
+    }
+}
+
+/// Runs another command of the agent to its end.
+pub fn command(arguments: &[&str], config: Option<&ConfigFile>) -> Result<Finished> {
+    let mut command = Command::new(lab::agent()?);
+    command.args(arguments);
+    if let Some(config) = config {
+        command.arg("--config").arg(config.path());
+    }
+    Process::spawn("stormglass", &mut command)?.finish(READY_WITHIN)
+}
