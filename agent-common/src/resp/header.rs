@@ -3,9 +3,9 @@
 use super::words::{eight_digits, equal_bytes, first_marked, low_bytes, repeat};
 use crate::abi::Window;
 
-/// Most bytes from the type byte to the CR: 15 digits, far beyond any length that Valkey accepts (2^63 has 19, but
-/// `proto-max-bulk-len` is 512 MiB by default and lengths beyond memory cannot be sent).
-const LIMIT: u32 = 16;
+/// Most bytes from the type byte to the CR: 14 digits, all that two words hold, and far beyond what Valkey accepts
+/// (`proto-max-bulk-len` is 512 MiB by default, and lengths beyond memory cannot be sent).
+const LIMIT: u32 = 15;
 
 /// What [`header`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub fn header(window: &Window, at: u32, available: u32) -> Header {
     let length = end.wrapping_add(2);
     if length > available {
         // A CR behind the bytes at hand is stale; without one the line may still be coming, unless it is too long.
-        return if available > LIMIT {
+        return if end > LIMIT && available > LIMIT {
             Header::Bad
         } else {
             Header::Cut
@@ -70,7 +70,7 @@ fn number(window: &Window, first: u64, at: u32, end: u32) -> Option<i64> {
         }
         return eight_digits(right_aligned(first, end)).map(|value| value as i64);
     }
-    // Nine to fifteen digits: the last eight, and those before them.
+    // Eight to fourteen digits: the last eight, and those before them.
     let low = eight_digits(window.word::<0>(at.wrapping_add(end).wrapping_sub(8)))?;
     let high_end = end.wrapping_sub(8);
     let high = if high_end < 2 {
