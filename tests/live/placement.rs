@@ -31,8 +31,10 @@ fn two_servers_in_one_cgroup_are_told_apart_also_beside_a_client_in_the_same_cgr
 
     let [first, second] = openings.each_mut().map(|opening| opening.account(&agent));
     let (first, second) = (first?, second?);
-    first.assert_all_attributed();
-    second.assert_all_attributed();
+    for account in [&first, &second] {
+        account.assert_all_attributed();
+        account.assert_commands_equal();
+    }
     assert_eq!(
         (first.counted.commands("one"), first.counted.commands("two")),
         (9_000, 0)
