@@ -1,6 +1,6 @@
 //! From the head of a key to its prefix.
 
-use super::words::{equal_bytes, first_marked, keep};
+use super::words::{equal_bytes, first_marked, keep, lowest_bit, marks};
 use crate::abi::{KeySettings, Window};
 
 /// The head of an argument: its first 32 bytes, zero-padded, the byte behind them, and its whole length.
@@ -89,26 +89,28 @@ fn shallow(content: &Content, settings: &KeySettings) -> u32 {
     }
 }
 
+/// Several delimiters deep: all of them as bits, from which the lowest are struck out. Loops would be walked by the
+/// verifier in every combination.
 #[inline(always)]
 fn deep(content: &Content, settings: &KeySettings) -> u32 {
-    let mut left = settings.depth;
-    let mut found = 0;
-    let mut index = 0;
-    while index < 4 {
-        let mut mask = delimiters(content.words[index], settings);
-        let mut tries = 0;
-        while tries < 8 && mask != 0 && left != 0 {
-            found = first_marked(mask).wrapping_add(index as u32 * 8);
-            mask &= mask.wrapping_sub(1);
-            left = left.wrapping_sub(1);
-            tries += 1;
-        }
-        index += 1;
+    let mut bits = marks(delimiters(content.words[0], settings))
+        | marks(delimiters(content.words[1], settings)) << 8
+        | marks(delimiters(content.words[2], settings)) << 16
+        | marks(delimiters(content.words[3], settings)) << 24;
+    if content.length > 32 {
+        bits |= (delimiters(u64::from(content.next), settings) >> 7 & 1) << 32;
     }
-    if left != 0 && content.length > 32 && delimiters(u64::from(content.next), settings) & 0x80 != 0 {
-        found = 32;
-    }
-    found
+    bits = without_lowest(bits, settings.depth > 1);
+    bits = without_lowest(bits, settings.depth > 2);
+    bits = without_lowest(bits, settings.depth > 3);
+    if bits == 0 { 0 } else { lowest_bit(bits) }
+}
+
+/// `bits` without the lowest one, if there is another and it is wanted.
+#[inline(always)]
+fn without_lowest(bits: u64, wanted: bool) -> u64 {
+    let fewer = bits & bits.wrapping_sub(1);
+    if wanted && fewer != 0 { fewer } else { bits }
 }
 
 #[cfg(test)]

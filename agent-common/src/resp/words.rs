@@ -24,6 +24,23 @@ pub(super) const fn first_marked(mask: u64) -> u32 {
     ((below >> 7).wrapping_mul(ONES) >> 56) as u32
 }
 
+/// A mask of [`equal_bytes`] as eight bits, the lowest for the first byte.
+#[inline(always)]
+pub(super) const fn marks(mask: u64) -> u64 {
+    (mask >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56
+}
+
+/// Index of the lowest bit of a number that is not zero.
+#[inline(always)]
+pub(super) const fn lowest_bit(bits: u64) -> u32 {
+    let below = (bits & bits.wrapping_neg()).wrapping_sub(1);
+    // The number of ones below it, added up in pairs, fours and bytes.
+    let pairs = below.wrapping_sub(below >> 1 & 0x5555_5555_5555_5555);
+    let fours = (pairs & 0x3333_3333_3333_3333).wrapping_add(pairs >> 2 & 0x3333_3333_3333_3333);
+    let bytes = fours.wrapping_add(fours >> 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    (bytes.wrapping_mul(ONES) >> 56) as u32
+}
+
 /// Masks that keep the first `length` bytes of four words, by length; from 32 on all bytes. A table, because BPF has no
 /// conditional move: computed masks are a branch a word, and the verifier walks every combination.
 static KEEP: [[u64; 4]; 64] = {
@@ -107,6 +124,19 @@ mod tests {
         for index in 0..8 {
             assert_eq!(first_marked(0x80 << (8 * index)), index);
             assert_eq!(first_marked(0x80 << (8 * index) | 0x80 << 56), index);
+        }
+    }
+
+    #[test]
+    fn marks_are_in_the_order_of_the_bytes() {
+        for pattern in 0..256_u64 {
+            let bytes: [u8; 8] =
+                std::array::from_fn(|byte| if pattern >> byte & 1 != 0 { b':' } else { b'x' });
+            assert_eq!(marks(equal_bytes(word(&bytes), repeat(b':'))), pattern);
+        }
+        for bit in 0..64 {
+            assert_eq!(lowest_bit(1 << bit), bit);
+            assert_eq!(lowest_bit(u64::MAX << bit), bit);
         }
     }
 
