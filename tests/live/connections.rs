@@ -1,12 +1,18 @@
 //! Connections opened, closed and open, per server and per client, and bursts of them.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::Result;
 use stormglass_tests::agent::Agent;
 use stormglass_tests::exposition::Scrape;
+use stormglass_tests::lab;
+use stormglass_tests::ledger::Opening;
 use stormglass_tests::resp::Connection;
 use stormglass_tests::server::{Plan, Server};
+
+use crate::clients::Benchmark;
 
 #[test]
 #[ignore = "needs root and the lab: cargo xtask test"]
@@ -98,6 +104,39 @@ fn connections_that_never_send_anything_come_and_go_without_a_trace_in_the_gauge
         totals(scrape, &label).2 == 1000
     })?;
     assert_eq!(totals(&scrape, &label), (0, 1000, 1000));
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root and the lab: cargo xtask test"]
+fn clients_that_reconnect_for_each_command_are_counted_as_often_as_the_server_counts_them() -> Result<()> {
+    let server = Plan::valkey()?.start()?;
+    let agent = Agent::start()?;
+    let label = server.label();
+    let mut opening = Opening::at(&agent, &server)?;
+    let before = opening.control().connections_received()?;
+    let mut command = Command::new(lab::valkey_benchmark()?);
+    command.args(["-k", "0"]);
+    let benchmark = Benchmark {
+        port: server.port(),
+        command: "SET",
+        prefix: "churn",
+        requests: 5_000,
+        connections: 20,
+        pipeline: 1,
+        value: Some(30),
+    };
+    let finished = benchmark.spawn(&mut command)?.finish(Duration::from_secs(60))?;
+    assert!(finished.status.success(), "{finished:?}");
+
+    let received = opening.control().connections_received()? - before;
+    assert!(received >= 5_000, "only {received} connections");
+    let scrape = agent.scrape_until("the end of all clients", |scrape| totals(scrape, &label).0 == 1)?;
+    // One is the connection for the server's counters.
+    assert_eq!(totals(&scrape, &label), (1, received + 1, received));
+    let account = opening.account(&agent)?;
+    account.assert_all_attributed();
+    assert_eq!(account.counted.commands("churn"), 5_000);
     Ok(())
 }
 

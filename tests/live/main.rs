@@ -10,5 +10,6 @@ mod connections;
 mod existing_connections;
 mod pages;
 mod placement;
+mod protocol;
 mod server_lifecycle;
 mod tenants;

@@ -145,15 +145,20 @@ impl Account {
         })
     }
 
-    /// Insists that attributed and unattributed bytes are the server's bytes, in both directions.
-    pub fn assert_bytes_equal(&self) {
+    /// Attributed and unattributed bytes by the agent's count: in, out.
+    #[must_use]
+    pub fn total(&self) -> (u64, u64) {
         let attributed = self.counted.attributed();
-        let with_unattributed = (
+        (
             attributed.bytes_in + self.counted.unattributed("in"),
             attributed.bytes_out + self.counted.unattributed("out"),
-        );
+        )
+    }
+
+    /// Insists that attributed and unattributed bytes are the server's bytes, in both directions.
+    pub fn assert_bytes_equal(&self) {
         assert_eq!(
-            with_unattributed,
+            self.total(),
             (self.server.bytes_in, self.server.bytes_out),
             "bytes (in, out) by the agent are not those by the server: {:#?}",
             self.counted

@@ -248,10 +248,20 @@ impl Control {
         })
     }
 
+    /// Bytes that came from the server's primary since it started; `total_net_input_bytes` includes them.
+    pub fn bytes_from_primary(&mut self) -> Result<u64> {
+        field(&self.info("stats")?, "total_net_repl_input_bytes")
+    }
+
     /// Clients that are connected now, this one included, as `CLIENT LIST` has them.
     pub fn clients(&mut self) -> Result<u64> {
         let list = self.connection.ask(&[b"CLIENT", b"LIST"])?.text()?;
         Ok(list.lines().filter(|line| !line.is_empty()).count() as u64)
+    }
+
+    /// Connections that it has accepted since it started.
+    pub fn connections_received(&mut self) -> Result<u64> {
+        field(&self.info("stats")?, "total_connections_received")
     }
 
     /// How often a command was executed since the server started.
