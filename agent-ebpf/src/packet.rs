@@ -10,6 +10,9 @@ const IPV4: u8 = 4;
 const IPV6: u8 = 6;
 const TCP: u8 = 6;
 const IPV6_HEADER: u32 = 40;
+/// First byte of an IPv4 header without options, and its length.
+const IPV4_PLAIN: u8 = 0x45;
+const IPV4_PLAIN_HEADER: u32 = 20;
 
 /// TCP flags (RFC 9293, 3.1).
 pub(crate) const FIN: u8 = 1;
@@ -24,8 +27,55 @@ pub(crate) struct Tcp {
 /// Reads the headers. `None`: not TCP, or not readable.
 #[inline(always)]
 pub(crate) fn tcp(context: &SkBuffContext) -> Option<Tcp> {
+    // SAFETY: the context is valid.
+    let (data, end) = unsafe {
+        (
+            (*context.skb.skb).data as usize,
+            (*context.skb.skb).data_end as usize,
+        )
+    };
+    if data + 40 <= end {
+        // SAFETY: 40 bytes are there.
+        let first = unsafe { *(data as *const u8) };
+        // SAFETY: as above.
+        if first == IPV4_PLAIN && unsafe { *((data + 9) as *const u8) } == TCP {
+            // SAFETY: the TCP header's 20 bytes follow the IP header's.
+            return Some(unsafe { at(context, data, IPV4_PLAIN_HEADER) });
+        }
+        // SAFETY: as above.
+        if data + 60 <= end && first >> 4 == IPV6 && unsafe { *((data + 6) as *const u8) } == TCP {
+            // SAFETY: as above.
+            return Some(unsafe { at(context, data, IPV6_HEADER) });
+        }
+    }
+    copied(context)
+}
+
+/// A TCP header at a constant offset of the packet's directly readable part.
+#[inline(always)]
+unsafe fn at(context: &SkBuffContext, data: usize, header: u32) -> Tcp {
+    let tcp = (data + header as usize) as *const u8;
+    // SAFETY: the caller has compared with the end; the verifier checks it.
+    let (sequence, offset_byte, flags) = unsafe {
+        (
+            tcp.add(4).cast::<u32>().read_unaligned(),
+            *tcp.add(12),
+            *tcp.add(13),
+        )
+    };
+    segment(context, header, u32::from_be(sequence), offset_byte, flags)
+}
+
+/// The same by copying: IPv4 options, or headers that are not directly readable.
+#[inline(never)]
+fn copied(context: &SkBuffContext) -> Option<Tcp> {
     let header = ip(context)?;
     let (sequence, offset_byte, flags) = tcp_fields(context, header)?;
+    Some(segment(context, header, sequence, offset_byte, flags))
+}
+
+#[inline(always)]
+fn segment(context: &SkBuffContext, header: u32, sequence: u32, offset_byte: u8, flags: u8) -> Tcp {
     let offset = header.wrapping_add(u32::from(offset_byte >> 4) << 2);
     let length = context.len();
     let length = if length > offset {
@@ -33,14 +83,14 @@ pub(crate) fn tcp(context: &SkBuffContext) -> Option<Tcp> {
     } else {
         0
     };
-    Some(Tcp {
+    Tcp {
         payload: Payload {
             sequence,
             offset,
             length,
         },
         flags,
-    })
+    }
 }
 
 /// Length of the IP header, if TCP follows.
