@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
 use stormglass_tests::agent::Agent;
 use stormglass_tests::bpf::Loaded;
+use stormglass_tests::ledger::Opening;
 use stormglass_tests::poll;
 use stormglass_tests::process::Process;
 use stormglass_tests::server::{Plan, Server};
@@ -74,6 +75,29 @@ fn an_agent_that_is_told_to_end_does_so_within_a_second_and_leaves_nothing() -> 
     assert!(took < Duration::from_secs(1), "it took {took:?}");
     gone(&loaded)?;
     still_at_work(&mut load, &server)
+}
+
+#[test]
+#[ignore = "needs root and the lab: cargo xtask test"]
+fn two_agents_at_once_count_the_same_and_the_end_of_one_does_not_disturb_the_other() -> Result<()> {
+    let server = Plan::valkey()?.start()?;
+    let (one, two) = (Agent::start()?, Agent::start()?);
+    let mut for_one = Opening::at(&one, &server)?;
+    let mut for_two = Opening::at(&two, &server)?;
+    let mut connection = server.connect()?;
+    for _ in 0..100 {
+        connection.ask(&[b"SET", b"both:1", b"value"])?;
+    }
+    for_one.account(&one)?.assert_all_attributed();
+    for_two.account(&two)?.assert_all_attributed();
+    one.kill()?;
+    for _ in 0..100 {
+        connection.ask(&[b"SET", b"both:1", b"value"])?;
+    }
+    let account = for_two.account(&two)?;
+    account.assert_all_attributed();
+    assert_eq!(account.counted.commands("both"), 200);
+    Ok(())
 }
 
 /// The kernel frees programs and maps a moment after their last user has gone.

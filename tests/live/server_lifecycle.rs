@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use stormglass_tests::agent::Agent;
+use stormglass_tests::bpf::Loaded;
 use stormglass_tests::cgroup::Cgroup;
 use stormglass_tests::ledger::{Account, Counted};
+use stormglass_tests::poll;
 use stormglass_tests::resp::Connection;
 use stormglass_tests::server::{Plan, Server, Traffic};
 
@@ -89,6 +91,30 @@ fn a_restarted_server_goes_on_under_its_label_with_counters_that_only_grow() -> 
 
 #[test]
 #[ignore = "needs root and the lab: cargo xtask test"]
+fn a_server_that_is_killed_with_open_connections_starts_again_with_gauges_that_are_true() -> Result<()> {
+    let agent = Agent::start()?;
+    let server = Plan::valkey()?.start()?;
+    let label = server.label();
+    agent.sees(&label)?;
+    let left: Vec<_> = (0..30).map(|_| server.connect()).collect::<Result<_>>()?;
+    let plan = server.plan().clone();
+    drop(server);
+    let server = plan.start()?;
+    let new: Vec<_> = (0..7).map(|_| server.connect()).collect::<Result<_>>()?;
+    let of_server = [("server", label.as_str())];
+    agent.scrape_until("the gauge of the second run", |scrape| {
+        let count = |name| scrape.count(name, &of_server);
+        count("stormglass_connections") == 7
+            && count("stormglass_connections_opened_total")
+                == 7 + count("stormglass_connections_closed_total")
+            && count("stormglass_connections_closed_total") >= 30
+    })?;
+    drop((left, new));
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root and the lab: cargo xtask test"]
 fn a_stopped_server_leaves_the_metrics_and_the_others_stay() -> Result<()> {
     let agent = Agent::start()?;
     let stays = Plan::valkey()?.start()?;
@@ -97,9 +123,14 @@ fn a_stopped_server_leaves_the_metrics_and_the_others_stay() -> Result<()> {
     agent.sees(&leaves.label())?;
     let label = leaves.label();
     leaves.connect()?.ask(&[b"SET", b"gone:1", b"value"])?;
-    leaves.stop()?;
+    // The plan keeps the cgroup.
+    let plan = leaves.stop()?;
     let scrape = agent.forgets(&label)?;
     assert!(scrape.mentions(&stays.label()));
+    let cgroup = plan.place().path().to_string_lossy().into_owned();
+    poll::until_true("nothing is attached any more", Duration::from_secs(4), || {
+        Ok(Loaded::now()?.attached.iter().all(|(path, _)| *path != cgroup))
+    })?;
     Ok(())
 }
 

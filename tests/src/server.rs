@@ -74,6 +74,12 @@ impl Plan {
         self
     }
 
+    /// The cgroup it is put into.
+    #[must_use]
+    pub fn place(&self) -> &Cgroup {
+        &self.cgroup
+    }
+
     /// Starts it without waiting for it.
     pub fn spawn(&self) -> Result<Server> {
         let dir = tempfile::tempdir()?;
