@@ -1,15 +1,224 @@
-//! `cargo xtask demo`.
+//! `cargo xtask demo`: Stormglass at work on two real servers and three real tenants, and its byte counts held against the
+//! servers' own.
+
+mod agent;
+mod cgroup;
+mod child;
+mod frame;
+mod interrupt;
+mod load;
+mod ports;
+mod scrape;
+mod screen;
+mod server;
+mod stage;
+mod text;
+mod verdict;
+
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use clap::Args;
+use nix::unistd::geteuid;
+use serde_json::Value;
 
-use crate::lab::Lab;
+use self::frame::Reading;
+use self::interrupt::{Interrupt, Interrupted};
+use self::load::Report;
+use self::screen::Screen;
+use self::stage::Stage;
+use self::verdict::Verdict;
+use crate::build;
+use crate::lab::{Lab, servers};
+use crate::process::{Run as _, say};
+
+/// How long the servers may take to come to rest after the load.
+const QUIET_WITHIN: Duration = Duration::from_secs(10);
 
 /// What `cargo xtask demo` can be told.
 #[derive(Args)]
-pub(crate) struct Options {}
+pub(crate) struct Options {
+    /// Length of the show, in seconds
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(3..=86_400))]
+    seconds: u64,
+    /// Go on afterwards, under load, until Ctrl-C: time to look around
+    #[arg(long)]
+    keep: bool,
+}
 
-/// Shows Stormglass at work.
-pub(crate) fn run(_lab: &Lab, _options: &Options) -> Result<()> {
-    bail!("there is no demo yet; run `cargo xtask build`, then target/release/stormglass")
+/// Shows Stormglass at work. An error if its counts differ from the servers' own.
+pub(crate) fn run(lab: &Lab, options: &Options) -> Result<()> {
+    check_host()?;
+    servers::ensure_valkey(lab)?;
+    build::run(lab)?;
+    build_load(lab)?;
+    let interrupt = Interrupt::new()?;
+    match show(lab, options, &interrupt) {
+        // Everything that was started has ended by now: this process may do the same.
+        Err(error) if error.is::<Interrupted>() => {
+            say("interrupted; everything that the demo started has ended");
+            interrupt.obey()
+        }
+        other => other,
+    }
+}
+
+/// What would fail only after minutes of building.
+fn check_host() -> Result<()> {
+    if !geteuid().is_root() {
+        bail!(
+            "the demo loads programs into the kernel and makes cgroups: run it as root: sudo -E cargo xtask demo"
+        );
+    }
+    cgroup::mount_point().map(|_| ())
+}
+
+/// The debug build that `cargo xtask test` makes as well: the demo's load is far from its limits.
+fn build_load(lab: &Lab) -> Result<()> {
+    say("building the load generator");
+    Command::new("cargo")
+        .args(["build", "--package", "stormglass-load", "--target-dir"])
+        .arg(lab.target())
+        .current_dir(lab.workspace())
+        .run()
+}
+
+fn show(lab: &Lab, options: &Options, interrupt: &Interrupt) -> Result<()> {
+    let mut screen = Screen::new();
+    mention_host_servers(lab, &mut screen)?;
+    let mut stage = Stage::set(lab, interrupt)?;
+    introduce(&stage, &mut screen)?;
+    stage.start_load(Duration::from_secs(options.seconds))?;
+    watch(
+        &mut stage,
+        &mut screen,
+        interrupt,
+        Duration::from_secs(options.seconds),
+    )?;
+    let reports = stage.end_load()?;
+    let verdict = compare(&mut stage, interrupt, &reports)?;
+    screen.print(&verdict.lines(screen.style()))?;
+    if let Some(difference) = verdict.difference() {
+        bail!("{difference}");
+    }
+    if options.keep {
+        keep(&mut stage, &mut screen, interrupt)?;
+    }
+    Ok(())
+}
+
+/// The host's own servers are left alone; how they would be watched is worth a line.
+fn mention_host_servers(lab: &Lab, screen: &mut Screen) -> Result<()> {
+    let agent = lab.agent();
+    let Ok(answer) = Command::new(&agent).args(["servers", "--json"]).read() else {
+        return Ok(());
+    };
+    let servers = serde_json::from_str::<Value>(&answer).unwrap_or_default();
+    let names: Vec<&str> = servers["servers"]
+        .as_array()
+        .map(|servers| {
+            servers
+                .iter()
+                .filter_map(|server| server["server"].as_str())
+                .collect()
+        })
+        .unwrap_or_default();
+    if let [first, others @ ..] = names.as_slice() {
+        let others = match others.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        screen.print(&[
+            format!(" This host already runs {first}{others}, which the demo leaves alone."),
+            " To watch what is there: target/release/stormglass run".to_owned(),
+        ])?;
+    }
+    Ok(())
+}
+
+fn introduce(stage: &Stage, screen: &mut Screen) -> Result<()> {
+    let mut lines = vec![
+        String::new(),
+        format!(
+            " Two {} servers in cgroups of their own, three tenants with redis-rs:",
+            stage.version()
+        ),
+        String::new(),
+    ];
+    lines.extend(load::TENANTS.iter().map(load::Tenant::describe));
+    lines.push(String::new());
+    screen.print(&lines)
+}
+
+/// The live table.
+fn watch(stage: &mut Stage, screen: &mut Screen, interrupt: &Interrupt, length: Duration) -> Result<()> {
+    let started = Instant::now();
+    let mut before = Reading::take(stage)?;
+    loop {
+        let left = length.saturating_sub(started.elapsed());
+        interrupt.sleep(screen.interval().min(left))?;
+        stage.check()?;
+        let now = Reading::take(stage)?;
+        screen.draw(&frame::Frame {
+            before: &before,
+            now: &now,
+            servers: stage.labels(),
+            url: stage.url(),
+            elapsed: started.elapsed().min(length),
+            length,
+        })?;
+        if started.elapsed() >= length {
+            return Ok(());
+        }
+        before = now;
+    }
+}
+
+/// Reads both sides once nothing moves any more.
+fn compare(stage: &mut Stage, interrupt: &Interrupt, reports: &[Report]) -> Result<Verdict> {
+    wait_until_quiet(stage, interrupt)?;
+    let totals = stage.server_totals()?;
+    stage.check()?;
+    Ok(Verdict::new(&stage.scrape()?, totals, reports))
+}
+
+fn wait_until_quiet(stage: &mut Stage, interrupt: &Interrupt) -> Result<()> {
+    let started = Instant::now();
+    let mut before = None;
+    loop {
+        stage.check()?;
+        let now = verdict::all_bytes(&stage.scrape()?, stage.labels());
+        if before == Some(now) {
+            return Ok(());
+        }
+        if started.elapsed() > QUIET_WITHIN {
+            bail!("the demo's servers do not come to rest; does somebody else use them?");
+        }
+        before = Some(now);
+        interrupt.sleep(Duration::from_millis(300))?;
+    }
+}
+
+/// Load and agent go on until Ctrl-C, which is the expected end.
+fn keep(stage: &mut Stage, screen: &mut Screen, interrupt: &Interrupt) -> Result<()> {
+    stage.start_load(load::LONGEST)?;
+    let url = stage.url();
+    screen.print(&[
+        String::new(),
+        " The load goes on. Look around; Ctrl-C ends it.".to_owned(),
+        String::new(),
+        format!("   {url}/                  status page"),
+        format!("   {url}/metrics           what Prometheus reads"),
+        format!("   {url}/api/v1/servers    and tenants, and clients"),
+        format!(
+            "   target/release/stormglass servers --config {}",
+            stage.config().display()
+        ),
+        String::new(),
+    ])?;
+    while interrupt.sleep(Duration::from_secs(1)).is_ok() {
+        stage.check()?;
+    }
+    Ok(())
 }

@@ -1,0 +1,130 @@
+//! The agent, with a configuration of its own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::child::Child;
+use super::interrupt::Interrupt;
+use super::load::Tenant;
+use super::ports;
+use super::scrape::Scrape;
+use crate::lab::Lab;
+
+/// The agent's default port, wished for and not insisted on.
+const PORT: u16 = 9466;
+
+/// How long it may take to load its programs and find the servers.
+const READY_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long after its sockets a dying process is gone.
+const DEATH_WITHIN: Duration = Duration::from_millis(300);
+
+const SCRAPE_WITHIN: Duration = Duration::from_secs(10);
+
+/// A running agent. Dropping it ends it.
+pub(crate) struct Agent {
+    child: Child,
+    url: String,
+    config: PathBuf,
+}
+
+impl Agent {
+    /// Starts it for these servers' ports and waits until it has found them all under these labels.
+    pub(crate) fn start(
+        lab: &Lab,
+        folder: &Path,
+        ports: &[u16],
+        tenants: &[Tenant],
+        labels: &[String],
+        interrupt: &Interrupt,
+    ) -> Result<Self> {
+        let listen = format!("127.0.0.1:{}", ports::free_from(PORT)?);
+        let config = folder.join("stormglass.toml");
+        fs::write(&config, configuration(&listen, ports, tenants))
+            .with_context(|| format!("cannot write {}", config.display()))?;
+        let mut command = Command::new(lab.agent());
+        command.args(["run", "--config"]).arg(&config);
+        let mut agent = Self {
+            child: Child::start("stormglass", &mut command, folder)?,
+            url: format!("http://{listen}"),
+            config,
+        };
+        agent.wait_for(labels, interrupt)?;
+        Ok(agent)
+    }
+
+    /// An error with the tail of its log if it has ended.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        self.child.check()
+    }
+
+    /// What Prometheus would read at this moment. Says so if it is because the agent has ended that there is nothing.
+    pub(crate) fn scrape(&mut self) -> Result<Scrape> {
+        self.fetch().or_else(|error| {
+            // A process that dies closes its sockets a moment before it can be waited for.
+            sleep(DEATH_WITHIN);
+            self.child.check()?;
+            Err(error)
+        })
+    }
+
+    /// Where it serves, without a slash at the end.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Its configuration file.
+    pub(crate) fn config(&self) -> &Path {
+        &self.config
+    }
+
+    fn fetch(&self) -> Result<Scrape> {
+        let url = format!("{}/metrics", self.url);
+        let mut answer = ureq::get(&url)
+            .config()
+            .timeout_global(Some(SCRAPE_WITHIN))
+            .build()
+            .call()
+            .with_context(|| format!("no answer from {url}"))?;
+        let text = answer.body_mut().read_to_string()?;
+        Scrape::parse(&text)
+    }
+
+    fn wait_for(&mut self, labels: &[String], interrupt: &Interrupt) -> Result<()> {
+        let started = Instant::now();
+        loop {
+            self.check()?;
+            let found = self.fetch().map(|scrape| scrape.servers()).unwrap_or_default();
+            if labels.iter().all(|label| found.contains(label)) {
+                return Ok(());
+            }
+            if started.elapsed() > READY_WITHIN {
+                bail!(
+                    "after {} s the agent knows the servers {found:?}, not {labels:?}",
+                    READY_WITHIN.as_secs()
+                );
+            }
+            interrupt.sleep(Duration::from_millis(50))?;
+        }
+    }
+}
+
+/// Only the demo's ports: other servers of this host are none of its business.
+fn configuration(listen: &str, ports: &[u16], tenants: &[Tenant]) -> String {
+    let mut text = format!(
+        "[http]\nlisten = \"{listen}\"\n\n\
+         [discovery]\nprocesses = []\nports = {ports:?}\n"
+    );
+    for tenant in tenants {
+        text.push_str(&format!(
+            "\n[[tenant]]\nname = \"{}\"\nowner = \"{}\"\nprefixes = {:?}\n",
+            tenant.name, tenant.owner, tenant.prefixes
+        ));
+    }
+    text
+}
