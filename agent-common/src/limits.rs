@@ -48,3 +48,7 @@ pub const EGRESS_SCRATCH_AREAS: u32 = 4;
 /// Most tokens of one segment. A GSO super-segment has up to 64 KiB; the shortest replies (`:1`, CRLF) make 16,384
 /// tokens of it, the shortest inline commands a token per byte.
 pub const MAX_STEPS: u32 = 65_536;
+
+/// Turns that ingress waits for another CPU to finish with the same connection: a few microseconds, some times the
+/// cost of a usual segment.
+pub const LOCK_TRIES: u32 = 2_048;

@@ -220,16 +220,28 @@ pub(crate) fn ended(connection: &mut Connection) {
 /// Bytes of an unfinished command or reply will never be attributed.
 #[inline(always)]
 fn close_books(connection: &mut Connection) {
-    let requests = connection.unfinished_request_bytes();
-    let replies = connection.unfinished_reply_bytes();
-    if requests != 0 {
+    close_request_books(connection);
+    close_reply_books(connection);
+}
+
+/// The same for commands alone: the client has sent its last byte.
+#[inline(always)]
+pub(crate) fn close_request_books(connection: &mut Connection) {
+    let bytes = connection.unfinished_request_bytes();
+    if bytes != 0 {
         connection.requests.pending = 0;
         connection.requests.carry_length = 0;
-        count_unattributed(connection.slot, Direction::In, Reason::Incomplete, requests);
+        count_unattributed(connection.slot, Direction::In, Reason::Incomplete, bytes);
     }
-    if replies != 0 {
+}
+
+/// The same for replies alone: the server has sent its last byte.
+#[inline(always)]
+pub(crate) fn close_reply_books(connection: &mut Connection) {
+    let bytes = connection.unfinished_reply_bytes();
+    if bytes != 0 {
         connection.replies.carry_length = 0;
-        count_unattributed(connection.slot, Direction::Out, Reason::Incomplete, replies);
+        count_unattributed(connection.slot, Direction::Out, Reason::Incomplete, bytes);
     }
 }
 

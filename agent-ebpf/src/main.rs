@@ -3,6 +3,16 @@
 #![no_std]
 #![no_main]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
+#![expect(
+    missing_docs,
+    unreachable_pub,
+    clippy::needless_pass_by_value,
+    reason = "the program macros of aya-ebpf write functions that are public, undocumented and take contexts by value"
+)]
+#![expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "a key or value given away is copied once more on a stack of 512 bytes"
+)]
 
 mod atomic;
 mod connections;

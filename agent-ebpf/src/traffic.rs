@@ -24,10 +24,15 @@ pub(crate) fn ingress(context: &SkBuffContext) {
     let Some(tcp) = packet::tcp(context) else {
         return ledger::count_loss(Loss::HeaderUnreadable, 1);
     };
+    // A reset with another sequence number is not obeyed by TCP (RFC 5961).
+    let last = ends(connection, &tcp) && (tcp.flags & RST == 0 || connection.expects(tcp.payload.sequence));
     if tcp.payload.length != 0 {
         meter_requests(context, connection, &tcp.payload);
     }
-    close_adopted(connection, &tcp);
+    if last {
+        connections::ended(connection);
+        connections::close_request_books(connection);
+    }
 }
 
 /// A segment on its way from a server.
@@ -42,28 +47,69 @@ pub(crate) fn egress(context: &SkBuffContext) {
     if tcp.payload.length != 0 {
         meter_replies(context, connection, &tcp.payload);
     }
-    close_adopted(connection, &tcp);
+    if ends(connection, &tcp) {
+        connections::ended(connection);
+        connections::close_reply_books(connection);
+    }
 }
 
-/// Connections that existed before the agent have no socket callbacks: their end is seen in their packets.
+/// Whether a segment ends a connection that existed before the agent: those have no socket callbacks, their end is seen
+/// in their packets.
 #[inline(always)]
-fn close_adopted(connection: &mut Connection, tcp: &Tcp) {
-    if connection.adopted != 0 && tcp.flags & (FIN | RST) != 0 {
-        connections::ended(connection);
-    }
+fn ends(connection: &Connection, tcp: &Tcp) -> bool {
+    connection.adopted != 0 && tcp.flags & (FIN | RST) != 0
 }
 
 #[inline(always)]
 fn meter_requests(context: &SkBuffContext, connection: &mut Connection, payload: &Payload) {
-    // Two CPUs may deliver segments of one connection at once; the state is for one.
-    // SAFETY: a cell of the connection's storage.
-    if unsafe { atomic::swap(&raw mut connection.requests.busy, 1) } != 0 {
+    if !lock(connection) {
         // This segment will read as a hole, which it is.
         return connection.lose_synchronisation(Reason::Contended);
     }
     run_requests(context, connection, payload);
-    // SAFETY: as above; volatile, so that it stays behind the work.
+    // SAFETY: a cell of the connection's storage; volatile, so that it stays behind the work.
     unsafe { core::ptr::write_volatile(&raw mut connection.requests.busy, 0) };
+}
+
+/// Two CPUs may deliver segments of one connection at once; the state is for one. The other one is done within
+/// microseconds, since it runs with softirqs off: a bounded wait keeps the stream whole.
+#[inline(always)]
+fn lock(connection: &mut Connection) -> bool {
+    // SAFETY: a cell of the connection's storage.
+    if unsafe { atomic::swap(&raw mut connection.requests.busy, 1) } == 0 {
+        return true;
+    }
+    let mut wait = Wait {
+        connection,
+        locked: 0,
+    };
+    // SAFETY: the callback gets the wait and outlives nothing.
+    unsafe {
+        bpf_loop(
+            limits::LOCK_TRIES,
+            lock_step as *mut c_void,
+            (&raw mut wait).cast(),
+            0,
+        );
+    }
+    wait.locked != 0
+}
+
+struct Wait {
+    connection: *mut Connection,
+    locked: u64,
+}
+
+unsafe extern "C" fn lock_step(_: u32, wait: *mut Wait) -> c_long {
+    // SAFETY: `lock` passes its wait, which holds a connection.
+    unsafe {
+        let busy = &raw mut (*(*wait).connection).requests.busy;
+        if core::ptr::read_volatile(busy) == 0 && atomic::swap(busy, 1) == 0 {
+            (*wait).locked = 1;
+            return 1;
+        }
+    }
+    0
 }
 
 #[inline(always)]

@@ -21,7 +21,8 @@ pub use reason::{Direction, REASONS, Reason};
 pub use runs::{RUNS, Run, RunKind, RunQueue};
 pub use window::{CONTENT_BYTES, Scratch, TOKEN_BYTES, WINDOW_BYTES, Window};
 
-/// Version of everything in this module. The loader compares it with the one the kernel object carries.
+/// Version of everything in this module. The daemon embeds the object that was built from the same tree, so that both
+/// sides always agree; the number marks what must not be mixed once state outlives a process.
 pub const ABI_VERSION: u32 = 1;
 
 /// Asserts size and alignment of a boundary struct at compile time.
