@@ -7,7 +7,7 @@ use agent_common::{
         ClientCounters, ClientKey, Direction, ListenerCounters, PrefixCounters, PrefixKey, REASONS, Reason,
         Row, address_from_words,
     },
-    limits::{BURST_BUCKETS, BURST_WINDOW_NANOSECONDS},
+    limits::{self, BURST_BUCKETS, BURST_WINDOW_NANOSECONDS},
 };
 use std::net::IpAddr;
 
@@ -117,9 +117,21 @@ impl Totals {
         (self.opened + self.adopted).saturating_sub(self.closed)
     }
 
-    /// Clients of a slot that was freed have no connections any more.
-    pub(super) fn forget_clients(&mut self) {
+    /// Makes the sums fit to be kept: clients of a slot that was freed have no connections any more, and prefixes beyond
+    /// what the kernel can hold at once go to `(other)`.
+    pub(super) fn settle(&mut self) {
         self.clients.clear();
+        while self.prefixes.len() > limits::PREFIXES {
+            let Some((_, counters)) = self.prefixes.pop_last() else {
+                return;
+            };
+            add(
+                self.prefixes
+                    .entry(Prefix::Special(Row::OTHER as usize))
+                    .or_default(),
+                &counters,
+            );
+        }
     }
 
     pub(super) fn burst(&self) -> BurstHistogram {

@@ -27,6 +27,8 @@ use crate::{
 const SCAN_INTERVAL: Duration = Duration::from_secs(5);
 /// The same when ports are configured: their processes are not announced.
 const PORT_SCAN_INTERVAL: Duration = Duration::from_secs(1);
+/// Scans follow each other no faster.
+const LEAST_SCAN_INTERVAL: Duration = Duration::from_millis(50);
 /// Scans after the start of a server process, until it listens.
 const SCANS_AFTER_EXEC: [Duration; 4] = [
     Duration::from_millis(30),
@@ -88,6 +90,7 @@ pub(super) struct Watch {
     resting_strangers: BTreeMap<u32, Instant>,
     /// When to scan, beside the regular scans.
     scans: BTreeSet<Instant>,
+    last_scan: Instant,
     next_regular_scan: Instant,
     next_client_sweep: Instant,
     idle_clients: HashMap<ClientKey, u64>,
@@ -110,6 +113,7 @@ impl Watch {
             strangers: HashMap::new(),
             resting_strangers: BTreeMap::new(),
             scans: BTreeSet::new(),
+            last_scan: now,
             next_regular_scan: now,
             next_client_sweep: now + CLIENT_SWEEP,
             idle_clients: HashMap::new(),
@@ -136,7 +140,8 @@ impl Watch {
             }
         }
         if events.iter().any(|event| event.kind == EventKind::Listen as u32) {
-            self.discover(now);
+            // At once, unless sockets begin to listen by the dozen.
+            self.scans.insert(now.max(self.last_scan + LEAST_SCAN_INTERVAL));
         } else {
             self.watch_cgroups();
         }
@@ -187,6 +192,7 @@ impl Watch {
     /// Looks at every process and brings slots and cgroups in line with what it finds.
     pub(super) fn discover(&mut self, now: Instant) {
         self.scans.retain(|due| *due > now);
+        self.last_scan = now;
         let interval = if self.settings.ports.is_empty() {
             SCAN_INTERVAL
         } else {
@@ -198,13 +204,12 @@ impl Watch {
             Err(error) => return tracing::warn!(%error, "cannot look for servers; trying again"),
         };
         let labels = self.stable_labels(&found);
+        // First out, then in: another server may have taken over a listening address.
+        self.retire_missing(&labels.iter().cloned().collect(), now);
         let mut unseeded = Vec::new();
-        let mut seen = BTreeSet::new();
         for (label, server) in labels.into_iter().zip(found) {
-            seen.insert(label.clone());
             unseeded.extend(self.register(&label, server, now));
         }
-        self.retire_missing(&seen, now);
         self.retire_strangers(now);
         self.expected.retain(|_, until| *until > now);
         self.forget_old_cgroups();
@@ -414,7 +419,7 @@ impl Watch {
             };
             server.resting.remove(&slot);
             self.add_slot(&mut server.earlier, slot, by_slot, window);
-            server.earlier.forget_clients();
+            server.earlier.settle();
             self.servers.insert(label.to_owned(), server);
         } else {
             self.resting_strangers.remove(&slot);

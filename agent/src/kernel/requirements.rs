@@ -119,12 +119,13 @@ fn cgroups() -> Verdict {
 }
 
 /// Capabilities by number (include/uapi/linux/capability.h), name and use.
-const CAPABILITIES: [(u32, &str, &str); 5] = [
+const CAPABILITIES: [(u32, &str, &str); 6] = [
     (39, "CAP_BPF", "loads the programs"),
     (38, "CAP_PERFMON", "lets them read kernel pointers"),
     (12, "CAP_NET_ADMIN", "attaches them to cgroups"),
     (21, "CAP_SYS_ADMIN", "enters the servers' network namespaces"),
     (19, "CAP_SYS_PTRACE", "tells which process a socket belongs to"),
+    (2, "CAP_DAC_READ_SEARCH", "does so for servers of other users"),
 ];
 
 fn effective_capabilities() -> Option<u64> {
