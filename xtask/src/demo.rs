@@ -36,6 +36,9 @@ use crate::process::{Run as _, say};
 /// How long the servers may take to come to rest after the load.
 const QUIET_WITHIN: Duration = Duration::from_secs(10);
 
+/// How soon the end of a process is noticed.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
 /// What `cargo xtask demo` can be told.
 #[derive(Args)]
 pub(crate) struct Options {
@@ -157,8 +160,7 @@ fn watch(stage: &mut Stage, screen: &mut Screen, interrupt: &Interrupt, length: 
     let mut before = Reading::take(stage)?;
     loop {
         let left = length.saturating_sub(started.elapsed());
-        interrupt.sleep(screen.interval().min(left))?;
-        stage.check()?;
+        pause(stage, interrupt, screen.interval().min(left))?;
         let now = Reading::take(stage)?;
         screen.draw(&frame::Frame {
             before: &before,
@@ -172,6 +174,19 @@ fn watch(stage: &mut Stage, screen: &mut Screen, interrupt: &Interrupt, length: 
             return Ok(());
         }
         before = now;
+    }
+}
+
+/// Lets time pass; what ends meanwhile is an error at once, and not only at the next picture.
+fn pause(stage: &mut Stage, interrupt: &Interrupt, time: Duration) -> Result<()> {
+    let end = Instant::now() + time;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        interrupt.sleep(left.min(LOOK_EVERY))?;
+        stage.check()?;
+        if left <= LOOK_EVERY {
+            return Ok(());
+        }
     }
 }
 
@@ -211,14 +226,12 @@ fn keep(stage: &mut Stage, screen: &mut Screen, interrupt: &Interrupt) -> Result
         format!("   {url}/                  status page"),
         format!("   {url}/metrics           what Prometheus reads"),
         format!("   {url}/api/v1/servers    and tenants, and clients"),
-        format!(
-            "   target/release/stormglass servers --config {}",
-            stage.config().display()
-        ),
+        "   target/release/stormglass servers \\".to_owned(),
+        format!("     --config {}", stage.config().display()),
         String::new(),
     ])?;
     while interrupt.sleep(Duration::from_secs(1)).is_ok() {
         stage.check()?;
     }
-    Ok(())
+    screen.print(&[String::new()])
 }
