@@ -170,8 +170,8 @@ impl Account {
         self.assert_bytes_equal();
         assert!(
             self.counted.unattributed.is_empty(),
-            "bytes are unattributed: {:?}",
-            self.counted.unattributed
+            "bytes are unattributed: {:#?}",
+            self.counted
         );
     }
 
