@@ -284,10 +284,10 @@ impl Traffic {
         self.bytes_in + self.bytes_out
     }
 
-    /// For a log, 73 columns.
+    /// For a log, 72 columns.
     fn line(&self, name: &str, note: &str) -> String {
         format!(
-            "{name:<19}{note:>9}{:>9} cmds/s{:>14}{:>15}",
+            "{name:<18}{note:>12}{:>8} cmds/s {} {}",
             number(self.commands.round() as u64),
             format!("in {:>9}", byte_rate(self.bytes_in)),
             format!("out {:>9}", byte_rate(self.bytes_out))
@@ -314,4 +314,88 @@ fn row(style: &Style, name: &str, traffic: &Traffic, sum: f64) -> String {
         .width
         .saturating_sub(name.chars().count() + numbers.len() + 2);
     format!("{name}{numbers} {}", style.bar(traffic.bytes() / sum, left))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: &str = r#"
+stormglass_connections{server="valkey-server:7001"} 12000
+stormglass_connections_opened_total{server="valkey-server:7001"} 99999
+stormglass_accept_burst_connections_bucket{server="valkey-server:7001",le="1"} 3
+stormglass_accept_burst_connections_bucket{server="valkey-server:7001",le="2"} 5
+stormglass_accept_burst_connections_bucket{server="valkey-server:7001",le="+Inf"} 6
+stormglass_tenant_info{tenant="checkout",owner="team-checkout"} 1
+stormglass_tenant_info{tenant="(other)",owner=""} 1
+stormglass_tenant_info{tenant="(unassigned)",owner=""} 1
+stormglass_tenant_bytes_total{server="valkey-server:7001",tenant="checkout",direction="in"} 987654321
+stormglass_prefix_bytes_total{server="valkey-server:7001",prefix="cart",direction="in"} 987654321
+stormglass_prefix_commands_total{server="valkey-server:7001",prefix="cart"} 999999
+stormglass_prefix_commands_total{server="valkey-server:7001",prefix="(none)"} 0
+stormglass_unattributed_bytes_total{server="valkey-server:7001",direction="in",reason="hole"} 17
+"#;
+
+    /// What the show has when the page has come to `PAGE` within a second.
+    fn with_frame<T>(look: impl FnOnce(&Frame<'_>) -> T) -> T {
+        let at = Instant::now();
+        let clients = (0..200).map(|number| {
+            format!("stormglass_client_connections{{server=\"valkey-server:7001\",client=\"127.0.11.{number}\"}} 60\n")
+        });
+        let page = PAGE.to_owned() + &clients.collect::<String>();
+        let reading = |at, page: &str| Reading {
+            at,
+            scrape: Scrape::parse(page).unwrap(),
+        };
+        look(&Frame {
+            before: &reading(at, ""),
+            now: &reading(at + Duration::from_secs(1), &page),
+            servers: &["valkey-server:7001".to_owned(), "valkey-server:7002".to_owned()],
+            url: "http://127.0.0.1:9466",
+            elapsed: Duration::from_secs(12),
+            length: Duration::from_secs(30),
+        })
+    }
+
+    fn style(width: usize, height: usize) -> Style {
+        Style {
+            colours: false,
+            unicode: true,
+            width,
+            height,
+        }
+    }
+
+    fn widest(lines: &[String]) -> Option<usize> {
+        lines.iter().map(|line| line.chars().count()).max()
+    }
+
+    #[test]
+    fn the_table_fits_the_terminal() {
+        for (width, height) in [(80, 24), (80, 60), (120, 40)] {
+            let lines = with_frame(|frame| frame.table(&style(width, height)));
+            assert!(lines.len() < height, "{} lines in {height}", lines.len());
+            assert!(widest(&lines) <= Some(width), "{lines:#?}");
+        }
+    }
+
+    #[test]
+    fn a_block_of_the_log_fits_80_columns() {
+        assert!(with_frame(|frame| widest(&frame.block())) <= Some(80));
+    }
+
+    #[test]
+    fn the_table_tells_rates_bursts_and_what_is_unattributed() {
+        let text = with_frame(|frame| frame.table(&style(80, 40))).join("\n");
+        for expected in [
+            " valkey-server:7001     12,000  99999.0   999,999   988 MB/s",
+            " checkout             team-checkout",
+            " unattributed bytes so far: 17",
+            " valkey-server:7001         3      2      0",
+            " cart ",
+        ] {
+            assert!(text.contains(expected), "no {expected:?} in\n{text}");
+        }
+        assert!(!text.contains("(none)") && !text.contains("(other)"), "{text}");
+    }
 }

@@ -26,8 +26,8 @@ pub(crate) struct Screen {
 /// What may be used to draw.
 #[derive(Clone, Copy)]
 pub(crate) struct Style {
-    colours: bool,
-    unicode: bool,
+    pub(crate) colours: bool,
+    pub(crate) unicode: bool,
     /// Columns, within the bounds that the table is made for.
     pub(crate) width: usize,
     /// Lines.

@@ -114,7 +114,7 @@ impl Verdict {
         let mut directions = " ".repeat(NAME);
         for server in &self.servers {
             names.push_str(&format!("{:>w$}", server.label, w = 2 * CELL));
-            directions.push_str(&format!("{:>CELL$}{:>CELL$}", "in", "out"));
+            directions.push_str(&format!("{}{}", cell("in"), cell("out")));
         }
         lines.push(style.heading(&names));
         lines.push(style.faint(&directions));
@@ -134,15 +134,15 @@ impl Verdict {
         lines.push(style.faint(note));
     }
 
-    fn server_row(&self, name: &str, cell: impl Fn(&Direction) -> String) -> String {
+    fn server_row(&self, name: &str, text: impl Fn(&Direction) -> String) -> String {
         let directions = self.servers.iter().flat_map(|server| &server.directions);
-        let cells = directions.map(|direction| format!("{:>CELL$}", cell(direction)));
+        let cells = directions.map(|direction| cell(&text(direction)));
         format!(" {name:<w$}{}", cells.collect::<String>(), w = NAME - 1)
     }
 
     fn tenant_table(&self, style: &Style, lines: &mut Vec<String>) {
         let row = |name: &str, cells: &[String; 3]| {
-            let cells: String = cells.iter().map(|cell| format!("{cell:>CELL$}")).collect();
+            let cells: String = cells.iter().map(|text| cell(text)).collect();
             format!(" {name:<w$}{cells}", w = NAME - 1)
         };
         let head = ["commands", "bytes in", "bytes out"].map(str::to_owned);
@@ -234,6 +234,11 @@ fn counted(scrape: &Scrape, server: &str, direction: &str) -> (u64, u64) {
         scrape.sum("stormglass_prefix_bytes_total", &labels),
         scrape.sum("stormglass_unattributed_bytes_total", &labels),
     )
+}
+
+/// Numbers keep their distance even where they outgrow their column.
+fn cell(text: &str) -> String {
+    format!(" {text:>w$}", w = CELL - 1)
 }
 
 fn signed(ours: u64, theirs: u64) -> String {
