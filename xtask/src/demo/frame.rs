@@ -287,10 +287,10 @@ impl Traffic {
     /// For a log, 72 columns.
     fn line(&self, name: &str, note: &str) -> String {
         format!(
-            "{name:<18}{note:>12}{:>8} cmds/s {} {}",
+            "{name:<18}{note:>12}{:>8} cmds/s in {:>9} out {:>9}",
             number(self.commands.round() as u64),
-            format!("in {:>9}", byte_rate(self.bytes_in)),
-            format!("out {:>9}", byte_rate(self.bytes_out))
+            byte_rate(self.bytes_in),
+            byte_rate(self.bytes_out)
         )
     }
 }
