@@ -1,5 +1,5 @@
-//! The three atomic operations that the programs need, as the kernel's instruction set has them (v3, Linux 5.12). Rust
-//! offers no atomics with a result for this target.
+//! What must be written as instructions: the atomic operations, as the kernel's instruction set has them (v3, Linux
+//! 5.12; Rust offers none with a result for this target), and a mask that the optimiser cannot argue away.
 
 #[cfg(target_arch = "bpf")]
 mod imp {
@@ -30,6 +30,13 @@ mod imp {
     }
 
     #[inline(always)]
+    pub(crate) fn masked<const MASK: usize>(mut index: usize) -> usize {
+        // SAFETY: touches one register.
+        unsafe { asm!("{0} &= {1}", inout(reg) index, const MASK) }
+        index
+    }
+
+    #[inline(always)]
     pub(crate) unsafe fn compare_swap_u64(cell: *mut u64, expected: u64, value: u64) -> u64 {
         let mut old = expected;
         // SAFETY: the caller's pointer is valid and aligned.
@@ -55,6 +62,10 @@ mod imp {
 
     pub(crate) unsafe fn compare_swap_u64(_: *mut u64, _: u64, _: u64) -> u64 {
         0
+    }
+
+    pub(crate) fn masked<const MASK: usize>(index: usize) -> usize {
+        index & MASK
     }
 }
 
@@ -84,4 +95,11 @@ pub(crate) unsafe fn compare_swap(cell: *mut u32, expected: u32, value: u32) -> 
 pub(crate) unsafe fn compare_swap_u64(cell: *mut u64, expected: u64, value: u64) -> u64 {
     // SAFETY: passed on to the caller.
     unsafe { imp::compare_swap_u64(cell, expected, value) }
+}
+
+/// `index & MASK`, as an instruction. Where the optimiser knows the range of an index it drops a plain mask, and older
+/// verifiers (seen on 6.1) no longer see why the access is in bounds.
+#[inline(always)]
+pub(crate) fn masked<const MASK: usize>(index: usize) -> usize {
+    imp::masked::<MASK>(index)
 }

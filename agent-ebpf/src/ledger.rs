@@ -1,7 +1,7 @@
 //! The meter's results, into the maps.
 
 use agent_common::{
-    abi::{Direction, Loss, PrefixKey, Reason, Row},
+    abi::{Direction, Loss, PrefixKey, REASON_CELLS, Reason, Row},
     resp::Ledger,
 };
 use aya_ebpf::bindings::BPF_NOEXIST;
@@ -26,19 +26,16 @@ pub(crate) fn count_unattributed(slot: u32, direction: Direction, reason: Reason
     let Some(counters) = SG_SLOTS.get_ptr_mut(slot) else {
         return count_loss(Loss::MapFailure, 1);
     };
-    // SAFETY: direction and reason are in range by their types.
-    let cell = unsafe {
-        (&raw mut (*counters).unattributed)
-            .cast::<u64>()
-            .add(index_of(direction, reason))
-    };
+    let index = atomic::masked::<{ 2 * REASON_CELLS - 1 }>(index_of(direction, reason));
+    // SAFETY: the mask keeps the index inside both rows of cells.
+    let cell = unsafe { (&raw mut (*counters).unattributed).cast::<u64>().add(index) };
     // SAFETY: a cell of the map's value.
     unsafe { atomic::add(cell, bytes) }
 }
 
 #[inline(always)]
 const fn index_of(direction: Direction, reason: Reason) -> usize {
-    direction as usize * agent_common::abi::REASONS + reason as usize
+    direction as usize * REASON_CELLS + reason as usize
 }
 
 /// The maps as a [`Ledger`].

@@ -33,6 +33,11 @@ pub struct ListenerKey {
     pub reserved: u32,
 }
 
+/// Cells per direction for unattributed bytes: a power of two, so that a mask proves an index in bounds.
+pub const REASON_CELLS: usize = 16;
+
+const _: () = assert!(REASONS <= REASON_CELLS);
+
 /// Everything counted per listening socket, apart from prefixes and clients. All cells only grow, except
 /// `burst_window`.
 #[repr(C)]
@@ -49,7 +54,7 @@ pub struct ListenerCounters {
     /// Ended windows by size: bucket `i` up to `2^i`, the last one open.
     pub burst_windows: [u64; BURST_BUCKETS],
     /// Unattributed payload bytes, by direction and reason.
-    pub unattributed: [[u64; REASONS]; 2],
+    pub unattributed: [[u64; REASON_CELLS]; 2],
 }
 
 /// Rows of the prefix counters.

@@ -14,7 +14,7 @@ mod window;
 pub use connection::{Connection, Mode, ReplyState, RequestState, Shared};
 pub use counters::{
     ClientCounters, ClientKey, KeySettings, LOSSES, ListenerCounters, ListenerKey, Loss, PrefixCounters,
-    PrefixKey, Row, Scope, address_from_words, address_words,
+    PrefixKey, REASON_CELLS, Row, Scope, address_from_words, address_words,
 };
 pub use event::{Event, EventKind, Seed};
 pub use reason::{Direction, REASONS, Reason};
@@ -37,7 +37,7 @@ macro_rules! assert_layout {
 
 assert_layout! {
     ListenerKey: 32, 8;
-    ListenerCounters: 352, 8;
+    ListenerCounters: 416, 8;
     PrefixKey: 40, 8;
     PrefixCounters: 24, 8;
     ClientKey: 20, 4;
@@ -73,7 +73,7 @@ mod tests {
         ];
         assert_eq!(
             (ABI_VERSION, layout),
-            (1, [32, 352, 40, 24, 20, 16, 48, 48, 440, 12, 12])
+            (1, [32, 416, 40, 24, 20, 16, 48, 48, 440, 12, 12])
         );
     }
 }

@@ -1,6 +1,6 @@
 //! Header lines: a type byte, a decimal number, CRLF.
 
-use super::words::{eight_digits, equal_bytes, first_marked, low_bytes, repeat};
+use super::words::{eight_digits, equal_bytes, first_marked, low_bytes, not_zero, repeat};
 use crate::abi::Window;
 
 /// Most bytes from the type byte to the CR: 14 digits, all that two words hold, and far beyond what Valkey accepts
@@ -80,12 +80,6 @@ fn short(first: u64) -> Option<(i64, u32)> {
     }
     let value = digit.wrapping_add(two.wrapping_mul(digit.wrapping_mul(9).wrapping_add(second)));
     Some((value as i64, 4_u32.wrapping_add(two as u32)))
-}
-
-/// 1 unless `word` is 0.
-#[inline(always)]
-const fn not_zero(word: u64) -> u64 {
-    (word | word.wrapping_neg()) >> 63
 }
 
 /// The number between the type byte and the CR at `end`.

@@ -41,6 +41,12 @@ pub(super) const fn lowest_bit(bits: u64) -> u32 {
     (bytes.wrapping_mul(ONES) >> 56) as u32
 }
 
+/// 1 unless `word` is 0.
+#[inline(always)]
+pub(super) const fn not_zero(word: u64) -> u64 {
+    (word | word.wrapping_neg()) >> 63
+}
+
 /// Masks that keep the first `length` bytes of four words, by length; from 32 on all bytes. A table, because BPF has no
 /// conditional move: computed masks are a branch a word, and the verifier walks every combination.
 static KEEP: [[u64; 4]; 64] = {
@@ -60,8 +66,10 @@ static KEEP: [[u64; 4]; 64] = {
 /// `words` with only their first `length` bytes.
 #[inline(always)]
 pub(super) fn keep(words: [u64; 4], length: u32) -> [u64; 4] {
-    let bounded = if length > 32 { 32 } else { length };
-    let masks = &KEEP[(bounded & 63) as usize];
+    // From 32 on any of the upper rows will do. Masks, not comparisons: older verifiers (seen on 6.1) do not connect a
+    // comparison with a copy of what it compared.
+    let long = not_zero(u64::from(length >> 5));
+    let masks = &KEEP[(u64::from(length & 31) | long << 5) as usize];
     [
         words[0] & masks[0],
         words[1] & masks[1],

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use agent_common::{
     abi::{
-        ClientCounters, ClientKey, Direction, ListenerCounters, PrefixCounters, PrefixKey, REASONS, Reason,
+        ClientCounters, ClientKey, Direction, ListenerCounters, PrefixCounters, PrefixKey, REASON_CELLS, Reason,
         Row, address_from_words,
     },
     limits::{self, BURST_BUCKETS, BURST_WINDOW_NANOSECONDS},
@@ -48,7 +48,7 @@ pub(super) struct Totals {
     burst: BurstHistogram,
     prefixes: BTreeMap<Prefix, PrefixCounters>,
     clients: BTreeMap<IpAddr, (u64, u64)>,
-    unattributed: [[u64; REASONS]; 2],
+    unattributed: [[u64; REASON_CELLS]; 2],
 }
 
 /// A row of the prefix counters: special rows are not prefixes that look like them.
