@@ -15,14 +15,36 @@ pub const RUNS: usize = 16;
 /// Commands after which a run is closed, so that its counters never wrap.
 const RUN_LIMIT: u32 = 1 << 30;
 
-/// How the replies of a run behave; the top bits of a run's tag.
+/// What answers the commands of a run; the top bits of a run's tag.
 #[repr(u32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunKind {
     /// One reply per command.
     Reply = 0,
-    /// SUBSCRIBE and its family: confirmations are pushes (RESP3) or the start of subscribed mode (RESP2).
-    Subscribe = 1,
+    /// SUBSCRIBE and its family with one channel: one confirmation, or an error.
+    Confirm = 1,
+    /// The same with several channels: a run of its own. As many confirmations, or one error for all of them.
+    ConfirmMany = 2,
+    /// UNSUBSCRIBE and its family without channels: confirmations until the server says that none is left.
+    ConfirmAll = 3,
+    /// RESET: one reply, and the end of subscribed mode.
+    Reset = 4,
+    /// Commands of any kind that found the queue full: one reply or confirmation each.
+    Overflow = 5,
+}
+
+impl RunKind {
+    #[inline(always)]
+    const fn of_tag(tag: u32) -> Self {
+        match tag >> KIND_SHIFT {
+            0 => Self::Reply,
+            1 => Self::Confirm,
+            2 => Self::ConfirmMany,
+            3 => Self::ConfirmAll,
+            4 => Self::Reset,
+            _ => Self::Overflow,
+        }
+    }
 }
 
 /// A run of commands with equal row and kind.
@@ -52,8 +74,8 @@ pub struct RunQueue {
     head: u32,
     /// Replies seen of that run. Consumer.
     popped: u32,
-    /// Padding.
-    reserved: u32,
+    /// The consumer has not gone on from `restart` yet, as far as the producer knows. Producer.
+    restarting: u32,
     runs: [Run; RUNS],
 }
 
@@ -89,13 +111,14 @@ impl RunQueue {
         let tail = self.tail;
         if self.fresh == 0 && tail != 0 {
             let last = self.run_mut(tail.wrapping_sub(1));
-            if last.tag == tag && last.pushed < RUN_LIMIT {
+            let joinable = !matches!(kind, RunKind::ConfirmMany);
+            if last.tag == tag && joinable && last.pushed < RUN_LIMIT {
                 let pushed = last.pushed.wrapping_add(count);
                 Self::store(&mut last.pushed, pushed);
                 return true;
             }
         }
-        let waiting = tail.wrapping_sub(Self::load(&self.head));
+        let waiting = self.waiting();
         if waiting < RUNS as u32 - 1 || self.fresh != 0 {
             self.append(tag, count);
             return true;
@@ -106,9 +129,27 @@ impl RunQueue {
             let pushed = last.pushed.wrapping_add(count);
             Self::store(&mut last.pushed, pushed);
         } else {
-            self.append(overflow_row & ROW_MASK, count);
+            self.append(
+                overflow_row & ROW_MASK | (RunKind::Overflow as u32) << KIND_SHIFT,
+                count,
+            );
         }
         false
+    }
+
+    /// Producer: runs that the consumer may still read. Those before a restart do not count: the consumer will step
+    /// over them, but its head shows that only with the next reply.
+    #[inline(always)]
+    fn waiting(&mut self) -> u32 {
+        let mut head = Self::load(&self.head);
+        if self.restarting != 0 {
+            if head.wrapping_sub(self.restart) < 1 << 31 {
+                self.restarting = 0;
+            } else {
+                head = self.restart;
+            }
+        }
+        self.tail.wrapping_sub(head)
     }
 
     #[inline(always)]
@@ -126,6 +167,7 @@ impl RunQueue {
     pub fn restart_producer(&mut self) {
         let tail = self.tail;
         Self::store(&mut self.restart, tail);
+        self.restarting = 1;
         self.fresh = 1;
     }
 
@@ -154,12 +196,7 @@ impl RunQueue {
             Self::store(&mut self.head, head);
         }
         let tag = Self::load(&self.run(head).tag);
-        let kind = if tag >> KIND_SHIFT == 0 {
-            RunKind::Reply
-        } else {
-            RunKind::Subscribe
-        };
-        Some((tag & ROW_MASK, kind))
+        Some((tag & ROW_MASK, RunKind::of_tag(tag)))
     }
 
     /// Consumer: the oldest command has been answered.
@@ -213,6 +250,36 @@ mod tests {
         assert!(rows[15..].iter().all(|row| *row == 1_000));
         assert!(queue.push(5, RunKind::Reply, 1, 1_000));
         assert_eq!(drain(&mut queue), [5]);
+    }
+
+    #[test]
+    fn a_full_queue_that_restarts_is_empty_before_the_consumer_has_followed() {
+        let mut queue = RunQueue::zeroed();
+        for row in 0..100 {
+            queue.push(row + 1, RunKind::Reply, 1, 1_000);
+        }
+        queue.restart_producer();
+        assert!(queue.push(1, RunKind::Reply, 1, 1_000));
+        assert!(
+            queue.push(2, RunKind::Reply, 1, 1_000),
+            "not added to the run before it"
+        );
+        queue.restart_consumer();
+        assert_eq!(drain(&mut queue), [1, 2]);
+        assert!(queue.push(3, RunKind::Reply, 1, 1_000));
+        assert_eq!((drain(&mut queue), queue.restarting), (vec![3], 0));
+    }
+
+    #[test]
+    fn commands_with_several_confirmations_have_runs_of_their_own() {
+        let mut queue = RunQueue::zeroed();
+        queue.push(7, RunKind::ConfirmMany, 3, 0);
+        queue.push(7, RunKind::ConfirmMany, 2, 0);
+        queue.push(7, RunKind::Confirm, 1, 0);
+        queue.push(7, RunKind::Confirm, 1, 0);
+        assert_eq!(queue.front(), Some((7, RunKind::ConfirmMany)));
+        queue.drop_front_run();
+        assert_eq!(drain(&mut queue), [7, 7, 7, 7]);
     }
 
     #[test]

@@ -15,8 +15,27 @@ mod phase {
     pub(super) const LINE: u8 = 1;
 }
 
-/// [`crate::abi::ReplyState::flags`]: `next_sequence` is valid.
-const SEQUENCE: u8 = 1;
+/// [`crate::abi::ReplyState::flags`].
+mod flag {
+    /// `next_sequence` is valid.
+    pub(super) const SEQUENCE: u8 = 1;
+    /// The last frame of pub/sub was a push: RESP3, which knows no subscribed mode.
+    pub(super) const PUSHES: u8 = 2;
+    /// The [`RunKind::ConfirmAll`](crate::abi::RunKind::ConfirmAll) at the front has got a confirmation.
+    pub(super) const CONFIRMED: u8 = 4;
+}
+
+/// [`crate::abi::ReplyState::unasked`]: whether the current reply answers a command.
+mod unasked {
+    /// It answers the oldest one that waits.
+    pub(super) const NO: u8 = 0;
+    /// It answers none.
+    pub(super) const YES: u8 = 1;
+    /// A push, or an array in subscribed mode: its length will tell what it can be.
+    pub(super) const OPEN: u8 = 2;
+    /// Three elements: a message if the last one is a string, a confirmation if it is a number.
+    pub(super) const THREE: u8 = 3;
+}
 
 /// The reply meter at work on one segment.
 pub struct Replies<'a, S, L> {
@@ -36,8 +55,8 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
     #[inline(always)]
     pub fn begin(&mut self, payload: &Payload) -> bool {
         let state = &mut self.connection.replies;
-        if state.flags & SEQUENCE == 0 {
-            state.flags |= SEQUENCE;
+        if state.flags & flag::SEQUENCE == 0 {
+            state.flags |= flag::SEQUENCE;
             state.next_sequence = payload.sequence;
         }
         let Some(new) = fresh(state.next_sequence, payload) else {
@@ -64,10 +83,11 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         if stretch != self.connection.replies.stretch {
             self.forget_reply();
             self.connection.replies.stretch = stretch;
+            self.connection.replies.flags &= !flag::CONFIRMED;
+            self.connection.shared.set_subscribed(0);
             self.connection.runs.restart_consumer();
         }
-        if new.hole != 0 {
-            // Segments leave the host in order: a hole means that the agent missed one.
+        if new.hole != 0 && !self.skip_hole(u64::from(new.hole)) {
             self.connection.lose_synchronisation(Reason::Hole);
             self.forget_reply();
             self.unattributed(bytes);
@@ -76,7 +96,25 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         let state = &mut self.connection.replies;
         self.scratch.enter(&new, &state.carry, state.carry_length);
         state.carry_length = 0;
+        if state.row != Row::UNKNOWN {
+            self.scratch.run_row = state.row;
+        }
+        true
+    }
+
+    /// Segments leave the host in order: a hole means that the agent missed one. Inside a string it costs nothing.
+    #[inline(always)]
+    fn skip_hole(&mut self, hole: u64) -> bool {
+        let state = &mut self.connection.replies;
+        if state.skip < hole {
+            return false;
+        }
+        state.skip = state.skip.wrapping_sub(hole);
         self.scratch.run_row = state.row;
+        self.scratch.run_bytes = hole;
+        if state.skip == 0 {
+            self.end_value();
+        }
         true
     }
 
@@ -95,7 +133,7 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         if self.connection.replies.phase == phase::LINE {
             return self.line(available);
         }
-        if self.connection.replies.elements == 0 && !self.start_reply() {
+        if self.connection.replies.elements == 0 && !self.start_reply(available) {
             return false;
         }
         self.value(available)
@@ -113,42 +151,75 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         }
     }
 
-    /// First byte of a reply: finds the command that it answers.
+    /// First byte of a reply: finds the command that it answers. Returns false when the segment is done with.
     #[inline(always)]
-    fn start_reply(&mut self) -> bool {
+    fn start_reply(&mut self, available: u32) -> bool {
         let first = self.scratch.window.byte(self.scratch.position);
         if first == b'>' {
-            return self.start_unasked(Row::PUBSUB);
+            self.connection.replies.flags |= flag::PUSHES;
+            return self.start_unasked(Row::PUBSUB, unasked::OPEN);
         }
-        let mut front = self.connection.runs.front();
-        if let Some((_, RunKind::Subscribe)) = front {
-            // In RESP3 the confirmations are pushes, so a reply of another type answers a later command; in RESP2 an
-            // array here is the first confirmation, and the connection is a subscriber from now on.
+        if first == b'+' && self.connection.shared.mode() == Mode::MONITOR {
+            if available < 2 {
+                return self.carry(available);
+            }
+            // The lines of MONITOR begin with a time, no reply in words does.
+            if self
+                .scratch
+                .window
+                .byte(self.scratch.position.wrapping_add(1))
+                .is_ascii_digit()
+            {
+                return self.start_unasked(Row::KEYLESS, unasked::YES);
+            }
+        }
+        let front = self.answerable(first);
+        if first == b'*' {
+            let awaited = matches!(
+                front,
+                Some((_, RunKind::Confirm | RunKind::ConfirmMany | RunKind::ConfirmAll))
+            );
+            if awaited || self.connection.shared.subscribed() != 0 {
+                self.connection.replies.flags &= !flag::PUSHES;
+                return self.start_unasked(Row::PUBSUB, unasked::OPEN);
+            }
+        }
+        let Some((row, kind)) = front else {
+            return self.lose(Reason::UnexpectedReply);
+        };
+        if matches!(kind, RunKind::Reset) && first == b'+' {
+            self.connection.shared.set_subscribed(0);
+        }
+        let several = matches!(kind, RunKind::ConfirmMany);
+        if several {
+            // An error, or QUEUED: one reply for all channels.
             self.connection.runs.drop_front_run();
-            if first == b'*' && self.connection.shared.subscribed() == 0 {
-                self.connection.shared.set_subscribed(1);
-            }
-            front = self.connection.runs.front();
         }
-        if self.connection.shared.subscribed() != 0 {
-            if front.is_some() {
-                self.connection.runs.drop_front_run();
-            }
-            return self.start_unasked(Row::PUBSUB);
+        self.start_elements(row, if several { unasked::YES } else { unasked::NO });
+        true
+    }
+
+    /// The command that a reply beginning with `first` can answer.
+    #[inline(always)]
+    fn answerable(&mut self, first: u8) -> Option<(u32, RunKind)> {
+        if first != b'*' || self.connection.shared.subscribed() == 0 {
+            self.drop_confirmed();
         }
-        match front {
-            Some((row, RunKind::Reply)) => {
-                self.start_elements(row, 0);
-                true
-            }
-            _ if self.connection.shared.mode() == Mode::MONITOR => self.start_unasked(Row::KEYLESS),
-            _ => self.lose(Reason::UnexpectedReply),
+        self.connection.runs.front()
+    }
+
+    /// UNSUBSCRIBE without channels has been confirmed, and what comes is no confirmation: it is over.
+    #[inline(always)]
+    fn drop_confirmed(&mut self) {
+        if self.connection.replies.flags & flag::CONFIRMED != 0 {
+            self.connection.replies.flags &= !flag::CONFIRMED;
+            self.connection.runs.pop();
         }
     }
 
     #[inline(always)]
-    fn start_unasked(&mut self, row: u32) -> bool {
-        self.start_elements(Row::special(self.connection.slot, row), 1);
+    fn start_unasked(&mut self, row: u32, unasked: u8) -> bool {
+        self.start_elements(Row::special(self.connection.slot, row), unasked);
         true
     }
 
@@ -168,6 +239,11 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
     #[inline(always)]
     fn value(&mut self, available: u32) -> bool {
         match self.scratch.window.byte(self.scratch.position) {
+            b':' if self.connection.replies.unasked == unasked::THREE
+                && self.connection.replies.elements == 1 =>
+            {
+                self.confirmation(available)
+            }
             b'+' | b'-' | b':' | b'_' | b'#' | b',' | b'(' => {
                 self.connection.replies.phase = phase::LINE;
                 self.line(available)
@@ -185,6 +261,9 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
             Header::Cut => return self.carry(available),
             Header::Bad => return self.lose(Reason::ProtocolError),
         };
+        if self.connection.replies.unasked == unasked::OPEN {
+            self.tell_apart(kind, value);
+        }
         self.scratch.position = self.scratch.position.wrapping_add(length);
         self.account(u64::from(length));
         let state = &mut self.connection.replies;
@@ -201,6 +280,48 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
             // An attribute stands before the value it describes.
             b'|' => state.elements = state.elements.wrapping_add(value.wrapping_mul(2)).wrapping_add(1),
             _ => state.elements = state.elements.wrapping_add(value),
+        }
+        self.end_value()
+    }
+
+    /// What a frame of pub/sub with so many elements is. Two in an array of RESP2: the answer to PING.
+    #[inline(always)]
+    fn tell_apart(&mut self, kind: u8, elements: i64) {
+        let state = &mut self.connection.replies;
+        state.unasked = if elements == 3 {
+            unasked::THREE
+        } else {
+            unasked::YES
+        };
+        if elements == 2 && kind == b'*' {
+            self.drop_confirmed();
+            if let Some((row, _)) = self.connection.runs.front() {
+                self.start_elements(row, unasked::NO);
+            }
+        }
+    }
+
+    /// The number at the end of a confirmation: how many subscriptions there are now. Zero ends subscribed mode.
+    #[inline(always)]
+    fn confirmation(&mut self, available: u32) -> bool {
+        let (left, length) = match header(&self.scratch.window, self.scratch.position, available) {
+            Header::Line { value, length } => (value, length),
+            Header::Cut => return self.carry(available),
+            Header::Bad => return self.lose(Reason::ProtocolError),
+        };
+        self.scratch.position = self.scratch.position.wrapping_add(length);
+        self.account(u64::from(length));
+        if self.connection.replies.flags & flag::PUSHES == 0 {
+            self.connection.shared.set_subscribed(u32::from(left != 0));
+        }
+        match self.connection.runs.front() {
+            // Nobody asked: the server moved a shard channel away.
+            None | Some((_, RunKind::Reply | RunKind::Reset)) => {}
+            Some((_, RunKind::ConfirmAll)) if left != 0 => self.connection.replies.flags |= flag::CONFIRMED,
+            Some(_) => {
+                self.connection.replies.flags &= !flag::CONFIRMED;
+                self.connection.runs.pop();
+            }
         }
         self.end_value()
     }
@@ -254,7 +375,7 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         state.elements = state.elements.wrapping_sub(1);
         if state.elements == 0 {
             state.row = Row::UNKNOWN;
-            if state.unasked == 0 {
+            if state.unasked == unasked::NO {
                 self.connection.runs.pop();
             }
         }

@@ -22,6 +22,10 @@ mod phase {
     pub(super) const CONTENT: u8 = 2;
     /// A byte of an inline command.
     pub(super) const INLINE: u8 = 3;
+    /// Nothing: a whole command that changes how the connection goes on is to be dealt with.
+    pub(super) const EFFECT: u8 = 4;
+    /// No command any more: the connection's mode has changed.
+    pub(super) const DIVERTED: u8 = 5;
 }
 
 /// [`crate::abi::RequestState::wanted`]: what the wanted argument is.
@@ -43,6 +47,16 @@ mod flag {
     pub(super) const TRIAL: u8 = 4;
     /// Inside double quotes of an inline command.
     pub(super) const QUOTED: u8 = 8;
+    /// Inside single quotes.
+    pub(super) const SINGLE: u8 = 16;
+    /// Behind a backslash inside quotes.
+    pub(super) const ESCAPED: u8 = 32;
+    /// The word began with a quote: it is one even when it is empty.
+    pub(super) const WORD: u8 = 64;
+    /// The word holds escapes.
+    pub(super) const ESCAPES: u8 = 128;
+    /// Everything about the word at hand.
+    pub(super) const QUOTING: u8 = QUOTED | SINGLE | ESCAPED | WORD | ESCAPES;
 }
 
 /// No argument is wanted any more.
@@ -50,6 +64,10 @@ const NO_ARGUMENT: u32 = u32::MAX;
 
 /// Valkey refuses longer multibulk requests (`INT_MAX` in networking.c, `processMultibulkBuffer`).
 const MAX_ARGUMENTS: i64 = i32::MAX as i64;
+
+/// Names that tell more than others where a connection is met in mid-stream.
+const PING: [u64; 3] = command::pack("ping");
+const REPLCONF: [u64; 3] = command::pack("replconf");
 
 /// First byte of a TLS handshake record (RFC 8446, 5.1); no command begins with it.
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -102,6 +120,13 @@ impl Connection {
     pub fn lose_synchronisation(&mut self, reason: Reason) {
         self.shared.set_reason(reason as u32);
         self.shared.set_sync(0);
+    }
+
+    /// Whether a segment with this sequence number is the next one, as far as is known.
+    #[inline(always)]
+    #[must_use]
+    pub fn expects(&self, sequence: u32) -> bool {
+        self.requests.flags & flag::SEQUENCE == 0 || self.requests.next_sequence == sequence
     }
 
     /// Bytes received that are part of an unfinished command of unknown row, for the books at the end.
@@ -173,7 +198,9 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
                 return true;
             }
             self.forget_command();
-            self.connection.lose_synchronisation(Reason::Hole);
+            let started = self.connection.requests.flags & flag::STARTED != 0;
+            self.connection
+                .lose_synchronisation(if started { Reason::Hole } else { Reason::Handshake });
             return false;
         }
         // The server spoke last and this segment follows without a gap: a new command may begin here. It is on trial
@@ -213,7 +240,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         state.arguments_left = 0;
         state.row = Row::UNKNOWN;
         state.phase = phase::COMMAND;
-        state.flags &= !(flag::TRIAL | flag::QUOTED);
+        state.flags &= !(flag::TRIAL | flag::QUOTING);
         if bytes != 0 {
             self.unattributed(bytes);
         }
@@ -225,6 +252,9 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         if self.connection.requests.skip != 0 {
             return self.skip();
         }
+        if self.connection.requests.phase == phase::EFFECT {
+            return self.finish_with_effect();
+        }
         let Some(available) = self.scratch.available(&mut self.segment) else {
             return self.lose(Reason::LoadFailed);
         };
@@ -235,7 +265,8 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
             phase::COMMAND => self.command(available),
             phase::ARGUMENT => self.argument(available),
             phase::CONTENT => self.content(available),
-            _ => self.inline(),
+            phase::INLINE => self.inline(),
+            _ => self.divert(),
         }
     }
 
@@ -245,7 +276,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         if self.scratch.lost == 0 && self.scratch.remaining() != 0 {
             self.lose(Reason::StepLimit);
         }
-        self.flush(RunKind::Reply);
+        self.flush();
         if self.scratch.lost != 0 {
             // The run before the loss was still in step; from here on nothing is.
             self.connection.shared.set_sync(0);
@@ -266,6 +297,9 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         };
         if value > MAX_ARGUMENTS {
             return self.lose(Reason::ProtocolError);
+        }
+        if value <= 0 && self.connection.requests.flags & flag::TRIAL != 0 {
+            return self.lose_trial();
         }
         self.consume(length);
         self.connection.requests.flags |= flag::STARTED;
@@ -402,16 +436,8 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         } else {
             None
         };
-        if self.connection.requests.flags & flag::TRIAL != 0 {
-            if known.is_none() {
-                return self.lose_trial();
-            }
-            self.connection.requests.flags &= !flag::TRIAL;
-            self.connection.runs.restart_producer();
-            self.connection.shared.set_subscribed(0);
-            let stretch = self.connection.shared.stretches().wrapping_add(1) | 1;
-            self.connection.shared.set_stretches(stretch);
-            self.connection.shared.set_sync(stretch);
+        if self.connection.requests.flags & flag::TRIAL != 0 && !self.restart(&name, known) {
+            return false;
         }
         let state = &mut self.connection.requests;
         let Some(info) = known else {
@@ -423,6 +449,31 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         state.command = info;
         state.container = name[0];
         self.want(info);
+        true
+    }
+
+    /// The trial's name has been read. Returns whether it makes the restart good.
+    #[inline(always)]
+    fn restart(&mut self, name: &[u64; 3], known: Option<u32>) -> bool {
+        let Some(info) = known else {
+            return self.lose_trial();
+        };
+        // A RESP2 subscriber sends these as well, and its next messages would be taken for their replies.
+        let effect = command::effect(info);
+        if name[0] == PING[0] || effect == command::EFFECT_QUIT || effect == command::EFFECT_RESET {
+            return self.lose_trial();
+        }
+        self.connection.requests.flags &= !flag::TRIAL;
+        if name[0] == REPLCONF[0] {
+            // A replica acknowledges what it has received: nobody answers it.
+            self.resolve(Row::special(self.connection.slot, Row::REPLICATION));
+            self.connection.shared.set_mode(Mode::REPLICATION);
+            return self.divert();
+        }
+        self.connection.runs.restart_producer();
+        let stretch = self.connection.shared.stretches().wrapping_add(1) | 1;
+        self.connection.shared.set_stretches(stretch);
+        self.connection.shared.set_sync(stretch);
         true
     }
 
@@ -557,7 +608,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     #[inline(always)]
     fn resolve(&mut self, row: u32) {
         if self.scratch.run_row != row {
-            self.flush(RunKind::Reply);
+            self.flush();
             self.scratch.run_row = row;
         }
         let state = &mut self.connection.requests;
@@ -574,49 +625,84 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         }
         let state = &mut self.connection.requests;
         state.row = Row::UNKNOWN;
-        state.phase = phase::COMMAND;
-        let effect = command::effect(state.command);
-        if effect == 0 {
+        if command::effect(state.command) == 0 {
+            state.phase = phase::COMMAND;
             self.scratch.run_commands = self.scratch.run_commands.wrapping_add(1);
         } else {
-            self.finish_with_effect(effect);
+            // A turn of its own, so that the program contains it once.
+            state.phase = phase::EFFECT;
         }
     }
 
-    /// A command that changes how the connection is to be read.
+    /// A command that changes how the connection is to be read is complete.
     #[inline(always)]
-    fn finish_with_effect(&mut self, effect: u32) {
-        let kind = match effect {
-            command::EFFECT_SUBSCRIBE | command::EFFECT_UNSUBSCRIBE => RunKind::Subscribe,
-            _ => RunKind::Reply,
+    fn finish_with_effect(&mut self) -> bool {
+        let state = &mut self.connection.requests;
+        state.phase = phase::COMMAND;
+        let channels = state.argument.wrapping_sub(1);
+        let (kind, answers) = match command::effect(state.command) {
+            command::EFFECT_SUBSCRIBE | command::EFFECT_UNSUBSCRIBE if channels > 1 => {
+                (RunKind::ConfirmMany, channels)
+            }
+            command::EFFECT_UNSUBSCRIBE if channels == 0 => (RunKind::ConfirmAll, 1),
+            command::EFFECT_SUBSCRIBE | command::EFFECT_UNSUBSCRIBE => (RunKind::Confirm, 1),
+            command::EFFECT_RESET => (RunKind::Reset, 1),
+            _ => (RunKind::Reply, 1),
         };
-        if kind != RunKind::Reply {
-            self.flush(RunKind::Reply);
+        if kind == RunKind::Reply {
+            self.scratch.run_commands = self.scratch.run_commands.wrapping_add(1);
+            self.change_mode();
+            return true;
         }
-        self.scratch.run_commands = self.scratch.run_commands.wrapping_add(1);
-        if kind != RunKind::Reply {
-            self.flush(kind);
-        }
+        self.flush();
+        self.scratch.run_commands = 1;
+        self.flush_as(kind, answers);
+        true
+    }
+
+    #[inline(always)]
+    fn change_mode(&mut self) {
         let shared = &mut self.connection.shared;
-        match effect {
+        match command::effect(self.connection.requests.command) {
             command::EFFECT_MONITOR => shared.set_mode(Mode::MONITOR),
-            command::EFFECT_REPLICATION => shared.set_mode(Mode::REPLICATION),
+            command::EFFECT_REPLICATION => {
+                shared.set_mode(Mode::REPLICATION);
+                self.connection.requests.phase = phase::DIVERTED;
+            }
             command::EFFECT_CLIENT_REPLY => {
                 shared.set_reason(Reason::ClientReply as u32);
                 shared.set_mode(Mode::OPAQUE);
+                self.connection.requests.phase = phase::DIVERTED;
             }
-            command::EFFECT_UNSUBSCRIBE | command::EFFECT_RESET if shared.subscribed() != 0 => {
-                shared.set_reason(Reason::PubsubExit as u32);
-                shared.set_sync(0);
-            }
-            command::EFFECT_RESET => shared.set_mode(Mode::NORMAL),
             _ => {}
         }
     }
 
-    /// Writes the run to the ledger and, where replies are due, to the queue of waiting commands.
+    /// What follows in the segment in which the mode changed.
     #[inline(always)]
-    fn flush(&mut self, kind: RunKind) {
+    fn divert(&mut self) -> bool {
+        let rest = self.scratch.remaining();
+        self.scratch.position = 0;
+        self.scratch.fill = 0;
+        self.scratch.next = self.scratch.end;
+        if self.connection.shared.mode() == Mode::REPLICATION {
+            self.ledger
+                .requests(Row::special(self.connection.slot, Row::REPLICATION), 0, rest);
+        } else {
+            self.unattributed(rest);
+        }
+        false
+    }
+
+    /// Writes the run to the ledger, and to the queue of commands that wait for one reply each.
+    #[inline(always)]
+    fn flush(&mut self) {
+        self.flush_as(RunKind::Reply, self.scratch.run_commands);
+    }
+
+    /// The same for commands that are answered in another way.
+    #[inline(always)]
+    fn flush_as(&mut self, kind: RunKind, answers: u32) {
         let scratch = &mut *self.scratch;
         let (row, commands, bytes) = (scratch.run_row, scratch.run_commands, scratch.run_bytes);
         if commands == 0 && bytes == 0 {
@@ -627,7 +713,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         self.ledger.requests(row, commands, bytes);
         if commands != 0 {
             let overflow = Row::special(self.connection.slot, Row::OTHER);
-            if !self.connection.runs.push(row, kind, commands, overflow) {
+            if !self.connection.runs.push(row, kind, answers, overflow) {
                 self.ledger.loss(Loss::RunQueueFull, commands);
             }
         }
@@ -725,23 +811,51 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     #[inline(always)]
     fn inline(&mut self) -> bool {
         let byte = self.scratch.window.byte(self.scratch.position);
+        let state = &mut self.connection.requests;
+        let quotes = state.flags & (flag::QUOTED | flag::SINGLE) != 0;
+        let blank = matches!(byte, b' ' | b'\t' | b'\r' | 0) && !quotes;
+        if (blank || byte == b'\n') && (state.content_length != 0 || state.flags & flag::WORD != 0) {
+            // The byte behind a word is read again in the next turn.
+            return self.end_word();
+        }
+        let quoted = quotes && byte != b'\n';
         self.consume(1);
         let state = &mut self.connection.requests;
-        if state.row != Row::UNKNOWN && state.wanted_argument == NO_ARGUMENT && byte != b'\n' {
+        if byte == b'\n' {
+            return self.end_line();
+        }
+        if blank || state.wanted_argument == NO_ARGUMENT && command::effect(state.command) == 0 {
             return true;
         }
-        let quoted = state.flags & flag::QUOTED != 0;
-        match byte {
-            b'"' => {
-                state.flags ^= flag::QUOTED;
-                true
-            }
-            b'\n' => self.end_line(),
-            b' ' | b'\t' | b'\r' | 0 if !quoted => self.end_word(),
-            _ => {
-                self.add_to_word(byte);
-                true
-            }
+        if quoted {
+            self.quoted(byte);
+        } else if byte == b'"' {
+            state.flags |= flag::QUOTED | flag::WORD;
+        } else if byte == b'\'' {
+            state.flags |= flag::SINGLE | flag::WORD;
+        } else {
+            self.add_to_word(byte);
+        }
+        true
+    }
+
+    /// A byte inside quotes. Escapes are stepped over, not decoded: a word with one is not read.
+    #[inline(always)]
+    fn quoted(&mut self, byte: u8) {
+        let state = &mut self.connection.requests;
+        let quote = if state.flags & flag::QUOTED != 0 {
+            b'"'
+        } else {
+            b'\''
+        };
+        if state.flags & flag::ESCAPED != 0 {
+            state.flags &= !flag::ESCAPED;
+        } else if byte == b'\\' {
+            state.flags |= flag::ESCAPED | flag::ESCAPES;
+        } else if byte == quote {
+            state.flags &= !(flag::QUOTED | flag::SINGLE);
+        } else {
+            self.add_to_word(byte);
         }
     }
 
@@ -764,10 +878,13 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     #[inline(always)]
     fn end_word(&mut self) -> bool {
         let state = &mut self.connection.requests;
-        let length = state.content_length;
-        if length == 0 {
-            return true;
-        }
+        // A word with escapes reads as an empty one: no known name, and a key without delimiter.
+        let length = if state.flags & flag::ESCAPES == 0 {
+            state.content_length
+        } else {
+            0
+        };
+        state.flags &= !flag::QUOTING;
         let words = [state.carry[0], state.carry[1], state.carry[2], state.carry[3]];
         let content = Content {
             words: keep(words, length),
@@ -786,10 +903,6 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
 
     #[inline(always)]
     fn end_line(&mut self) -> bool {
-        if !self.end_word() {
-            return false;
-        }
-        self.connection.requests.flags &= !flag::QUOTED;
         self.connection.requests.arguments_left = 0;
         if self.connection.requests.argument == 0 {
             // An empty line is no command: Valkey does not answer it.
