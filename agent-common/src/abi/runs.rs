@@ -171,6 +171,17 @@ impl RunQueue {
         self.fresh = 1;
     }
 
+    /// Producer: whether every command has been answered, as far as both sides know.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        let head = Self::load(&self.head);
+        if self.fresh != 0 || head == self.tail {
+            return true;
+        }
+        head.wrapping_add(1) == self.tail && Self::load(&self.popped) >= self.run(head).pushed
+    }
+
     /// Consumer: goes on from where [`Self::restart_producer`] was called.
     #[inline(always)]
     pub fn restart_consumer(&mut self) {

@@ -95,7 +95,7 @@ impl Connection {
         self.requests.flags = flag::SEQUENCE;
         self.replies.next_sequence = next_out;
         self.replies.flags = flag::SEQUENCE;
-        self.shared.set_stretches(1);
+        self.stretches = 1;
         self.replies.stretch = 1;
         self.shared.set_sync(1);
     }
@@ -471,9 +471,9 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
             return self.divert();
         }
         self.connection.runs.restart_producer();
-        let stretch = self.connection.shared.stretches().wrapping_add(1) | 1;
-        self.connection.shared.set_stretches(stretch);
-        self.connection.shared.set_sync(stretch);
+        self.connection.stretches = self.connection.stretches.wrapping_add(1) | 1;
+        self.connection.shared.set_trial(1);
+        self.connection.shared.set_sync(u32::from(self.connection.stretches));
         true
     }
 
