@@ -52,3 +52,13 @@ pub const MAX_STEPS: u32 = 65_536;
 /// Turns that ingress waits for another CPU to finish with the same connection: a few microseconds, some times the
 /// cost of a usual segment.
 pub const LOCK_TRIES: u32 = 2_048;
+
+/// Payload of the longest segment that can be parked: a whole GSO super-segment. A power of two.
+pub const PARKED_BYTES: usize = 65_536;
+
+/// Segments, over all connections, that can be parked at once: 2 MiB. Beyond it a gap costs the connection its
+/// synchronisation.
+pub const PARKED_SEGMENTS: usize = 32;
+
+/// Segments of one connection that can be parked at once, so that one bad link does not take all places.
+pub const PARKED_SEGMENTS_OF_CONNECTION: u8 = 16;

@@ -106,7 +106,7 @@ pub(crate) fn fill_adopted(connection: &mut Connection, slot: u32, remote: &[u32
     connection.slot = slot;
     connection.client = *remote;
     connection.begin_mid_stream();
-    connection.client_listed = u32::from(count_client(slot, remote, 0));
+    connection.client_listed = u8::from(count_client(slot, remote, 0));
     if let Some(counters) = SG_SLOTS.get_ptr_mut(slot) {
         // SAFETY: a cell of the map's value.
         unsafe { atomic::add(&raw mut (*counters).adopted, 1) };
@@ -144,7 +144,7 @@ fn established(context: &SockOpsContext) {
     connection.slot = slot;
     connection.client = remote;
     connection.begin_at_start(next_in, next_out);
-    connection.client_listed = u32::from(count_client(slot, &remote, 1));
+    connection.client_listed = u8::from(count_client(slot, &remote, 1));
     if let Some(counters) = SG_SLOTS.get_ptr_mut(slot) {
         // SAFETY: cells of the map's value.
         unsafe {

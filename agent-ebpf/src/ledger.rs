@@ -4,7 +4,7 @@ use agent_common::{
     abi::{Direction, Loss, PrefixKey, REASON_CELLS, Reason, Row},
     resp::Ledger,
 };
-use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::{bindings::BPF_NOEXIST, helpers::bpf_ktime_get_ns};
 
 use crate::{
     atomic,
@@ -82,6 +82,12 @@ impl Ledger for Maps {
     #[inline(always)]
     fn loss(&mut self, loss: Loss, count: u32) {
         count_loss(loss, count);
+    }
+
+    #[inline(always)]
+    fn now(&mut self) -> u64 {
+        // SAFETY: reading the clock has no precondition.
+        unsafe { bpf_ktime_get_ns() }
     }
 }
 

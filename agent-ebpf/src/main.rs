@@ -20,6 +20,7 @@ mod ledger;
 mod listeners;
 mod maps;
 mod packet;
+mod parking;
 mod processes;
 mod seed;
 mod traffic;

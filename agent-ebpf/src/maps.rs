@@ -4,7 +4,7 @@
 use agent_common::{
     abi::{
         ClientCounters, ClientKey, Connection, Event, KeySettings, LOSSES, ListenerCounters, ListenerKey,
-        PrefixCounters, PrefixKey, Scratch, Seed,
+        ParkedBytes, ParkedKey, PrefixCounters, PrefixKey, Scratch, Seed,
     },
     limits,
 };
@@ -87,3 +87,17 @@ pub(crate) static SG_SCRATCH_IN: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 #[btf_map]
 pub(crate) static SG_SCRATCH_OUT: PerCpuArray<Scratch, { limits::EGRESS_SCRATCH_AREAS as usize }> =
     PerCpuArray::new();
+
+/// Segments that came early: which place holds which. Written and deleted by ingress; what a connection left behind when
+/// it ended is deleted by the daemon.
+#[btf_map]
+pub(crate) static SG_PARKED: HashMap<ParkedKey, u32, { limits::PARKED_SEGMENTS }> = HashMap::new();
+
+/// The places: their bytes. Written and read by ingress; the daemon reads when a place was taken.
+#[btf_map]
+pub(crate) static SG_PARKING: Array<ParkedBytes, { limits::PARKED_SEGMENTS }> = Array::new();
+
+/// Free places. Filled by the daemon, taken and returned by ingress. Empty: the connection loses its synchronisation,
+/// `parking_full` counts it.
+#[btf_map]
+pub(crate) static SG_FREE_PLACES: Queue<u32, { limits::PARKED_SEGMENTS }> = Queue::new();

@@ -1,9 +1,6 @@
 //! IP and TCP headers of a packet at the cgroup_skb hook: its data begins with the IP header there.
 
-use agent_common::{
-    abi::{WINDOW_BYTES, Window},
-    resp::{Payload, Segment},
-};
+use agent_common::resp::Payload;
 use aya_ebpf::{EbpfContext, helpers::generated::bpf_skb_load_bytes, programs::SkBuffContext};
 
 const IPV4: u8 = 4;
@@ -122,20 +119,4 @@ fn load<const N: usize>(context: &SkBuffContext, offset: u32) -> Option<[u32; N]
     let result =
         unsafe { bpf_skb_load_bytes(context.as_ptr(), offset, words.as_mut_ptr().cast(), N as u32 * 4) };
     (result == 0).then_some(words)
-}
-
-/// The packet as the meter's source of bytes.
-#[derive(Clone, Copy)]
-pub(crate) struct Packet {
-    pub(crate) skb: *mut core::ffi::c_void,
-}
-
-impl Segment for Packet {
-    #[inline(always)]
-    fn load(&mut self, window: &mut Window, tail: u32, offset: u32, length: u32) -> bool {
-        // The verifier wants proof that the length is positive and fits: a mask that the optimiser cannot argue away.
-        let length = (length.wrapping_sub(1) & (WINDOW_BYTES as u32 - 1)).wrapping_add(1);
-        // SAFETY: at most 63 + 512 bytes from the start of the window, which is as long.
-        unsafe { bpf_skb_load_bytes(self.skb, offset, window.behind(tail).cast(), length) == 0 }
-    }
 }

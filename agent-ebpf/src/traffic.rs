@@ -3,7 +3,7 @@
 use agent_common::{
     abi::{Connection, Loss, Reason, Scratch},
     limits,
-    resp::{Payload, Replies, Requests},
+    resp::{Payload, Plan, Replies, Requests},
 };
 use aya_ebpf::{EbpfContext, helpers::generated::bpf_loop, programs::SkBuffContext};
 use core::ffi::{c_long, c_void};
@@ -12,7 +12,8 @@ use crate::{
     atomic, connections,
     ledger::{self, Maps},
     maps::{SG_SCRATCH_IN, SG_SCRATCH_OUT, SG_SETTINGS},
-    packet::{self, FIN, Packet, RST, Tcp},
+    packet::{self, FIN, RST, Tcp},
+    parking::Source,
 };
 
 /// A segment on its way to a server.
@@ -120,33 +121,72 @@ fn run_requests(context: &SkBuffContext, connection: &mut Connection, payload: &
     let Some(settings) = SG_SETTINGS.get(0) else {
         return;
     };
-    let mut meter = Requests {
-        connection,
-        // SAFETY: ingress runs with softirqs off: nobody else uses this CPU's area.
-        scratch: unsafe { &mut *scratch },
-        settings,
-        segment: Packet {
-            skb: context.as_ptr(),
-        },
-        ledger: Maps,
+    let source = Source {
+        skb: context.as_ptr(),
+        // SAFETY: a cell of this CPU's scratch.
+        place: unsafe { &raw mut (*scratch).place },
     };
-    if !meter.begin(payload) {
-        return;
-    }
-    // SAFETY: the callback gets the meter and outlives nothing.
+    let mut delivery = Delivery {
+        meter: Requests {
+            connection,
+            // SAFETY: ingress runs with softirqs off: nobody else uses this CPU's area.
+            scratch: unsafe { &mut *scratch },
+            settings,
+            segment: source,
+            ledger: Maps,
+        },
+        payload: *payload,
+    };
+    // SAFETY: the callback gets the delivery and outlives nothing.
     unsafe {
         bpf_loop(
-            limits::MAX_STEPS,
-            requests_step as *mut c_void,
-            (&raw mut meter).cast(),
+            1 + u32::from(limits::PARKED_SEGMENTS_OF_CONNECTION),
+            segment_step as *mut c_void,
+            (&raw mut delivery).cast(),
             0,
         );
     }
-    meter.end();
 }
 
-unsafe extern "C" fn requests_step(_: u32, meter: *mut Requests<'_, Packet, Maps>) -> c_long {
-    // SAFETY: `run_requests` passes its meter.
+/// A segment, and then those parked behind it.
+struct Delivery<'a> {
+    meter: Requests<'a, Source, Maps>,
+    payload: Payload,
+}
+
+unsafe extern "C" fn segment_step(index: u32, delivery: *mut Delivery<'_>) -> c_long {
+    // SAFETY: `run_requests` passes its delivery.
+    let Delivery { meter, payload } = unsafe { &mut *delivery };
+    if index == 0 {
+        meter.segment.read_packet();
+    } else {
+        match meter.segment.unpark(meter.connection.requests.next_sequence) {
+            Some(parked) => *payload = parked,
+            None => return 1,
+        }
+        meter.connection.parked = meter.connection.parked.wrapping_sub(1);
+    }
+    match meter.begin(payload) {
+        Plan::Read => {
+            let inner: *mut Requests<'_, Source, Maps> = meter;
+            // SAFETY: the callback gets the meter and outlives nothing.
+            unsafe {
+                bpf_loop(limits::MAX_STEPS, requests_step as *mut c_void, inner.cast(), 0);
+            }
+            meter.end();
+        }
+        Plan::Park if meter.segment.park(payload) => meter.parked(payload),
+        Plan::Park => meter.give_up_early(payload),
+        Plan::Done => {}
+    }
+    if index != 0 {
+        meter.segment.leave();
+    }
+    c_long::from(meter.connection.parked == 0)
+}
+
+unsafe extern "C" fn requests_step(_: u32, meter: *mut Requests<'_, Source, Maps>) -> c_long {
+    // SAFETY: `segment_step` passes its meter.
     let meter = unsafe { &mut *meter };
     c_long::from(!meter.step())
 }
@@ -157,14 +197,17 @@ fn meter_replies(context: &SkBuffContext, connection: &mut Connection, payload: 
         ledger::count_loss(Loss::ScratchBusy, 1);
         return;
     };
+    let place = &raw mut scratch.place;
     let mut meter = Replies {
         connection,
         scratch,
-        segment: Packet {
+        segment: Source {
             skb: context.as_ptr(),
+            place,
         },
         ledger: Maps,
     };
+    meter.segment.read_packet();
     if meter.begin(payload) {
         // SAFETY: the callback gets the meter and outlives nothing.
         unsafe {
@@ -181,7 +224,7 @@ fn meter_replies(context: &SkBuffContext, connection: &mut Connection, payload: 
     unsafe { core::ptr::write_volatile(&raw mut meter.scratch.claimed, 0) };
 }
 
-unsafe extern "C" fn replies_step(_: u32, meter: *mut Replies<'_, Packet, Maps>) -> c_long {
+unsafe extern "C" fn replies_step(_: u32, meter: *mut Replies<'_, Source, Maps>) -> c_long {
     // SAFETY: `meter_replies` passes its meter.
     let meter = unsafe { &mut *meter };
     c_long::from(!meter.step())

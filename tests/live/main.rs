@@ -8,6 +8,7 @@ mod byte_equality;
 mod command_line;
 mod connections;
 mod existing_connections;
+mod mid_stream;
 mod pages;
 mod placement;
 mod protocol;

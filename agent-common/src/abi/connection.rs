@@ -32,10 +32,12 @@ pub struct Shared {
     mode: u32,
     /// Which direction sent data last: a `Direction`. Both.
     last_direction: u32,
-    /// Stretches so far. Ingress.
-    stretches: u32,
     /// A RESP2 subscriber. Egress.
     subscribed: u32,
+    /// The stretch is on trial: read, but not attributed yet. Ingress.
+    trial: u32,
+    /// When the server spoke last, in units of 2^20 ns; kept only out of synchronisation and on trial. Egress.
+    spoke_at: u32,
 }
 
 macro_rules! volatile_cells {
@@ -65,8 +67,9 @@ impl Shared {
         reason, set_reason;
         mode, set_mode;
         last_direction, set_last_direction;
-        stretches, set_stretches;
         subscribed, set_subscribed;
+        trial, set_trial;
+        spoke_at, set_spoke_at;
     }
 }
 
@@ -110,8 +113,8 @@ pub struct RequestState {
     pub carry_length: u8,
     /// Bit set: sequence known, first frame seen, restart on trial, inside quotes.
     pub flags: u8,
-    /// Padding.
-    pub reserved: u32,
+    /// Sequence number behind the last byte of the segments that came early.
+    pub parked_end: u32,
     /// The unfinished token; the current word in inline commands.
     pub carry: [u64; TOKEN_BYTES / 8],
 }
@@ -154,9 +157,13 @@ pub struct Connection {
     /// Client address; IPv4 mapped into IPv6.
     pub client: [u32; 4],
     /// The client has an entry of its own in the client table.
-    pub client_listed: u32,
+    pub client_listed: u8,
     /// Established before the agent attached.
-    pub adopted: u32,
+    pub adopted: u8,
+    /// Synchronised stretches so far, odd and wrapping. Ingress.
+    pub stretches: u8,
+    /// Segments that came early and are kept until those before them arrive. Ingress.
+    pub parked: u8,
     /// Cells of both directions.
     pub shared: Shared,
     /// Commands waiting for replies.

@@ -240,6 +240,8 @@ losses! {
     UnknownCommand = 10, "unknown_command";
     /// An accept-burst window was closed by two CPUs at once and one of them gave up.
     BurstContended = 11, "burst_contended";
+    /// A segment that came early could not be parked: every place is taken. Its connection lost its synchronisation.
+    ParkingFull = 12, "parking_full";
 }
 
 /// Number of [`Loss`]es.

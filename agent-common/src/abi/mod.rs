@@ -7,6 +7,7 @@
 mod connection;
 mod counters;
 mod event;
+mod parking;
 mod reason;
 mod runs;
 mod window;
@@ -17,6 +18,7 @@ pub use counters::{
     PrefixKey, REASON_CELLS, Row, Scope, address_from_words, address_words,
 };
 pub use event::{Event, EventKind, Seed};
+pub use parking::{ParkedBytes, ParkedKey};
 pub use reason::{Direction, REASONS, Reason};
 pub use runs::{RUNS, Run, RunKind, RunQueue};
 pub use window::{CONTENT_BYTES, Scratch, TOKEN_BYTES, WINDOW_BYTES, Window};
@@ -48,6 +50,8 @@ assert_layout! {
     Window: 576, 8;
     Scratch: 656, 8;
     RunQueue: 152, 4;
+    ParkedKey: 16, 8;
+    ParkedBytes: 66064, 8;
     Connection: 440, 8;
 }
 
@@ -73,7 +77,7 @@ mod tests {
         ];
         assert_eq!(
             (ABI_VERSION, layout),
-            (1, [32, 416, 40, 24, 20, 16, 48, 48, 440, 12, 12])
+            (1, [32, 416, 40, 24, 20, 16, 48, 48, 440, 12, 13])
         );
     }
 }

@@ -174,12 +174,18 @@ impl RunQueue {
     /// Producer: whether every command has been answered, as far as both sides know.
     #[inline(always)]
     #[must_use]
-    pub fn is_drained(&self) -> bool {
-        let head = Self::load(&self.head);
-        if self.fresh != 0 || head == self.tail {
+    pub fn is_drained(&mut self) -> bool {
+        if self.fresh != 0 {
             return true;
         }
-        head.wrapping_add(1) == self.tail && Self::load(&self.popped) >= self.run(head).pushed
+        match self.waiting() {
+            0 => true,
+            1 if self.restarting == 0 => {
+                let head = Self::load(&self.head);
+                Self::load(&self.popped) >= self.run(head).pushed
+            }
+            _ => false,
+        }
     }
 
     /// Consumer: goes on from where [`Self::restart_producer`] was called.

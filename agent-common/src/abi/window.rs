@@ -124,8 +124,8 @@ pub struct Scratch {
     pub lost: u32,
     /// Claimed by a running program (egress only).
     pub claimed: u32,
-    /// Padding.
-    pub reserved: u32,
+    /// Parked segment that is read; `u32::MAX`: the packet.
+    pub place: u32,
     /// Padding.
     pub reserved_2: u64,
 }

@@ -26,6 +26,10 @@ pub trait Segment {
     /// Copies `length` bytes (1 to [`WINDOW_BYTES`]) from `offset` of the packet into `window` behind its first `tail`
     /// bytes (fewer than 64). Returns false when that is impossible.
     fn load(&mut self, window: &mut Window, tail: u32, offset: u32, length: u32) -> bool;
+
+    /// Whether TCP, too, still waits for the byte with this sequence number. If so, a segment behind it can be parked
+    /// until that byte comes.
+    fn is_awaited(&mut self, sequence: u32) -> bool;
 }
 
 /// Where the meter's results go.
@@ -40,6 +44,25 @@ pub trait Ledger {
     fn unattributed(&mut self, slot: u32, direction: Direction, reason: Reason, bytes: u64);
     /// Counts something that went wrong without losing bytes.
     fn loss(&mut self, loss: crate::abi::Loss, count: u32);
+    /// The monotonic clock in nanoseconds. Asked for only out of synchronisation.
+    fn now(&mut self) -> u64;
+}
+
+/// What to do with a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plan {
+    /// Nothing more.
+    Done,
+    /// Call `step` until it returns false, then `end`.
+    Read,
+    /// It came early: keep it until the one before it has been read, or give it up with [`Requests::give_up_early`].
+    Park,
+}
+
+/// A moment as the connection keeps it: units of 2^20 ns, wrapping after 52 days.
+#[inline(always)]
+fn moment(nanoseconds: u64) -> u32 {
+    (nanoseconds >> 20) as u32
 }
 
 /// The payload of one TCP segment (or GSO super-segment).

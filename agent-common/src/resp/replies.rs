@@ -1,7 +1,7 @@
 //! The reply direction: RESP2 and RESP3 values, matched in order to the commands that wait.
 
 use super::{
-    Header, Ledger, Payload, Segment, fresh, header,
+    Header, Ledger, Payload, Segment, fresh, header, moment,
     requests::reason_from,
     words::{equal_bytes, first_marked, repeat},
 };
@@ -75,6 +75,10 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
             return false;
         }
         let stretch = self.connection.shared.sync();
+        if stretch == 0 || self.connection.shared.trial() != 0 {
+            let now = moment(self.ledger.now());
+            self.connection.shared.set_spoke_at(now);
+        }
         if mode == Mode::OPAQUE || stretch == 0 {
             self.forget_reply();
             self.unattributed(bytes);
@@ -389,10 +393,15 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
 
     #[inline(always)]
     fn flush(&mut self) {
-        let scratch = &mut *self.scratch;
-        if scratch.run_bytes != 0 {
-            self.ledger.replies(scratch.run_row, scratch.run_bytes);
-            scratch.run_bytes = 0;
+        let (row, bytes) = (self.scratch.run_row, self.scratch.run_bytes);
+        if bytes == 0 {
+            return;
+        }
+        self.scratch.run_bytes = 0;
+        if self.connection.shared.trial() == 0 {
+            self.ledger.replies(row, bytes);
+        } else {
+            self.unattributed(bytes);
         }
     }
 

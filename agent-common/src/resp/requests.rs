@@ -1,7 +1,7 @@
 //! The request direction: commands as arrays of bulk strings or inline lines, and where their first key is.
 
 use super::{
-    Content, Fresh, Header, Ledger, Payload, Segment, command, fresh, header, prefix,
+    Content, Fresh, Header, Ledger, Payload, Plan, Segment, command, fresh, header, moment, prefix,
     words::{equal_bytes, first_marked, keep, lower, repeat},
 };
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
         CONTENT_BYTES, Connection, Direction, KeySettings, Loss, Mode, PrefixKey, Reason, Row, RunKind,
         Scratch, TOKEN_BYTES,
     },
-    limits::NAME_BYTES,
+    limits::{NAME_BYTES, PARKED_SEGMENTS_OF_CONNECTION},
 };
 
 /// [`crate::abi::RequestState::phase`]: what is expected next.
@@ -58,6 +58,9 @@ mod flag {
     /// Everything about the word at hand.
     pub(super) const QUOTING: u8 = QUOTED | SINGLE | ESCAPED | WORD | ESCAPES;
 }
+
+/// How long the server must have been silent at a restart point, in units of 2^20 ns: more than one of them.
+const QUIET: u32 = 2;
 
 /// No argument is wanted any more.
 const NO_ARGUMENT: u32 = u32::MAX;
@@ -147,19 +150,61 @@ impl Connection {
 }
 
 impl<S: Segment, L: Ledger> Requests<'_, S, L> {
-    /// Takes up a segment. Returns whether [`Self::step`] is to be called, until it returns false, and then
-    /// [`Self::end`].
+    /// Takes up a segment.
     #[inline(always)]
-    pub fn begin(&mut self, payload: &Payload) -> bool {
+    pub fn begin(&mut self, payload: &Payload) -> Plan {
         let state = &mut self.connection.requests;
         if state.flags & flag::SEQUENCE == 0 {
             state.flags |= flag::SEQUENCE;
             state.next_sequence = payload.sequence;
+            // Nothing has been seen of the client: as far as is known, the server spoke last.
+            self.connection.shared.set_last_direction(Direction::Out as u32);
         }
+        let state = &self.connection.requests;
         let Some(new) = fresh(state.next_sequence, payload) else {
-            return false;
+            return Plan::Done;
         };
-        state.next_sequence = payload.sequence.wrapping_add(payload.length);
+        if new.hole != 0 && self.can_wait(&new) {
+            return Plan::Park;
+        }
+        self.take(payload, &new)
+    }
+
+    /// A segment that came early was parked.
+    #[inline(always)]
+    pub fn parked(&mut self, payload: &Payload) {
+        let end = payload.sequence.wrapping_add(payload.length);
+        if self.connection.parked == 0 || end.wrapping_sub(self.connection.requests.parked_end) < 1 << 31 {
+            self.connection.requests.parked_end = end;
+        }
+        self.connection.parked = self.connection.parked.wrapping_add(1);
+    }
+
+    /// A segment that came early could not be parked.
+    #[inline(always)]
+    pub fn give_up_early(&mut self, payload: &Payload) {
+        self.forget_command();
+        self.connection.lose_synchronisation(Reason::Hole);
+        if let Some(new) = fresh(self.connection.requests.next_sequence, payload) {
+            self.take(payload, &new);
+        }
+    }
+
+    /// Whether a segment behind a hole can be parked: the bytes before it matter, and they are still to come.
+    #[inline(always)]
+    fn can_wait(&mut self, new: &Fresh) -> bool {
+        let shared = &self.connection.shared;
+        shared.sync() != 0
+            && shared.mode() != Mode::REPLICATION
+            && shared.mode() != Mode::OPAQUE
+            && self.connection.requests.skip < u64::from(new.hole)
+            && self.connection.parked < PARKED_SEGMENTS_OF_CONNECTION
+            && self.segment.is_awaited(self.connection.requests.next_sequence)
+    }
+
+    #[inline(always)]
+    fn take(&mut self, payload: &Payload, new: &Fresh) -> Plan {
+        self.connection.requests.next_sequence = payload.sequence.wrapping_add(payload.length);
         let answered = self.connection.shared.last_direction() == Direction::Out as u32;
         self.connection.shared.set_last_direction(Direction::In as u32);
         self.scratch.run_row = Row::UNKNOWN;
@@ -171,19 +216,40 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
             let row = Row::special(self.connection.slot, Row::REPLICATION);
             self.ledger
                 .requests(row, 0, u64::from(new.hole).wrapping_add(u64::from(new.length)));
-            return false;
+            return Plan::Done;
         }
-        if mode == Mode::OPAQUE || !self.synchronised(&new, answered) {
-            self.unattributed(u64::from(new.hole).wrapping_add(u64::from(new.length)));
-            return false;
+        if mode == Mode::OPAQUE || !self.synchronised(new, answered) {
+            let parked = self.forget_parked();
+            self.unattributed(
+                u64::from(new.hole)
+                    .wrapping_add(u64::from(new.length))
+                    .wrapping_add(parked),
+            );
+            return Plan::Done;
         }
         let state = &mut self.connection.requests;
-        self.scratch.enter(&new, &state.carry, state.carry_length);
+        self.scratch.enter(new, &state.carry, state.carry_length);
         state.carry_length = 0;
         if state.row != Row::UNKNOWN {
             self.scratch.run_row = state.row;
         }
-        true
+        Plan::Read
+    }
+
+    /// Nothing that is parked will be read. Returns how many bytes that is, holes included.
+    #[inline(always)]
+    fn forget_parked(&mut self) -> u64 {
+        if self.connection.parked == 0 {
+            return 0;
+        }
+        self.connection.parked = 0;
+        let state = &mut self.connection.requests;
+        let beyond = state.parked_end.wrapping_sub(state.next_sequence);
+        if beyond >= 1 << 31 {
+            return 0;
+        }
+        state.next_sequence = state.parked_end;
+        u64::from(beyond)
     }
 
     /// Whether the segment can be parsed: in step, or at a point where a restart may be tried.
@@ -191,6 +257,9 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     fn synchronised(&mut self, new: &Fresh, answered: bool) -> bool {
         if self.connection.shared.sync() != 0 {
             if new.hole == 0 {
+                if answered && self.connection.shared.trial() != 0 && self.is_settled() {
+                    self.connection.shared.set_trial(0);
+                }
                 return true;
             }
             if self.connection.requests.skip >= u64::from(new.hole) {
@@ -203,15 +272,34 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
                 .lose_synchronisation(if started { Reason::Hole } else { Reason::Handshake });
             return false;
         }
-        // The server spoke last and this segment follows without a gap: a new command may begin here. It is on trial
-        // until its name is known.
-        if answered && new.hole == 0 {
-            self.forget_command();
-            self.connection.requests.flags |= flag::TRIAL | flag::STARTED;
-            return true;
-        }
         self.forget_command();
-        false
+        // The server spoke last, and some time ago, and this segment follows without a gap: a new command may begin
+        // here. Its name decides, and then a stretch on trial.
+        let candidate = answered && new.hole == 0 && self.is_quiet();
+        if candidate {
+            self.connection.requests.flags |= flag::TRIAL | flag::STARTED;
+        }
+        candidate
+    }
+
+    /// Whether a stretch on trial is in step: every command in it has had its reply, both directions are between two
+    /// messages, and the server has had the time to send what it might still owe from before.
+    #[inline(always)]
+    fn is_settled(&mut self) -> bool {
+        let (requests, replies) = (&self.connection.requests, &self.connection.replies);
+        let between = requests.phase == phase::COMMAND
+            && requests.carry_length == 0
+            && replies.carry_length == 0
+            && replies.skip == 0
+            && replies.elements == 0;
+        between && self.connection.runs.is_drained() && self.is_quiet()
+    }
+
+    /// Whether the server has been silent for a millisecond or two.
+    #[inline(always)]
+    fn is_quiet(&mut self) -> bool {
+        let now = moment(self.ledger.now());
+        now.wrapping_sub(self.connection.shared.spoke_at()) >= QUIET
     }
 
     /// The hole is payload that would not have been looked at: TCP delivers it later, the meter does not need it.
@@ -261,13 +349,63 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         if available == 0 {
             return false;
         }
-        match self.connection.requests.phase {
-            phase::COMMAND => self.command(available),
-            phase::ARGUMENT => self.argument(available),
-            phase::CONTENT => self.content(available),
-            phase::INLINE => self.inline(),
-            _ => self.divert(),
+        if self.connection.requests.phase == phase::DIVERTED {
+            return self.divert();
         }
+        let inline = self.connection.requests.phase == phase::INLINE;
+        let found = if inline {
+            self.inline()
+        } else {
+            self.array(available)
+        };
+        // One place understands what either form of command says: the verifier walks each copy of code on its own.
+        match found {
+            Found::Content(content) => self.understand(&content) && self.end_content(inline, content.length),
+            Found::Turn(again) => again,
+        }
+    }
+
+    /// Goes on in a command that is an array, to the next argument that matters.
+    #[inline(always)]
+    fn array(&mut self, available: u32) -> Found {
+        let phase = self.connection.requests.phase;
+        let mut available = available;
+        if phase == phase::COMMAND {
+            if let Some(again) = self.command(available) {
+                return Found::Turn(again);
+            }
+            available = self.left();
+        }
+        if phase != phase::CONTENT {
+            if let Some(again) = self.argument(available) {
+                return Found::Turn(again);
+            }
+            available = self.left();
+        }
+        let length = self.connection.requests.content_length;
+        if available < needed_of(length) {
+            return Found::Turn(self.carry(available));
+        }
+        Found::Content(Content::read(&self.scratch.window, self.scratch.position, length))
+    }
+
+    /// The argument has been understood.
+    #[inline(always)]
+    fn end_content(&mut self, inline: bool, length: u32) -> bool {
+        let state = &mut self.connection.requests;
+        if inline {
+            state.argument = state.argument.wrapping_add(1);
+            return true;
+        }
+        state.phase = phase::ARGUMENT;
+        state.skip = u64::from(length).wrapping_add(2);
+        self.next_argument()
+    }
+
+    /// Bytes left in the window.
+    #[inline(always)]
+    fn left(&self) -> u32 {
+        self.scratch.fill.wrapping_sub(self.scratch.position)
     }
 
     /// Ends the segment: writes the open run to the ledger.
@@ -283,23 +421,23 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         }
     }
 
-    /// Start of a command: `*<arguments>` or an inline line.
+    /// Start of a command: `*<arguments>` or an inline line. `None`: the name's header can be read at once.
     #[inline(always)]
-    fn command(&mut self, available: u32) -> bool {
+    fn command(&mut self, available: u32) -> Option<bool> {
         let first = self.scratch.window.byte(self.scratch.position);
         if first != b'*' {
-            return self.first_inline(first);
+            return Some(self.first_inline(first));
         }
         let (value, length) = match header(&self.scratch.window, self.scratch.position, available) {
             Header::Line { value, length } => (value, length),
-            Header::Cut => return self.carry(available),
-            Header::Bad => return self.lose(Reason::ProtocolError),
+            Header::Cut => return Some(self.carry(available)),
+            Header::Bad => return Some(self.lose(Reason::ProtocolError)),
         };
         if value > MAX_ARGUMENTS {
-            return self.lose(Reason::ProtocolError);
+            return Some(self.lose(Reason::ProtocolError));
         }
         if value <= 0 && self.connection.requests.flags & flag::TRIAL != 0 {
-            return self.lose_trial();
+            return Some(self.lose_trial());
         }
         self.consume(length);
         self.connection.requests.flags |= flag::STARTED;
@@ -307,16 +445,10 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
             // Valkey ignores an empty array: no command, no reply.
             self.resolve(Row::special(self.connection.slot, Row::KEYLESS));
             self.connection.requests.row = Row::UNKNOWN;
-            return true;
+            return Some(true);
         }
         self.start_command(value as u32, phase::ARGUMENT);
-        // The name's header is nearly always here already: it saves a turn.
-        let left = self.scratch.fill.wrapping_sub(self.scratch.position);
-        if left >= TOKEN_BYTES as u32 {
-            self.argument(left)
-        } else {
-            true
-        }
+        (self.left() < TOKEN_BYTES as u32).then_some(true)
     }
 
     #[inline(always)]
@@ -331,59 +463,32 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         state.phase = next;
     }
 
-    /// Header of an argument.
+    /// Header of an argument. `None`: its content matters, and can be looked at at once.
     #[inline(always)]
-    fn argument(&mut self, available: u32) -> bool {
+    fn argument(&mut self, available: u32) -> Option<bool> {
         if self.scratch.window.byte(self.scratch.position) != b'$' {
-            return self.lose(Reason::ProtocolError);
+            return Some(self.lose(Reason::ProtocolError));
         }
         let (value, length) = match header(&self.scratch.window, self.scratch.position, available) {
             Header::Line { value, length } => (value, length),
-            Header::Cut => return self.carry(available),
-            Header::Bad => return self.lose(Reason::ProtocolError),
+            Header::Cut => return Some(self.carry(available)),
+            Header::Bad => return Some(self.lose(Reason::ProtocolError)),
         };
         if value < 0 {
-            return self.lose(Reason::ProtocolError);
+            return Some(self.lose(Reason::ProtocolError));
         }
         self.consume(length);
         let state = &mut self.connection.requests;
         if state.argument != state.wanted_argument {
             state.skip = (value as u64).wrapping_add(2);
-            return self.next_argument();
+            return Some(self.next_argument());
         }
         if value > i64::from(u32::MAX) {
-            return self.lose(Reason::ProtocolError);
+            return Some(self.lose(Reason::ProtocolError));
         }
         state.content_length = value as u32;
         state.phase = phase::CONTENT;
-        // The content is mostly here already: it saves a turn.
-        if available.wrapping_sub(length) >= needed_of(value as u32) {
-            self.read_content()
-        } else {
-            true
-        }
-    }
-
-    /// The head of the wanted argument.
-    #[inline(always)]
-    fn content(&mut self, available: u32) -> bool {
-        if available < needed_of(self.connection.requests.content_length) {
-            return self.carry(available);
-        }
-        self.read_content()
-    }
-
-    #[inline(always)]
-    fn read_content(&mut self) -> bool {
-        let length = self.connection.requests.content_length;
-        let content = Content::read(&self.scratch.window, self.scratch.position, length);
-        if !self.understand(&content) {
-            return false;
-        }
-        let state = &mut self.connection.requests;
-        state.phase = phase::ARGUMENT;
-        state.skip = u64::from(length).wrapping_add(2);
-        self.next_argument()
+        (available.wrapping_sub(length) < needed_of(value as u32)).then_some(true)
     }
 
     /// The argument at hand is done but for its bytes.
@@ -473,7 +578,9 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         self.connection.runs.restart_producer();
         self.connection.stretches = self.connection.stretches.wrapping_add(1) | 1;
         self.connection.shared.set_trial(1);
-        self.connection.shared.set_sync(u32::from(self.connection.stretches));
+        self.connection
+            .shared
+            .set_sync(u32::from(self.connection.stretches));
         true
     }
 
@@ -579,7 +686,8 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     fn key(&mut self, content: &Content) {
         self.connection.requests.wanted_argument = NO_ARGUMENT;
         let length = prefix(content, self.settings);
-        if length == 0 {
+        // On trial nothing is attributed, and no prefix is made known.
+        if length == 0 || self.connection.shared.trial() != 0 {
             return self.resolve(Row::special(self.connection.slot, Row::NONE));
         }
         let words = keep(content.words, length);
@@ -710,7 +818,11 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         }
         scratch.run_commands = 0;
         scratch.run_bytes = 0;
-        self.ledger.requests(row, commands, bytes);
+        if self.connection.shared.trial() == 0 {
+            self.ledger.requests(row, commands, bytes);
+        } else {
+            self.unattributed(bytes);
+        }
         if commands != 0 {
             let overflow = Row::special(self.connection.slot, Row::OTHER);
             if !self.connection.runs.push(row, kind, answers, overflow) {
@@ -809,7 +921,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     }
 
     #[inline(always)]
-    fn inline(&mut self) -> bool {
+    fn inline(&mut self) -> Found {
         let byte = self.scratch.window.byte(self.scratch.position);
         let state = &mut self.connection.requests;
         let quotes = state.flags & (flag::QUOTED | flag::SINGLE) != 0;
@@ -822,10 +934,10 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         self.consume(1);
         let state = &mut self.connection.requests;
         if byte == b'\n' {
-            return self.end_line();
+            return Found::Turn(self.end_line());
         }
         if blank || state.wanted_argument == NO_ARGUMENT && command::effect(state.command) == 0 {
-            return true;
+            return Found::Turn(true);
         }
         if quoted {
             self.quoted(byte);
@@ -836,7 +948,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         } else {
             self.add_to_word(byte);
         }
-        true
+        Found::Turn(true)
     }
 
     /// A byte inside quotes. Escapes are stepped over, not decoded: a word with one is not read.
@@ -876,7 +988,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     }
 
     #[inline(always)]
-    fn end_word(&mut self) -> bool {
+    fn end_word(&mut self) -> Found {
         let state = &mut self.connection.requests;
         // A word with escapes reads as an empty one: no known name, and a key without delimiter.
         let length = if state.flags & flag::ESCAPES == 0 {
@@ -892,13 +1004,11 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
             length,
         };
         state.content_length = 0;
-        let matters = state.argument == state.wanted_argument;
-        if matters && !self.understand(&content) {
-            return false;
+        if state.argument == state.wanted_argument {
+            return Found::Content(content);
         }
-        let state = &mut self.connection.requests;
         state.argument = state.argument.wrapping_add(1);
-        true
+        Found::Turn(true)
     }
 
     #[inline(always)]
@@ -914,6 +1024,14 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         self.finish_command();
         true
     }
+}
+
+/// What a turn has found.
+enum Found {
+    /// An argument that matters.
+    Content(Content),
+    /// None: whether there may be another turn.
+    Turn(bool),
 }
 
 /// How much of an argument of `length` bytes must be there before it is looked at.

@@ -67,12 +67,16 @@ impl Watch {
     }
 }
 
-/// Number of the current 100 ms window, on the clock that the kernel programs use.
+/// Number of the current 100 ms window.
 pub(super) fn current_window() -> u64 {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| {
+    window_at(monotonic_nanoseconds())
+}
+
+/// The clock that the kernel programs use.
+pub(super) fn monotonic_nanoseconds() -> u64 {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| {
         now.tv_sec().unsigned_abs() * 1_000_000_000 + now.tv_nsec().unsigned_abs()
-    });
-    window_at(now)
+    })
 }
 
 fn server_snapshot(label: &str, totals: &Totals, accept_queue: AcceptQueue) -> ServerSnapshot {

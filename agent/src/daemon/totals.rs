@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use agent_common::{
     abi::{
-        ClientCounters, ClientKey, Direction, ListenerCounters, PrefixCounters, PrefixKey, REASON_CELLS, Reason,
-        Row, address_from_words,
+        ClientCounters, ClientKey, Direction, ListenerCounters, PrefixCounters, PrefixKey, REASON_CELLS,
+        Reason, Row, address_from_words,
     },
     limits::{self, BURST_BUCKETS, BURST_WINDOW_NANOSECONDS},
 };

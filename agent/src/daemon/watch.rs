@@ -14,7 +14,7 @@ use std::{
 use agent_common::abi::{ClientKey, Event, EventKind, ListenerKey, Scope, Seed, address_words};
 
 use super::{
-    collect::current_window,
+    collect::{current_window, monotonic_nanoseconds},
     totals::{BySlot, Totals},
 };
 use crate::{
@@ -172,6 +172,7 @@ impl Watch {
             self.discover(now);
         }
         self.release_rested(now);
+        self.kernel.sweep_parking(monotonic_nanoseconds());
         self.servers.retain(|label, server| {
             let forget = !server.is_live()
                 && server.resting.is_empty()

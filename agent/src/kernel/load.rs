@@ -9,7 +9,7 @@ use aya::{
 };
 use tokio::io::unix::AsyncFd;
 
-use super::{Capacity, Events, Kernel, attach::Attachments, mapped::Mapped};
+use super::{Capacity, Events, Kernel, attach::Attachments, mapped::Mapped, parking::Parking};
 
 /// Programs of the kernel object.
 pub(super) const PROGRAMS: [&str; 5] = ["sg_ingress", "sg_egress", "sg_sockets", "sg_exec", "sg_seed"];
@@ -104,6 +104,11 @@ impl Kernel {
             settings: Array::try_from(take(&mut ebpf, "SG_SETTINGS")?)?,
             free_slots: Queue::try_from(take(&mut ebpf, "SG_FREE_SLOTS")?)?,
             free_rows: Queue::try_from(take(&mut ebpf, "SG_FREE_ROWS")?)?,
+            parking: Parking::new(
+                HashMap::try_from(take(&mut ebpf, "SG_PARKED")?)?,
+                Array::try_from(take(&mut ebpf, "SG_PARKING")?)?,
+                Queue::try_from(take(&mut ebpf, "SG_FREE_PLACES")?)?,
+            )?,
             capacity,
             ebpf,
         };

@@ -7,6 +7,7 @@ mod attach;
 mod load;
 mod mapped;
 mod namespace;
+mod parking;
 mod requirements;
 mod slots;
 mod usage;
@@ -34,7 +35,7 @@ use aya::{
 };
 use tokio::io::unix::AsyncFd;
 
-use self::{attach::Attachments, mapped::Mapped};
+use self::{attach::Attachments, mapped::Mapped, parking::Parking};
 
 /// A type of the boundary as aya wants it.
 #[repr(transparent)]
@@ -59,6 +60,7 @@ pub struct Kernel {
     settings: Array<MapData, Raw<KeySettings>>,
     free_slots: Queue<MapData, u32>,
     free_rows: Queue<MapData, u32>,
+    parking: Parking,
     capacity: Capacity,
 }
 
@@ -148,6 +150,11 @@ impl Kernel {
         file.read_to_end(&mut output)
             .context("cannot run the seeding iterator")?;
         Ok(())
+    }
+
+    /// Frees parking places whose connection has ended; `now` on the monotonic clock in nanoseconds.
+    pub fn sweep_parking(&mut self, now: u64) {
+        self.parking.sweep(now);
     }
 
     /// File descriptor numbers of the loaded programs, for their statistics.
