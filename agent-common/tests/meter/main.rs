@@ -1,0 +1,14 @@
+//! The RESP meter as the kernel drives it, on the host: recorded conversations, TCP's surprises, restarts, and random
+//! conversations compared with a model. See `tests/captures/README.md` for the recordings.
+#![forbid(unsafe_code)]
+
+mod books;
+mod capture;
+mod conversations;
+mod corpus;
+mod fragments;
+mod model;
+mod resp;
+mod restarts;
+mod tcp;
+mod wire;
