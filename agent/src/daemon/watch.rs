@@ -190,6 +190,16 @@ impl Watch {
         }
     }
 
+    /// Cgroups of processes that listen by now, or never will, need not be watched for them any more.
+    fn drop_expectations(&mut self, now: Instant) {
+        let servers = self.servers.values().filter_map(|server| server.found.as_ref());
+        let listening: BTreeSet<&PathBuf> = servers
+            .filter_map(|found| found.cgroup_of_process.as_ref())
+            .collect();
+        self.expected
+            .retain(|cgroup, until| *until > now && !listening.contains(cgroup));
+    }
+
     /// Looks at every process and brings slots and cgroups in line with what it finds.
     pub(super) fn discover(&mut self, now: Instant) {
         self.scans.retain(|due| *due > now);
@@ -212,7 +222,7 @@ impl Watch {
             unseeded.extend(self.register(&label, server, now));
         }
         self.retire_strangers(now);
-        self.expected.retain(|_, until| *until > now);
+        self.drop_expectations(now);
         self.forget_old_cgroups();
         self.watch_ports();
         self.watch_cgroups();

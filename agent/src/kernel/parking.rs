@@ -55,10 +55,11 @@ impl Parking {
                 .get(&place, 0)
                 .map_or(now, |parked| parked.0.parked_at);
             // Whoever removes the entry owns the place: the program that reads it does the same.
-            if now.saturating_sub(parked_at) > PATIENCE_NANOSECONDS && self.parked.remove(&Raw(key)).is_ok() {
-                if let Err(error) = self.free.push(place, 0) {
-                    tracing::warn!(%error, place, "cannot free a parking place");
-                }
+            if now.saturating_sub(parked_at) > PATIENCE_NANOSECONDS
+                && self.parked.remove(&Raw(key)).is_ok()
+                && let Err(error) = self.free.push(place, 0)
+            {
+                tracing::warn!(%error, place, "cannot free a parking place");
             }
         }
     }
