@@ -4,7 +4,7 @@
 use agent_common::{
     abi::{
         ClientCounters, ClientKey, Connection, Event, KeySettings, LOSSES, ListenerCounters, ListenerKey,
-        ParkedBytes, ParkedKey, PrefixCounters, PrefixKey, Scratch, Seed,
+        ParkedBytes, ParkedKey, ParkedPlace, PrefixCounters, PrefixKey, Scratch, Seed,
     },
     limits,
 };
@@ -91,9 +91,9 @@ pub(crate) static SG_SCRATCH_OUT: PerCpuArray<Scratch, { limits::EGRESS_SCRATCH_
 /// Segments that came early: which place holds which. Written and deleted by ingress; what a connection left behind when
 /// it ended is deleted by the daemon.
 #[btf_map]
-pub(crate) static SG_PARKED: HashMap<ParkedKey, u32, { limits::PARKED_SEGMENTS }> = HashMap::new();
+pub(crate) static SG_PARKED: HashMap<ParkedKey, ParkedPlace, { limits::PARKED_SEGMENTS }> = HashMap::new();
 
-/// The places: their bytes. Written and read by ingress; the daemon reads when a place was taken.
+/// The places: their bytes. Written and read by ingress, by nobody else.
 #[btf_map]
 pub(crate) static SG_PARKING: Array<ParkedBytes, { limits::PARKED_SEGMENTS }> = Array::new();
 

@@ -2,7 +2,7 @@
 //! kind: the packet at hand, or a parked one.
 
 use agent_common::{
-    abi::{Loss, ParkedBytes, ParkedKey, WINDOW_BYTES, Window},
+    abi::{Loss, ParkedBytes, ParkedKey, ParkedPlace, WINDOW_BYTES, Window},
     limits::PARKED_BYTES,
     resp::{Payload, Segment},
 };
@@ -33,6 +33,16 @@ pub(crate) struct Source {
     pub(crate) place: *mut u32,
 }
 
+/// What became of a segment that came early.
+pub(crate) enum Parked {
+    /// It is kept.
+    Now,
+    /// One that begins like it is kept already.
+    Already,
+    /// There is no place for it.
+    No,
+}
+
 impl Source {
     /// The place that is read.
     #[inline(always)]
@@ -54,25 +64,31 @@ impl Source {
         self.set_place(PACKET);
     }
 
-    /// Keeps the packet's payload. Returns whether it is kept, now or since earlier.
+    /// Keeps the packet's payload.
     #[inline(always)]
-    pub(crate) fn park(&mut self, payload: &Payload) -> bool {
+    pub(crate) fn park(&mut self, payload: &Payload) -> Parked {
+        let key = self.key(payload.sequence);
+        if SG_PARKED.get_ptr(&key).is_some() {
+            return Parked::Already;
+        }
         if payload.length as usize > PARKED_BYTES {
-            return false;
+            return Parked::No;
         }
         let Ok(Some(place)) = SG_FREE_PLACES.pop() else {
             count_loss(Loss::ParkingFull, 1);
-            return false;
+            return Parked::No;
         };
-        if self.fill(place, payload)
-            && SG_PARKED
-                .insert(self.key(payload.sequence), place, u64::from(BPF_NOEXIST))
-                .is_ok()
-        {
-            return true;
+        let value = ParkedPlace {
+            // SAFETY: reading the clock has no precondition.
+            parked_at: unsafe { bpf_ktime_get_ns() },
+            place,
+            length: payload.length,
+        };
+        if self.fill(place, payload) && SG_PARKED.insert(&key, &value, u64::from(BPF_NOEXIST)).is_ok() {
+            return Parked::Now;
         }
         free(place);
-        false
+        Parked::No
     }
 
     /// Copies the packet's payload to a place.
@@ -85,8 +101,6 @@ impl Source {
             atomic::masked::<{ PARKED_BYTES - 1 }>(payload.length.wrapping_sub(1) as usize) as u32 + 1;
         // SAFETY: the place was free and is this run's now; at most PARKED_BYTES are written to its bytes.
         unsafe {
-            (*parked).parked_at = bpf_ktime_get_ns();
-            (*parked).length = payload.length;
             bpf_skb_load_bytes(
                 self.skb,
                 payload.offset,
@@ -101,15 +115,14 @@ impl Source {
     pub(crate) fn unpark(&mut self, sequence: u32) -> Option<Payload> {
         let key = self.key(sequence);
         // SAFETY: written once, when the entry was made.
-        let place = SG_PARKED.get_ptr(&key).map(|place| unsafe { *place })?;
+        let (place, length) = SG_PARKED
+            .get_ptr(&key)
+            .map(|value| unsafe { ((*value).place, (*value).length) })?;
         if SG_PARKED.remove(&key).is_err() {
             // The daemon took it for forgotten.
             return None;
         }
         self.set_place(place);
-        let parked = SG_PARKING.get_ptr(place)?;
-        // SAFETY: the place is this run's until it is freed.
-        let length = unsafe { (*parked).length };
         Some(Payload {
             sequence,
             offset: 0,

@@ -13,7 +13,7 @@ use crate::{
     ledger::{self, Maps},
     maps::{SG_SCRATCH_IN, SG_SCRATCH_OUT, SG_SETTINGS},
     packet::{self, FIN, RST, Tcp},
-    parking::Source,
+    parking::{Parked, Source},
 };
 
 /// A segment on its way to a server.
@@ -162,7 +162,10 @@ unsafe extern "C" fn segment_step(index: u32, delivery: *mut Delivery<'_>) -> c_
     } else {
         match meter.segment.unpark(meter.connection.requests.next_sequence) {
             Some(parked) => *payload = parked,
-            None => return 1,
+            None => {
+                meter.forget_passed();
+                return 1;
+            }
         }
         meter.connection.parked = meter.connection.parked.wrapping_sub(1);
     }
@@ -175,8 +178,11 @@ unsafe extern "C" fn segment_step(index: u32, delivery: *mut Delivery<'_>) -> c_
             }
             meter.end();
         }
-        Plan::Park if meter.segment.park(payload) => meter.parked(payload),
-        Plan::Park => meter.give_up_early(payload),
+        Plan::Park => match meter.segment.park(payload) {
+            Parked::Now => meter.parked(payload),
+            Parked::Already => {}
+            Parked::No => meter.give_up_early(payload),
+        },
         Plan::Done => {}
     }
     if index != 0 {

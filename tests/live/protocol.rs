@@ -43,7 +43,7 @@ fn go_on(connection: &mut Connection) -> Result<()> {
 
 #[test]
 #[ignore = "needs root and the lab: cargo xtask test"]
-fn a_connection_that_leaves_subscribed_mode_is_in_step_again_after_a_while() -> Result<()> {
+fn a_connection_that_leaves_subscribed_mode_stays_in_step() -> Result<()> {
     let account = account_of(|connection, server| {
         connection.ask(&[b"SUBSCRIBE", b"a", b"b"])?;
         connection.receive()?;
@@ -55,7 +55,7 @@ fn a_connection_that_leaves_subscribed_mode_is_in_step_again_after_a_while() -> 
     })?;
     account.assert_bytes_equal();
     assert!(
-        reasons(&account).iter().all(|reason| *reason == "pubsub_exit"),
+        reasons(&account).is_empty(),
         "{account:?}"
     );
     assert!(account.counted.commands("after") >= 8, "{account:?}");

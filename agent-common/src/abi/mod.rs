@@ -18,7 +18,7 @@ pub use counters::{
     PrefixKey, REASON_CELLS, Row, Scope, address_from_words, address_words,
 };
 pub use event::{Event, EventKind, Seed};
-pub use parking::{ParkedBytes, ParkedKey};
+pub use parking::{ParkedBytes, ParkedKey, ParkedPlace};
 pub use reason::{Direction, REASONS, Reason};
 pub use runs::{RUNS, Run, RunKind, RunQueue};
 pub use window::{CONTENT_BYTES, Scratch, TOKEN_BYTES, WINDOW_BYTES, Window};
@@ -51,7 +51,8 @@ assert_layout! {
     Scratch: 656, 8;
     RunQueue: 152, 4;
     ParkedKey: 16, 8;
-    ParkedBytes: 66064, 8;
+    ParkedPlace: 16, 8;
+    ParkedBytes: 66048, 1;
     Connection: 440, 8;
 }
 
@@ -77,7 +78,7 @@ mod tests {
         ];
         assert_eq!(
             (ABI_VERSION, layout),
-            (1, [32, 416, 40, 24, 20, 16, 48, 48, 440, 12, 13])
+            (1, [32, 416, 40, 24, 20, 16, 48, 48, 440, 11, 13])
         );
     }
 }

@@ -18,16 +18,22 @@ pub struct ParkedKey {
     pub reserved: u32,
 }
 
-/// The payload of a parked segment.
+/// Where a parked segment is.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable, PartialEq, Eq)]
+pub struct ParkedPlace {
+    /// When it was parked, on the monotonic clock in nanoseconds.
+    pub parked_at: u64,
+    /// Index of its bytes.
+    pub place: u32,
+    /// Length in bytes.
+    pub length: u32,
+}
+
+/// The payload of a parked segment. The daemon never reads it.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub struct ParkedBytes {
-    /// When it was parked, on the monotonic clock in nanoseconds.
-    pub parked_at: u64,
-    /// Length in bytes.
-    pub length: u32,
-    /// Padding.
-    pub reserved: u32,
     /// The bytes, and room for a window read at any of them.
     pub bytes: [u8; PARKED_BYTES + WINDOW_BYTES],
 }

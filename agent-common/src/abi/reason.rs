@@ -72,16 +72,14 @@ reasons! {
     Tls = 5, "tls";
     /// CLIENT REPLY OFF or SKIP is in force: replies cannot be matched to commands.
     ClientReply = 6, "client_reply";
-    /// A RESP2 connection left subscribed mode; counted until a safe restart point.
-    PubsubExit = 7, "pubsub_exit";
     /// Two CPUs processed segments of the same connection at the same moment.
-    Contended = 8, "contended";
+    Contended = 7, "contended";
     /// One segment held more protocol elements than the meter reads at once.
-    StepLimit = 9, "step_limit";
+    StepLimit = 8, "step_limit";
     /// The kernel refused to copy bytes out of the segment.
-    LoadFailed = 10, "load_failed";
-    /// Data arrived with the packet that completed the handshake, before the connection could be metered.
-    Handshake = 11, "handshake";
+    LoadFailed = 9, "load_failed";
+    /// Bytes in front of the first command were not seen: they came with the packet that completed the handshake.
+    Handshake = 10, "handshake";
 }
 
 /// Number of [`Reason`]s.

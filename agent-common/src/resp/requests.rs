@@ -236,6 +236,15 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         Plan::Read
     }
 
+    /// What is parked lies behind the next byte by now: bytes with other boundaries have filled the gap.
+    #[inline(always)]
+    pub fn forget_passed(&mut self) {
+        let state = &self.connection.requests;
+        if state.next_sequence.wrapping_sub(state.parked_end) < 1 << 31 {
+            self.connection.parked = 0;
+        }
+    }
+
     /// Nothing that is parked will be read. Returns how many bytes that is, holes included.
     #[inline(always)]
     fn forget_parked(&mut self) -> u64 {
@@ -1054,11 +1063,10 @@ pub(super) fn reason_from(value: u32) -> Reason {
         4 => Reason::Incomplete,
         5 => Reason::Tls,
         6 => Reason::ClientReply,
-        7 => Reason::PubsubExit,
-        8 => Reason::Contended,
-        9 => Reason::StepLimit,
-        10 => Reason::LoadFailed,
-        11 => Reason::Handshake,
+        7 => Reason::Contended,
+        8 => Reason::StepLimit,
+        9 => Reason::LoadFailed,
+        10 => Reason::Handshake,
         _ => Reason::MidStream,
     }
 }

@@ -106,7 +106,6 @@ impl Kernel {
             free_rows: Queue::try_from(take(&mut ebpf, "SG_FREE_ROWS")?)?,
             parking: Parking::new(
                 HashMap::try_from(take(&mut ebpf, "SG_PARKED")?)?,
-                Array::try_from(take(&mut ebpf, "SG_PARKING")?)?,
                 Queue::try_from(take(&mut ebpf, "SG_FREE_PLACES")?)?,
             )?,
             capacity,
