@@ -118,6 +118,11 @@ impl Counters {
         books
     }
 
+    /// Whether any prefix has got a row, counted or not.
+    pub(crate) fn knows_prefixes(&self) -> bool {
+        !self.prefixes.is_empty()
+    }
+
     fn name(&self, row: u32) -> String {
         let specials = (LISTENERS * SPECIAL_ROWS) as u32;
         if row < specials {

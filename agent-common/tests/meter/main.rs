@@ -10,5 +10,6 @@ mod fragments;
 mod model;
 mod resp;
 mod restarts;
+mod subscriptions;
 mod tcp;
 mod wire;

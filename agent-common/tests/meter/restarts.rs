@@ -146,7 +146,7 @@ fn a_prefix_is_not_made_known_before_it_is_certain() {
     wire.wait(PAUSE_MILLISECONDS);
     wire.request(words("GET spy:1"));
     wire.reply("$-1\r\n");
-    assert!(wire.books().rows.is_empty(), "{:?}", wire.books());
+    assert!(!wire.counters.knows_prefixes());
 }
 
 #[test]
@@ -287,6 +287,77 @@ fn encrypted_streams_are_never_read() {
     assert!(books.rows.is_empty(), "{books:?}");
     assert!(
         books.unattributed.keys().all(|(_, reason)| *reason == "tls"),
+        "{books:?}"
+    );
+}
+
+#[test]
+fn commands_inside_a_value_do_not_count_as_waiting() {
+    // Two commands in the rest of a value, one reply to the SET that they belong to.
+    let mut wire = Wire::mid_stream();
+    wire.request("the middle of a value");
+    for part in ["*2\r\n$3\r\nGET\r\n$6\r\nspy:12\r\n", "*1\r\n$6\r\nDBSIZE\r\n"] {
+        wire.wait(PAUSE_MILLISECONDS);
+        wire.request(part);
+    }
+    wire.reply("+OK\r\n");
+    for _ in 0..4 {
+        exchange(&mut wire, "GET cart:1", "$-1\r\n");
+    }
+    let books = wire.books();
+    assert!(books.row("cart").bytes_out > 0, "{books:?}");
+    assert_eq!(books.rows.len(), 1, "{books:?}");
+}
+
+/// A pipelining client whose server is slow: `owed` replies are always outstanding when the connection is met. Each
+/// beat is how long it is quiet before a request and before a reply.
+fn slow_server(beats: &[(u64, u64)]) -> Wire {
+    let mut wire = met();
+    let mut owed = bulk("of a command before the meter");
+    for (tenant, (before_request, before_reply)) in beats.iter().enumerate() {
+        wire.wait(*before_request);
+        wire.request(words(&format!("GET tenant-{tenant}:1")));
+        wire.wait(*before_reply);
+        wire.reply(&owed);
+        owed = bulk(format!("of tenant {tenant}"));
+    }
+    wire
+}
+
+#[test]
+fn a_stretch_begins_only_behind_silence() {
+    let wire = slow_server(&[(0, 0), (PAUSE_MILLISECONDS, 0), (0, 0), (0, 0)]);
+    assert!(wire.books().rows.is_empty(), "{:?}", wire.books());
+}
+
+#[test]
+fn a_stretch_is_good_only_behind_silence() {
+    let wire = slow_server(&[(PAUSE_MILLISECONDS, 0), (0, 0), (0, 0), (0, 0)]);
+    assert!(wire.books().rows.is_empty(), "{:?}", wire.books());
+}
+
+#[test]
+fn a_restart_forgets_subscribed_mode() {
+    let mut wire = Wire::from_start();
+    exchange(
+        &mut wire,
+        "SUBSCRIBE news",
+        "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n",
+    );
+    // The meter misses that the client leaves it.
+    wire.lose(In, 20);
+    wire.lose(Out, 20);
+    let array = "*3\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n";
+    for _ in 0..4 {
+        exchange(&mut wire, "MGET cart:1 cart:2 cart:3", array);
+    }
+    let before = wire.books();
+    exchange(&mut wire, "MGET cart:1 cart:2 cart:3", array);
+    let books = wire.books();
+    assert_eq!(books.row("(pubsub)"), before.row("(pubsub)"));
+    assert_eq!(
+        books.row("cart").bytes_out - before.row("cart").bytes_out,
+        array.len() as u64,
         "{books:?}"
     );
 }

@@ -250,7 +250,7 @@ impl Wire {
             }
             let sequence = self.connection.requests.next_sequence;
             let Some(bytes) = self.parked.remove(&sequence) else {
-                return;
+                return self.meter(&packet).forget_passed();
             };
             self.connection.parked -= 1;
             payload = Payload {
@@ -267,34 +267,44 @@ impl Wire {
         }
     }
 
-    fn meter_requests(&mut self, packet: &Packet, payload: &Payload) {
-        self.scramble();
-        let mut meter = Requests {
+    fn meter<'a>(&'a mut self, packet: &'a Packet) -> Requests<'a, &'a Packet, &'a mut Counters> {
+        Requests {
             connection: &mut self.connection,
             scratch: &mut self.scratch,
             settings: &self.settings,
             segment: packet,
             ledger: &mut self.counters,
-        };
+        }
+    }
+
+    fn meter_requests(&mut self, packet: &Packet, payload: &Payload) {
+        self.scramble();
+        let max_steps = self.max_steps;
+        let mut meter = self.meter(packet);
         match meter.begin(payload) {
             Plan::Read => {
-                for _ in 0..self.max_steps {
+                for _ in 0..max_steps {
                     if !meter.step() {
                         break;
                     }
                 }
                 meter.end();
             }
-            Plan::Park => {
-                let room = self.parked.len() < self.parking_room;
-                if room && !self.parked.contains_key(&payload.sequence) {
-                    self.parked.insert(payload.sequence, packet.payload.clone());
-                    meter.parked(payload);
-                } else {
-                    meter.give_up_early(payload);
-                }
-            }
+            Plan::Park => self.park(packet, payload),
             Plan::Done => {}
+        }
+    }
+
+    /// Keeps an early segment, unless it is kept already.
+    fn park(&mut self, packet: &Packet, payload: &Payload) {
+        if self.parked.contains_key(&payload.sequence) {
+            return;
+        }
+        if self.parked.len() < self.parking_room {
+            self.parked.insert(payload.sequence, packet.payload.clone());
+            self.meter(packet).parked(payload);
+        } else {
+            self.meter(packet).give_up_early(payload);
         }
     }
 
