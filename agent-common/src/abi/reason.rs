@@ -38,6 +38,16 @@ macro_rules! reasons {
             /// Every reason, in index order.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
+            /// The reason with this number; one out of range (there is none) reads as mid-stream.
+            #[inline(always)]
+            #[must_use]
+            pub const fn from_number(number: u32) -> Self {
+                match number {
+                    $($value => Self::$variant,)+
+                    _ => Self::MidStream,
+                }
+            }
+
             /// Value of the label `reason`.
             #[must_use]
             pub const fn label(self) -> &'static str {

@@ -8,6 +8,7 @@
 
 pub mod command;
 mod commands;
+mod connection;
 mod header;
 mod prefix;
 mod replies;

@@ -2,7 +2,6 @@
 
 use super::{
     Header, Ledger, Payload, Segment, fresh, header, moment,
-    requests::reason_from,
     words::{equal_bytes, first_marked, repeat},
 };
 use crate::abi::{Connection, Direction, Mode, Reason, Row, RunKind, Scratch, TOKEN_BYTES};
@@ -24,6 +23,9 @@ mod flag {
     /// The [`RunKind::ConfirmAll`](crate::abi::RunKind::ConfirmAll) at the front has got a confirmation.
     pub(super) const CONFIRMED: u8 = 4;
 }
+
+/// Flag of a connection whose next sequence number is known.
+pub(super) const SEQUENCE_KNOWN: u8 = flag::SEQUENCE;
 
 /// [`crate::abi::ReplyState::unasked`]: whether the current reply answers a command.
 mod unasked {
@@ -448,7 +450,7 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
 
     #[inline(always)]
     fn unattributed(&mut self, bytes: u64) {
-        let reason = reason_from(self.connection.shared.reason());
+        let reason = Reason::from_number(self.connection.shared.reason());
         self.ledger
             .unattributed(self.connection.slot, Direction::Out, reason, bytes);
     }

@@ -1,0 +1,64 @@
+//! The meter's view of a connection: how it begins, loses step, and what it leaves unfinished.
+
+use super::{replies, requests};
+use crate::abi::{Connection, Reason, Row};
+
+impl Connection {
+    /// Makes zeroed storage a connection that was seen from its first byte: both sequence numbers are known.
+    #[inline(always)]
+    pub fn begin_at_start(&mut self, next_in: u32, next_out: u32) {
+        self.begin();
+        self.requests.next_sequence = next_in;
+        self.requests.flags = requests::SEQUENCE_KNOWN;
+        self.replies.next_sequence = next_out;
+        self.replies.flags = replies::SEQUENCE_KNOWN;
+        self.stretches = 1;
+        self.replies.stretch = 1;
+        self.shared.set_sync(1);
+    }
+
+    /// Makes zeroed storage a connection that is met in mid-stream.
+    #[inline(always)]
+    pub fn begin_mid_stream(&mut self) {
+        self.begin();
+        self.adopted = 1;
+        self.shared.set_reason(Reason::MidStream as u32);
+    }
+
+    #[inline(always)]
+    fn begin(&mut self) {
+        self.requests.row = Row::UNKNOWN;
+        self.requests.last_row = Row::UNKNOWN;
+        self.replies.row = Row::UNKNOWN;
+    }
+
+    /// Nothing in either direction is attributed until a safe restart point.
+    #[inline(always)]
+    pub fn lose_synchronisation(&mut self, reason: Reason) {
+        self.shared.set_reason(reason as u32);
+        self.shared.set_sync(0);
+    }
+
+    /// Whether a segment with this sequence number is the next one, as far as is known.
+    #[inline(always)]
+    #[must_use]
+    pub fn expects(&self, sequence: u32) -> bool {
+        self.requests.flags & requests::SEQUENCE_KNOWN == 0 || self.requests.next_sequence == sequence
+    }
+
+    /// Bytes received that are part of an unfinished command of unknown row, for the books at the end.
+    #[inline(always)]
+    #[must_use]
+    pub fn unfinished_request_bytes(&self) -> u64 {
+        self.requests
+            .pending
+            .wrapping_add(u64::from(self.requests.carry_length))
+    }
+
+    /// Bytes sent that are an unfinished token of a reply.
+    #[inline(always)]
+    #[must_use]
+    pub fn unfinished_reply_bytes(&self) -> u64 {
+        u64::from(self.replies.carry_length)
+    }
+}

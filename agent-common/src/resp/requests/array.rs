@@ -1,0 +1,147 @@
+//! Commands as arrays of bulk strings.
+
+use super::{
+    super::{Content, Header, Ledger, Segment, header},
+    Found, MAX_ARGUMENTS, Requests, flag, needed_of, phase, wanted,
+};
+use crate::abi::{Reason, Row, TOKEN_BYTES};
+
+impl<S: Segment, L: Ledger> Requests<'_, S, L> {
+    /// Goes on in a command that is an array, to the next argument that matters.
+    #[inline(always)]
+    pub(super) fn array(&mut self, available: u32) -> Found {
+        let phase = self.connection.requests.phase;
+        let mut available = available;
+        if phase == phase::COMMAND {
+            if let Some(again) = self.command(available) {
+                return Found::Turn(again);
+            }
+            available = self.left();
+        }
+        if phase != phase::CONTENT {
+            if let Some(again) = self.argument(available) {
+                return Found::Turn(again);
+            }
+            available = self.left();
+        }
+        let length = self.connection.requests.content_length;
+        if available < needed_of(length) {
+            return Found::Turn(self.carry(available));
+        }
+        Found::Content(Content::read(&self.scratch.window, self.scratch.position, length))
+    }
+
+    /// The argument has been understood.
+    #[inline(always)]
+    pub(super) fn end_content(&mut self, inline: bool, length: u32) -> bool {
+        let state = &mut self.connection.requests;
+        if inline {
+            state.argument = state.argument.wrapping_add(1);
+            return true;
+        }
+        state.phase = phase::ARGUMENT;
+        state.skip = u64::from(length).wrapping_add(2);
+        self.next_argument()
+    }
+
+    /// Bytes left in the window.
+    #[inline(always)]
+    pub(super) fn left(&self) -> u32 {
+        self.scratch.fill.wrapping_sub(self.scratch.position)
+    }
+
+    /// Start of a command: `*<arguments>` or an inline line. `None`: the name's header can be read at once.
+    #[inline(always)]
+    pub(super) fn command(&mut self, available: u32) -> Option<bool> {
+        let first = self.scratch.window.byte(self.scratch.position);
+        if first != b'*' {
+            return Some(self.first_inline(first));
+        }
+        let (value, length) = match header(&self.scratch.window, self.scratch.position, available) {
+            Header::Line { value, length } => (value, length),
+            Header::Cut => return Some(self.carry(available)),
+            Header::Bad => return Some(self.lose(Reason::ProtocolError)),
+        };
+        if value > MAX_ARGUMENTS {
+            return Some(self.lose(Reason::ProtocolError));
+        }
+        if value <= 0 && self.connection.requests.flags & flag::TRIAL != 0 {
+            return Some(self.lose_trial());
+        }
+        self.consume(length);
+        self.connection.requests.flags |= flag::STARTED;
+        if value <= 0 {
+            // Valkey ignores an empty array: no command, no reply.
+            self.resolve(Row::special(self.connection.slot, Row::KEYLESS));
+            self.connection.requests.row = Row::UNKNOWN;
+            return Some(true);
+        }
+        self.start_command(value as u32, phase::ARGUMENT);
+        (self.left() < TOKEN_BYTES as u32).then_some(true)
+    }
+
+    #[inline(always)]
+    pub(super) fn start_command(&mut self, arguments: u32, next: u8) {
+        let state = &mut self.connection.requests;
+        state.arguments_left = arguments;
+        state.argument = 0;
+        state.wanted_argument = 0;
+        state.wanted = wanted::NAME;
+        state.content_length = 0;
+        state.command = 0;
+        state.phase = next;
+    }
+
+    /// Header of an argument. `None`: its content matters, and can be looked at at once.
+    #[inline(always)]
+    pub(super) fn argument(&mut self, available: u32) -> Option<bool> {
+        if self.scratch.window.byte(self.scratch.position) != b'$' {
+            return Some(self.lose(Reason::ProtocolError));
+        }
+        let (value, length) = match header(&self.scratch.window, self.scratch.position, available) {
+            Header::Line { value, length } => (value, length),
+            Header::Cut => return Some(self.carry(available)),
+            Header::Bad => return Some(self.lose(Reason::ProtocolError)),
+        };
+        if value < 0 {
+            return Some(self.lose(Reason::ProtocolError));
+        }
+        self.consume(length);
+        let state = &mut self.connection.requests;
+        if state.argument != state.wanted_argument {
+            state.skip = (value as u64).wrapping_add(2);
+            return Some(self.next_argument());
+        }
+        if value > i64::from(u32::MAX) {
+            return Some(self.lose(Reason::ProtocolError));
+        }
+        state.content_length = value as u32;
+        state.phase = phase::CONTENT;
+        (available.wrapping_sub(length) < needed_of(value as u32)).then_some(true)
+    }
+
+    /// The argument at hand is done but for its bytes.
+    #[inline(always)]
+    pub(super) fn next_argument(&mut self) -> bool {
+        let state = &mut self.connection.requests;
+        state.argument = state.argument.wrapping_add(1);
+        state.arguments_left = state.arguments_left.wrapping_sub(1);
+        self.skip()
+    }
+
+    /// Jumps over payload. Returns whether the segment goes on behind it.
+    #[inline(always)]
+    pub(super) fn skip(&mut self) -> bool {
+        let jumped = self.scratch.jump(self.connection.requests.skip);
+        self.account(jumped);
+        let state = &mut self.connection.requests;
+        state.skip = state.skip.wrapping_sub(jumped);
+        if state.skip != 0 {
+            return false;
+        }
+        if state.arguments_left == 0 {
+            self.finish_command();
+        }
+        true
+    }
+}

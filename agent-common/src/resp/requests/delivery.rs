@@ -1,0 +1,205 @@
+//! Which segments are read: what is new in them, whether they wait for others, and whether the stream is in step.
+
+use super::{
+    super::{Fresh, Ledger, Payload, Plan, Segment, fresh, moment},
+    QUIET, Requests, flag, phase,
+};
+use crate::{
+    abi::{Direction, Mode, Reason, Row},
+    limits::PARKED_SEGMENTS_OF_CONNECTION,
+};
+
+impl<S: Segment, L: Ledger> Requests<'_, S, L> {
+    /// Takes up a segment.
+    #[inline(always)]
+    pub fn begin(&mut self, payload: &Payload) -> Plan {
+        let state = &mut self.connection.requests;
+        if state.flags & flag::SEQUENCE == 0 {
+            state.flags |= flag::SEQUENCE;
+            state.next_sequence = payload.sequence;
+            // Nothing has been seen of the client: as far as is known, the server spoke last.
+            self.connection.shared.set_last_direction(Direction::Out as u32);
+        }
+        let state = &self.connection.requests;
+        let Some(new) = fresh(state.next_sequence, payload) else {
+            return Plan::Done;
+        };
+        if new.hole != 0 && self.can_wait(&new) {
+            return Plan::Park;
+        }
+        self.take(payload, &new)
+    }
+
+    /// A segment that came early was parked.
+    #[inline(always)]
+    pub fn parked(&mut self, payload: &Payload) {
+        let end = payload.sequence.wrapping_add(payload.length);
+        if self.connection.parked == 0 || end.wrapping_sub(self.connection.requests.parked_end) < 1 << 31 {
+            self.connection.requests.parked_end = end;
+        }
+        self.connection.parked = self.connection.parked.wrapping_add(1);
+    }
+
+    /// A segment that came early could not be parked.
+    #[inline(always)]
+    pub fn give_up_early(&mut self, payload: &Payload) {
+        self.forget_command();
+        self.connection.lose_synchronisation(Reason::Hole);
+        if let Some(new) = fresh(self.connection.requests.next_sequence, payload) {
+            self.take(payload, &new);
+        }
+    }
+
+    /// Whether a segment behind a hole can be parked: the bytes before it matter, and they are still to come.
+    #[inline(always)]
+    pub(super) fn can_wait(&mut self, new: &Fresh) -> bool {
+        let shared = &self.connection.shared;
+        shared.sync() != 0
+            && shared.mode() != Mode::REPLICATION
+            && shared.mode() != Mode::OPAQUE
+            && self.connection.requests.skip < u64::from(new.hole)
+            && self.connection.parked < PARKED_SEGMENTS_OF_CONNECTION
+            && self.segment.is_awaited(self.connection.requests.next_sequence)
+    }
+
+    #[inline(always)]
+    pub(super) fn take(&mut self, payload: &Payload, new: &Fresh) -> Plan {
+        self.connection.requests.next_sequence = payload.sequence.wrapping_add(payload.length);
+        let answered = self.connection.shared.last_direction() == Direction::Out as u32;
+        self.connection.shared.set_last_direction(Direction::In as u32);
+        self.scratch.run_row = Row::UNKNOWN;
+        self.scratch.run_commands = 0;
+        self.scratch.run_bytes = 0;
+
+        let mode = self.connection.shared.mode();
+        if mode == Mode::REPLICATION {
+            let row = Row::special(self.connection.slot, Row::REPLICATION);
+            self.ledger
+                .requests(row, 0, u64::from(new.hole).wrapping_add(u64::from(new.length)));
+            return Plan::Done;
+        }
+        if mode == Mode::OPAQUE || !self.synchronised(new, answered) {
+            let parked = self.forget_parked();
+            self.unattributed(
+                u64::from(new.hole)
+                    .wrapping_add(u64::from(new.length))
+                    .wrapping_add(parked),
+            );
+            return Plan::Done;
+        }
+        let state = &mut self.connection.requests;
+        self.scratch.enter(new, &state.carry, state.carry_length);
+        state.carry_length = 0;
+        if state.row != Row::UNKNOWN {
+            self.scratch.run_row = state.row;
+        }
+        Plan::Read
+    }
+
+    /// What is parked lies behind the next byte by now: bytes with other boundaries have filled the gap.
+    #[inline(always)]
+    pub fn forget_passed(&mut self) {
+        let state = &self.connection.requests;
+        if state.next_sequence.wrapping_sub(state.parked_end) < 1 << 31 {
+            self.connection.parked = 0;
+        }
+    }
+
+    /// Nothing that is parked will be read. Returns how many bytes that is, holes included.
+    #[inline(always)]
+    pub(super) fn forget_parked(&mut self) -> u64 {
+        if self.connection.parked == 0 {
+            return 0;
+        }
+        self.connection.parked = 0;
+        let state = &mut self.connection.requests;
+        let beyond = state.parked_end.wrapping_sub(state.next_sequence);
+        if beyond >= 1 << 31 {
+            return 0;
+        }
+        state.next_sequence = state.parked_end;
+        u64::from(beyond)
+    }
+
+    /// Whether the segment can be parsed: in step, or at a point where a restart may be tried.
+    #[inline(always)]
+    pub(super) fn synchronised(&mut self, new: &Fresh, answered: bool) -> bool {
+        if self.connection.shared.sync() != 0 {
+            if new.hole == 0 {
+                if answered && self.connection.shared.trial() != 0 && self.is_settled() {
+                    self.connection.shared.set_trial(0);
+                }
+                return true;
+            }
+            if self.connection.requests.skip >= u64::from(new.hole) {
+                self.skip_hole(u64::from(new.hole));
+                return true;
+            }
+            self.forget_command();
+            let started = self.connection.requests.flags & flag::STARTED != 0;
+            self.connection
+                .lose_synchronisation(if started { Reason::Hole } else { Reason::Handshake });
+            return false;
+        }
+        self.forget_command();
+        // The server spoke last, and some time ago, and this segment follows without a gap: a new command may begin
+        // here. Its name decides, and then a stretch on trial.
+        let candidate = answered && new.hole == 0 && self.is_quiet();
+        if candidate {
+            self.connection.requests.flags |= flag::TRIAL | flag::STARTED;
+        }
+        candidate
+    }
+
+    /// Whether a stretch on trial is in step: every command in it has had its reply, both directions are between two
+    /// messages, and the server has had the time to send what it might still owe from before.
+    #[inline(always)]
+    pub(super) fn is_settled(&mut self) -> bool {
+        let (requests, replies) = (&self.connection.requests, &self.connection.replies);
+        let between = requests.phase == phase::COMMAND
+            && requests.carry_length == 0
+            && replies.carry_length == 0
+            && replies.skip == 0
+            && replies.elements == 0;
+        between && self.connection.runs.is_drained() && self.is_quiet()
+    }
+
+    /// Whether the server has been silent for a millisecond or two.
+    #[inline(always)]
+    pub(super) fn is_quiet(&mut self) -> bool {
+        let now = moment(self.ledger.now());
+        now.wrapping_sub(self.connection.shared.spoke_at()) >= QUIET
+    }
+
+    /// The hole is payload that would not have been looked at: TCP delivers it later, the meter does not need it.
+    #[inline(always)]
+    pub(super) fn skip_hole(&mut self, hole: u64) {
+        let state = &mut self.connection.requests;
+        state.skip = state.skip.wrapping_sub(hole);
+        if state.row != Row::UNKNOWN {
+            self.scratch.run_row = state.row;
+        }
+        let over = state.skip == 0 && state.arguments_left == 0;
+        self.account(hole);
+        if over {
+            self.finish_command();
+        }
+    }
+
+    /// What was read of a command is not going to be continued: its bytes are unattributed.
+    #[inline(always)]
+    pub(super) fn forget_command(&mut self) {
+        let state = &mut self.connection.requests;
+        let bytes = state.pending.wrapping_add(u64::from(state.carry_length));
+        state.pending = 0;
+        state.carry_length = 0;
+        state.skip = 0;
+        state.arguments_left = 0;
+        state.row = Row::UNKNOWN;
+        state.phase = phase::COMMAND;
+        state.flags &= !(flag::TRIAL | flag::QUOTING);
+        if bytes != 0 {
+            self.unattributed(bytes);
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! What the arguments that matter say: the command's name, and where its first key is.
+
+use super::{
+    super::{
+        Content, Ledger, Segment, command, prefix,
+        words::{equal_bytes, first_marked, keep, lower, repeat},
+    },
+    NO_ARGUMENT, PING, REPLCONF, Requests, flag, wanted,
+};
+use crate::{
+    abi::{Loss, Mode, PrefixKey, Row},
+    limits::NAME_BYTES,
+};
+
+impl<S: Segment, L: Ledger> Requests<'_, S, L> {
+    /// What a wanted argument says. Returns false when the meter gives up.
+    #[inline(always)]
+    pub(super) fn understand(&mut self, content: &Content) -> bool {
+        match self.connection.requests.wanted {
+            wanted::NAME => return self.name(content),
+            wanted::KEY => self.key(content),
+            wanted::KEY_COUNT => self.key_count(content),
+            wanted::KEYWORD => self.keyword(content),
+            _ => self.subcommand(content),
+        }
+        true
+    }
+
+    #[inline(always)]
+    pub(super) fn name(&mut self, content: &Content) -> bool {
+        let name = [
+            lower(content.words[0]),
+            lower(content.words[1]),
+            lower(content.words[2]),
+        ];
+        let known = if content.length as usize <= NAME_BYTES {
+            self.look_up(&name)
+        } else {
+            None
+        };
+        if self.connection.requests.flags & flag::TRIAL != 0 && !self.restart(&name, known) {
+            return false;
+        }
+        let state = &mut self.connection.requests;
+        let Some(info) = known else {
+            state.wanted = wanted::KEY;
+            state.wanted_argument = 1;
+            self.ledger.loss(Loss::UnknownCommand, 1);
+            return true;
+        };
+        state.command = info;
+        state.container = name[0];
+        self.want(info);
+        true
+    }
+
+    /// The trial's name has been read. Returns whether it makes the restart good.
+    #[inline(always)]
+    pub(super) fn restart(&mut self, name: &[u64; 3], known: Option<u32>) -> bool {
+        let Some(info) = known else {
+            return self.lose_trial();
+        };
+        // A RESP2 subscriber sends these as well, and its next messages would be taken for their replies.
+        let effect = command::effect(info);
+        if name[0] == PING[0] || effect == command::EFFECT_QUIT || effect == command::EFFECT_RESET {
+            return self.lose_trial();
+        }
+        self.connection.requests.flags &= !flag::TRIAL;
+        if name[0] == REPLCONF[0] {
+            // A replica acknowledges what it has received: nobody answers it.
+            self.resolve(Row::special(self.connection.slot, Row::REPLICATION));
+            self.connection.shared.set_mode(Mode::REPLICATION);
+            return self.divert();
+        }
+        self.connection.runs.restart_producer();
+        self.connection.stretches = self.connection.stretches.wrapping_add(1) | 1;
+        self.connection.shared.set_trial(1);
+        self.connection
+            .shared
+            .set_sync(u32::from(self.connection.stretches));
+        true
+    }
+
+    /// Looks a name up, with the last answer of this CPU at hand.
+    #[inline(always)]
+    pub(super) fn look_up(&mut self, name: &[u64; 3]) -> Option<u32> {
+        let scratch = &mut *self.scratch;
+        if scratch.name[0] == name[0]
+            && scratch.name[1] == name[1]
+            && scratch.name[2] == name[2]
+            && name[0] != 0
+        {
+            return Some(scratch.name_info);
+        }
+        let info = command::lookup(name)?;
+        scratch.name = *name;
+        scratch.name_info = info;
+        Some(info)
+    }
+
+    /// Sets up the search for the first key.
+    #[inline(always)]
+    pub(super) fn want(&mut self, info: u32) {
+        let slot = self.connection.slot;
+        let state = &mut self.connection.requests;
+        state.wanted_argument = command::argument(info);
+        match command::kind(info) {
+            command::KIND_KEY => state.wanted = wanted::KEY,
+            command::KIND_KEY_COUNT => state.wanted = wanted::KEY_COUNT,
+            command::KIND_KEYWORD => state.wanted = wanted::KEYWORD,
+            command::KIND_CONTAINER => {
+                state.wanted = wanted::SUBCOMMAND;
+                state.wanted_argument = 1;
+            }
+            _ => {
+                state.wanted_argument = NO_ARGUMENT;
+                let row = match command::effect(info) {
+                    command::EFFECT_SUBSCRIBE | command::EFFECT_UNSUBSCRIBE | command::EFFECT_PUBLISH => {
+                        Row::PUBSUB
+                    }
+                    command::EFFECT_REPLICATION => Row::REPLICATION,
+                    _ => Row::KEYLESS,
+                };
+                self.resolve(Row::special(slot, row));
+            }
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn subcommand(&mut self, content: &Content) {
+        let container = self.connection.requests.container;
+        let zero = equal_bytes(container, 0);
+        let length = if zero == 0 { 8 } else { first_marked(zero) };
+        let mut known = None;
+        if length < 7 && length.wrapping_add(1).wrapping_add(content.length) <= NAME_BYTES as u32 {
+            let shift = length.wrapping_add(1).wrapping_mul(8) & 63;
+            let back = 64_u32.wrapping_sub(shift) & 63;
+            let words = [
+                lower(content.words[0]),
+                lower(content.words[1]),
+                lower(content.words[2]),
+            ];
+            let bar = u64::from(b'|') << (length.wrapping_mul(8) & 63);
+            let joined = [
+                container | bar | words[0] << shift,
+                words[0] >> back | words[1] << shift,
+                words[1] >> back | words[2] << shift,
+            ];
+            known = command::lookup(&joined);
+        }
+        let info = known.unwrap_or(0);
+        self.connection.requests.command = info;
+        if command::kind(info) == command::KIND_CONTAINER {
+            // A table that nests containers is wrong; read no further.
+            return self.resolve(Row::special(self.connection.slot, Row::KEYLESS));
+        }
+        self.want(info);
+    }
+
+    #[inline(always)]
+    pub(super) fn key_count(&mut self, content: &Content) {
+        let zeros = keep([repeat(b'0'), 0, 0, 0], content.length);
+        if content.length <= 8 && content.words[0] == zeros[0] {
+            self.connection.requests.wanted_argument = NO_ARGUMENT;
+            return self.resolve(Row::special(self.connection.slot, Row::KEYLESS));
+        }
+        let state = &mut self.connection.requests;
+        state.wanted = wanted::KEY;
+        state.wanted_argument = state.argument.wrapping_add(command::offset(state.command));
+    }
+
+    #[inline(always)]
+    pub(super) fn keyword(&mut self, content: &Content) {
+        const STREAMS: u64 = u64::from_le_bytes(*b"streams\0");
+        let state = &mut self.connection.requests;
+        if content.length == 7 && lower(content.words[0]) == STREAMS {
+            state.wanted = wanted::KEY;
+        }
+        state.wanted_argument = state.argument.wrapping_add(1);
+    }
+
+    #[inline(always)]
+    pub(super) fn key(&mut self, content: &Content) {
+        self.connection.requests.wanted_argument = NO_ARGUMENT;
+        let length = prefix(content, self.settings);
+        // On trial nothing is attributed, and no prefix is made known.
+        if length == 0 || self.connection.shared.trial() != 0 {
+            return self.resolve(Row::special(self.connection.slot, Row::NONE));
+        }
+        let words = keep(content.words, length);
+        let state = &mut self.connection.requests;
+        let known = state.last_row != Row::UNKNOWN
+            && state.last_prefix_length == length
+            && state.last_prefix[0] == words[0]
+            && state.last_prefix[1] == words[1]
+            && state.last_prefix[2] == words[2]
+            && state.last_prefix[3] == words[3];
+        if !known {
+            state.last_prefix = words;
+            state.last_prefix_length = length;
+            let key = PrefixKey {
+                slot: self.connection.slot,
+                length,
+                words,
+            };
+            self.connection.requests.last_row = self.ledger.row(&key);
+        }
+        let row = self.connection.requests.last_row;
+        self.resolve(row);
+    }
+}

@@ -1,0 +1,154 @@
+//! The request direction: commands as arrays of bulk strings or inline lines, and where their first key is.
+
+mod array;
+mod books;
+mod delivery;
+mod inline;
+mod keys;
+
+use super::{Content, Ledger, Segment, command};
+use crate::abi::{CONTENT_BYTES, Connection, KeySettings, Reason, Scratch};
+
+/// [`crate::abi::RequestState::phase`]: what is expected next.
+mod phase {
+    /// A new command.
+    pub(super) const COMMAND: u8 = 0;
+    /// The header of an argument.
+    pub(super) const ARGUMENT: u8 = 1;
+    /// The head of an argument that matters.
+    pub(super) const CONTENT: u8 = 2;
+    /// A byte of an inline command.
+    pub(super) const INLINE: u8 = 3;
+    /// Nothing: a whole command that changes how the connection goes on is to be dealt with.
+    pub(super) const EFFECT: u8 = 4;
+    /// No command any more: the connection's mode has changed.
+    pub(super) const DIVERTED: u8 = 5;
+}
+
+/// [`crate::abi::RequestState::wanted`]: what the wanted argument is.
+mod wanted {
+    pub(super) const NAME: u8 = 0;
+    pub(super) const KEY: u8 = 1;
+    pub(super) const KEY_COUNT: u8 = 2;
+    pub(super) const KEYWORD: u8 = 3;
+    pub(super) const SUBCOMMAND: u8 = 4;
+}
+
+/// [`crate::abi::RequestState::flags`].
+mod flag {
+    /// `next_sequence` is valid.
+    pub(super) const SEQUENCE: u8 = 1;
+    /// The first command of the connection has been seen.
+    pub(super) const STARTED: u8 = 2;
+    /// A restart is on trial: only a known command name makes it good.
+    pub(super) const TRIAL: u8 = 4;
+    /// Inside double quotes of an inline command.
+    pub(super) const QUOTED: u8 = 8;
+    /// Inside single quotes.
+    pub(super) const SINGLE: u8 = 16;
+    /// Behind a backslash inside quotes.
+    pub(super) const ESCAPED: u8 = 32;
+    /// The word began with a quote: it is one even when it is empty.
+    pub(super) const WORD: u8 = 64;
+    /// The word holds escapes.
+    pub(super) const ESCAPES: u8 = 128;
+    /// Everything about the word at hand.
+    pub(super) const QUOTING: u8 = QUOTED | SINGLE | ESCAPED | WORD | ESCAPES;
+}
+
+/// Flag of a connection whose next sequence number is known.
+pub(super) const SEQUENCE_KNOWN: u8 = flag::SEQUENCE;
+
+/// How long the server must have been silent at a restart point, in units of 2^20 ns: more than one of them.
+const QUIET: u32 = 2;
+
+/// No argument is wanted any more.
+const NO_ARGUMENT: u32 = u32::MAX;
+
+/// Valkey refuses longer multibulk requests (`INT_MAX` in networking.c, `processMultibulkBuffer`).
+const MAX_ARGUMENTS: i64 = i32::MAX as i64;
+
+/// Names that tell more than others where a connection is met in mid-stream.
+const PING: [u64; 3] = command::pack("ping");
+const REPLCONF: [u64; 3] = command::pack("replconf");
+
+/// First byte of a TLS handshake record (RFC 8446, 5.1); no command begins with it.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// The request meter at work on one segment.
+pub struct Requests<'a, S, L> {
+    /// The connection.
+    pub connection: &'a mut Connection,
+    /// Scratch of this program run.
+    pub scratch: &'a mut Scratch,
+    /// How keys are cut.
+    pub settings: &'a KeySettings,
+    /// The bytes.
+    pub segment: S,
+    /// The results.
+    pub ledger: L,
+}
+
+impl<S: Segment, L: Ledger> Requests<'_, S, L> {
+    /// Handles one token. Returns whether there may be another.
+    #[inline(always)]
+    pub fn step(&mut self) -> bool {
+        if self.connection.requests.skip != 0 {
+            return self.skip();
+        }
+        if self.connection.requests.phase == phase::EFFECT {
+            return self.finish_with_effect();
+        }
+        let Some(available) = self.scratch.available(&mut self.segment) else {
+            return self.lose(Reason::LoadFailed);
+        };
+        if available == 0 {
+            return false;
+        }
+        if self.connection.requests.phase == phase::DIVERTED {
+            return self.divert();
+        }
+        let inline = self.connection.requests.phase == phase::INLINE;
+        let found = if inline {
+            self.inline()
+        } else {
+            self.array(available)
+        };
+        // One place understands what either form of command says: the verifier walks each copy of code on its own.
+        match found {
+            Found::Content(content) => self.understand(&content) && self.end_content(inline, content.length),
+            Found::Turn(again) => again,
+        }
+    }
+
+    /// Ends the segment: writes the open run to the ledger.
+    #[inline(always)]
+    pub fn end(&mut self) {
+        if self.scratch.lost == 0 && self.scratch.remaining() != 0 {
+            self.lose(Reason::StepLimit);
+        }
+        self.flush();
+        if self.scratch.lost != 0 {
+            // The run before the loss was still in step; from here on nothing is.
+            self.connection.shared.set_sync(0);
+        }
+    }
+}
+
+/// What a turn has found.
+enum Found {
+    /// An argument that matters.
+    Content(Content),
+    /// None: whether there may be another turn.
+    Turn(bool),
+}
+
+/// How much of an argument of `length` bytes must be there before it is looked at.
+#[inline(always)]
+const fn needed_of(length: u32) -> u32 {
+    if length < CONTENT_BYTES {
+        length
+    } else {
+        CONTENT_BYTES
+    }
+}
