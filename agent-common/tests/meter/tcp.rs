@@ -284,7 +284,7 @@ fn limits() -> usize {
 
 #[test]
 fn more_early_segments_than_can_be_parked_are_a_hole() {
-    for room in [0, 1, limits()] {
+    for room in [0, 1, limits(), limits() * 10] {
         let mut wire = Wire::from_start();
         wire.parking_room = room;
         let request = words("GET cart:1");
@@ -349,6 +349,38 @@ fn a_gap_that_is_filled_with_other_boundaries_loses_no_byte_of_the_books() {
         "{books:?}"
     );
     assert!(clean(&books), "{books:?}");
+    assert_eq!(wire.connection.parked, 0, "nothing is kept for ever");
+}
+
+#[test]
+fn a_loss_takes_what_is_parked_with_it() {
+    for reversed in [false, true] {
+        let mut wire = Wire::from_start();
+        let request = words("GET cart:1");
+        let length = request.len() as u32;
+        wire.request(&request);
+        let start = wire.sent(In);
+        let mut early = [3, 4];
+        if reversed {
+            early.reverse();
+        }
+        for number in early {
+            wire.segment(In, start.wrapping_add(number * length), &request);
+        }
+        // The first gap is filled with nonsense, the second one properly.
+        wire.segment(In, start, &vec![b'*'; request.len()]);
+        for number in [1, 2, 3, 5] {
+            wire.segment(In, start.wrapping_add(number * length), &request);
+        }
+        let books = wire.books();
+        assert_eq!(books.row("cart").commands, 1, "{books:?}");
+        assert_eq!(
+            books.unattributed[&(In, "protocol_error")],
+            u64::from(6 * length),
+            "{books:?}"
+        );
+        assert_eq!(wire.connection.parked, 0);
+    }
 }
 
 #[test]
