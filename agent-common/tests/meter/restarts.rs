@@ -361,3 +361,43 @@ fn a_restart_forgets_subscribed_mode() {
         "{books:?}"
     );
 }
+
+#[test]
+fn a_stretch_on_trial_that_missed_a_reply_begins_anew() {
+    // A reply from before egress was attached leaves a command waiting: it must not wait for ever.
+    let mut wire = Wire::mid_stream();
+    wire.request([words("GET cart:1"), words("GET cart:2")].concat());
+    wire.reply("$-1\r\n");
+    for _ in 0..3 {
+        wire.wait(2_000);
+        wire.request(words("GET stock:1"));
+        wire.reply(bulk("hello"));
+    }
+    let books = wire.books();
+    assert!(books.row("stock").commands >= 1, "{books:?}");
+    assert_eq!(
+        books.row("stock").bytes_out,
+        11 * books.row("stock").commands,
+        "{books:?}"
+    );
+    assert_eq!(books.rows.len(), 1, "{books:?}");
+}
+
+#[test]
+fn a_stretch_on_trial_waits_for_a_slow_reply() {
+    let mut wire = met();
+    wire.wait(PAUSE_MILLISECONDS);
+    wire.request(words("GET cart:1"));
+    for round in 0..4 {
+        // The server answers later than the client speaks again, and says something else in between.
+        wire.reply(">2\r\n$10\r\ninvalidate\r\n_\r\n");
+        wire.wait(PAUSE_MILLISECONDS);
+        wire.request(words(&format!("GET tenant-{round}:1")));
+        wire.reply(bulk("of the command before"));
+    }
+    let books = wire.books();
+    assert!(
+        books.rows.values().all(|counts| counts.bytes_out == 0),
+        "{books:?}"
+    );
+}

@@ -2,7 +2,7 @@
 
 use super::{
     super::{Fresh, Ledger, Payload, Plan, Segment, fresh, moment},
-    QUIET, Requests, flag, phase,
+    LONG_QUIET, QUIET, Requests, flag, phase,
 };
 use crate::{
     abi::{Direction, Mode, Reason, Row},
@@ -125,50 +125,63 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     #[inline(always)]
     pub(super) fn synchronised(&mut self, new: &Fresh, answered: bool) -> bool {
         if self.connection.shared.sync() != 0 {
-            if new.hole == 0 {
-                if answered && self.connection.shared.trial() != 0 && self.is_settled() {
-                    self.connection.shared.set_trial(0);
-                }
+            if new.hole != 0 {
+                return self.bridge(u64::from(new.hole));
+            }
+            if !answered || self.connection.shared.trial() == 0 || !self.is_hopeless() {
                 return true;
             }
-            if self.connection.requests.skip >= u64::from(new.hole) {
-                self.skip_hole(u64::from(new.hole));
-                return true;
-            }
-            self.forget_command();
-            let started = self.connection.requests.flags & flag::STARTED != 0;
-            self.connection
-                .lose_synchronisation(if started { Reason::Hole } else { Reason::Handshake });
-            return false;
         }
         self.forget_command();
         // The server spoke last, and some time ago, and this segment follows without a gap: a new command may begin
         // here. Its name decides, and then a stretch on trial.
-        let candidate = answered && new.hole == 0 && self.is_quiet();
+        let candidate = answered && new.hole == 0 && self.is_quiet(QUIET);
         if candidate {
             self.connection.requests.flags |= flag::TRIAL | flag::STARTED;
         }
         candidate
     }
 
-    /// Whether a stretch on trial is in step: every command in it has had its reply, both directions are between two
-    /// messages, and the server has had the time to send what it might still owe from before.
+    /// A hole while in step. Returns whether it was payload.
     #[inline(always)]
-    pub(super) fn is_settled(&mut self) -> bool {
+    pub(super) fn bridge(&mut self, hole: u64) -> bool {
+        if self.connection.requests.skip >= hole {
+            self.skip_hole(hole);
+            return true;
+        }
+        self.forget_command();
+        let started = self.connection.requests.flags & flag::STARTED != 0;
+        self.connection
+            .lose_synchronisation(if started { Reason::Hole } else { Reason::Handshake });
+        false
+    }
+
+    /// Judges a stretch on trial. It is in step, and good from now on, if every command in it has had its reply, both
+    /// directions are between two messages, and the server has had the time to send what it might still owe from
+    /// before. It is hopeless if a command still waits after a long silence: its reply was missed.
+    #[inline(always)]
+    pub(super) fn is_hopeless(&mut self) -> bool {
         let (requests, replies) = (&self.connection.requests, &self.connection.replies);
         let between = requests.phase == phase::COMMAND
             && requests.carry_length == 0
             && replies.carry_length == 0
             && replies.skip == 0
             && replies.elements == 0;
-        between && self.connection.runs.is_drained() && self.is_quiet()
+        if !between || !self.is_quiet(QUIET) {
+            return false;
+        }
+        if self.connection.runs.is_drained() {
+            self.connection.shared.set_trial(0);
+            return false;
+        }
+        self.is_quiet(LONG_QUIET)
     }
 
-    /// Whether the server has been silent for a millisecond or two.
+    /// Whether the server has been silent for so long.
     #[inline(always)]
-    pub(super) fn is_quiet(&mut self) -> bool {
+    pub(super) fn is_quiet(&mut self, units: u32) -> bool {
         let now = moment(self.ledger.now());
-        now.wrapping_sub(self.connection.shared.spoke_at()) >= QUIET
+        now.wrapping_sub(self.connection.shared.spoke_at()) >= units
     }
 
     /// The hole is payload that would not have been looked at: TCP delivers it later, the meter does not need it.

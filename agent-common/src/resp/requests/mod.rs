@@ -62,6 +62,9 @@ pub(super) const SEQUENCE_KNOWN: u8 = flag::SEQUENCE;
 /// How long the server must have been silent at a restart point, in units of 2^20 ns: more than one of them.
 const QUIET: u32 = 2;
 
+/// The same where a command still waits for its reply: about a second.
+const LONG_QUIET: u32 = 1_000;
+
 /// No argument is wanted any more.
 const NO_ARGUMENT: u32 = u32::MAX;
 
