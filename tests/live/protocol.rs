@@ -54,10 +54,7 @@ fn a_connection_that_leaves_subscribed_mode_stays_in_step() -> Result<()> {
         go_on(connection)
     })?;
     account.assert_bytes_equal();
-    assert!(
-        reasons(&account).is_empty(),
-        "{account:?}"
-    );
+    assert!(reasons(&account).is_empty(), "{account:?}");
     assert!(account.counted.commands("after") >= 8, "{account:?}");
     Ok(())
 }

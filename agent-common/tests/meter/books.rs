@@ -89,7 +89,7 @@ impl fmt::Debug for Books {
 }
 
 /// The ledger of a test: prefixes get rows in order of appearance, as in the kernel.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Counters {
     prefixes: HashMap<PrefixKey, u32>,
     rows: HashMap<u32, Counts>,
@@ -99,6 +99,20 @@ pub(crate) struct Counters {
     pub(crate) room: Option<usize>,
     /// The clock, in nanoseconds.
     pub(crate) now: u64,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            prefixes: HashMap::new(),
+            rows: HashMap::new(),
+            unattributed: BTreeMap::new(),
+            losses: BTreeMap::new(),
+            room: None,
+            // The host has been up for an hour.
+            now: 3_600_000_000_000,
+        }
+    }
 }
 
 impl Counters {

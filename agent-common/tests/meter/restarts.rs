@@ -401,3 +401,15 @@ fn a_stretch_on_trial_waits_for_a_slow_reply() {
         "{books:?}"
     );
 }
+
+#[test]
+fn a_stretch_is_not_judged_in_the_middle_of_a_command() {
+    let mut wire = met();
+    exchange(&mut wire, "GET cart:1", "$-1\r\n");
+    let set = words(&format!("SET cart:1 {}", "v".repeat(500)));
+    wire.request(&set[..200]);
+    wire.reply(">2\r\n$10\r\ninvalidate\r\n_\r\n");
+    wire.wait(PAUSE_MILLISECONDS);
+    wire.request(&set[200..]);
+    assert!(wire.books().rows.is_empty(), "{:?}", wire.books());
+}
