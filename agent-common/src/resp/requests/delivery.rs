@@ -128,7 +128,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
             if new.hole != 0 {
                 return self.bridge(u64::from(new.hole));
             }
-            if !answered || self.connection.shared.trial() == 0 || !self.is_hopeless() {
+            if !answered || self.connection.shared.trial() == 0 || self.judge_trial() {
                 return true;
             }
         }
@@ -156,11 +156,11 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         false
     }
 
-    /// Judges a stretch on trial. It is in step, and good from now on, if every command in it has had its reply, both
-    /// directions are between two messages, and the server has had the time to send what it might still owe from
-    /// before. It is hopeless if a command still waits after a long silence: its reply was missed.
+    /// Judges a stretch on trial; returns whether it goes on. It is in step, and good from now on, if every command in it
+    /// has had its reply, both directions are between two messages, and the server has had the time to send what it
+    /// might still owe from before. It is hopeless if a command still waits after a long silence: its reply was missed.
     #[inline(always)]
-    pub(super) fn is_hopeless(&mut self) -> bool {
+    pub(super) fn judge_trial(&mut self) -> bool {
         let (requests, replies) = (&self.connection.requests, &self.connection.replies);
         let between = requests.phase == phase::COMMAND
             && requests.carry_length == 0
@@ -168,13 +168,13 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
             && replies.skip == 0
             && replies.elements == 0;
         if !between || !self.is_quiet(QUIET) {
-            return false;
+            return true;
         }
         if self.connection.runs.is_drained() {
             self.connection.shared.set_trial(0);
-            return false;
+            return true;
         }
-        self.is_quiet(LONG_QUIET)
+        !self.is_quiet(LONG_QUIET)
     }
 
     /// Whether the server has been silent for so long.
