@@ -49,9 +49,10 @@ pub const EGRESS_SCRATCH_AREAS: u32 = 4;
 /// tokens of it, the shortest inline commands a token per byte.
 pub const MAX_STEPS: u32 = 65_536;
 
-/// Turns that ingress waits for another CPU to finish with the same connection: a few microseconds, some times the
-/// cost of a usual segment.
-pub const LOCK_TRIES: u32 = 2_048;
+/// Turns that ingress waits for another CPU to finish with the same connection, of some nanoseconds each: about a
+/// millisecond in all. A segment of 64 KiB takes tens of microseconds, and a virtual CPU may be paused while it works; TCP
+/// itself waits without a bound for the same CPU, a moment later.
+pub const LOCK_TRIES: u32 = 262_144;
 
 /// Payload of the longest segment that can be parked: a whole GSO super-segment. A power of two.
 pub const PARKED_BYTES: usize = 65_536;
