@@ -63,11 +63,7 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
 /// What a look at the host finds.
 fn from_host(settings: &Settings) -> Result<Value> {
     let mut host = Host::open("/proc", netns_cookie)?;
-    let discovery = DiscoverySettings {
-        processes: settings.discovery.processes.clone(),
-        ports: settings.discovery.ports.iter().copied().collect(),
-    };
-    let found = host.servers(&discovery)?;
+    let found = host.servers(&DiscoverySettings::from(&settings.discovery))?;
     let leaf = |server: &FoundServer| {
         Some(
             server

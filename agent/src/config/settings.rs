@@ -7,6 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use agent_common::limits;
 use globset::{Glob, GlobBuilder};
 
+use crate::valkey::DiscoverySettings;
+
 /// Everything the file says, with the defaults filled in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
@@ -38,6 +40,15 @@ pub struct Discovery {
     pub processes: Vec<String>,
     /// Listening ports to watch, whatever the process.
     pub ports: BTreeSet<u16>,
+}
+
+impl From<&Discovery> for DiscoverySettings {
+    fn from(discovery: &Discovery) -> Self {
+        Self {
+            processes: discovery.processes.clone(),
+            ports: discovery.ports.iter().copied().collect(),
+        }
+    }
 }
 
 /// `[keys]`.

@@ -107,7 +107,7 @@ fn watch_thread(
         let (kernel, events) = Kernel::load(&kernel_settings(settings))?;
         let host = Host::open("/proc", crate::kernel::netns_cookie)?;
         let tenants = Tenants::new(Rules::new(settings)?);
-        let mut watch = Watch::new(kernel, host, settings.discovery.clone());
+        let mut watch = Watch::new(kernel, host, &settings.discovery);
         watch.discover(Instant::now());
         if let Ok(mut state) = shared.state.lock() {
             state.not_ready = None;

@@ -98,11 +98,8 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(kernel: Kernel, host: Host, discovery: Discovery) -> Self {
-        let settings = DiscoverySettings {
-            processes: discovery.processes,
-            ports: discovery.ports.into_iter().collect(),
-        };
+    pub(super) fn new(kernel: Kernel, host: Host, discovery: &Discovery) -> Self {
+        let settings = DiscoverySettings::from(discovery);
         let now = Instant::now();
         Self {
             kernel,

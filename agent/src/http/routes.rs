@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::{Report, Source, views};
 use crate::metrics::{self, Format};
 
-/// How old the loop's last turn may be before the daemon counts as stuck. It turns every 100 ms.
+/// How old the loop's last turn may be before the daemon counts as stuck. It turns once a second at least.
 const STUCK_AFTER: Duration = Duration::from_secs(5);
 
 /// How long a page may take to make: the default patience of a Prometheus scrape.
