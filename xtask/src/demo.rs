@@ -1,16 +1,9 @@
 //! `cargo xtask demo`: Stormglass at work on two real servers and three real tenants, and its byte counts held against the
 //! servers' own.
 
-mod agent;
-mod cgroup;
-mod child;
 mod frame;
-mod interrupt;
 mod load;
-mod ports;
-mod scrape;
 mod screen;
-mod server;
 mod stage;
 mod text;
 mod verdict;
@@ -24,7 +17,6 @@ use nix::unistd::geteuid;
 use serde_json::Value;
 
 use self::frame::Reading;
-use self::interrupt::{Interrupt, Interrupted};
 use self::load::Report;
 use self::screen::Screen;
 use self::stage::Stage;
@@ -32,6 +24,8 @@ use self::verdict::Verdict;
 use crate::build;
 use crate::lab::{Lab, servers};
 use crate::process::{Run as _, say};
+use crate::rig::cgroup;
+use crate::rig::interrupt::{Interrupt, Interrupted};
 
 /// How long the servers may take to come to rest after the load.
 const QUIET_WITHIN: Duration = Duration::from_secs(10);

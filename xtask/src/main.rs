@@ -8,6 +8,7 @@ mod deny;
 mod gen_commands;
 mod lab;
 mod process;
+mod rig;
 mod server;
 mod setup;
 mod test;

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::scrape::Scrape;
 use super::screen::Style;
 use super::stage::Stage;
 use super::text::{byte_rate, number};
+use crate::rig::scrape::Scrape;
 
 /// Upper bounds of the accept bursts' columns; a further one holds what is above.
 const BURSTS: [&str; 7] = ["1", "2", "4", "8", "16", "32", "64"];

@@ -8,9 +8,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
-use super::child::Child;
 use super::text;
 use crate::lab::Lab;
+use crate::rig::child::Child;
 
 /// Longest life of a load: it ends by itself should nobody end it.
 pub(crate) const LONGEST: Duration = Duration::from_secs(24 * 3600);
@@ -156,6 +156,17 @@ impl Tenant {
             child: Child::start(&format!("load-{}", self.name), &mut command, folder)?,
         })
     }
+}
+
+/// The tenants as the agent's configuration has them.
+pub(crate) fn tenant_tables() -> String {
+    let table = |tenant: &Tenant| {
+        format!(
+            "\n[[tenant]]\nname = \"{}\"\nowner = \"{}\"\nprefixes = {:?}\n",
+            tenant.name, tenant.owner, tenant.prefixes
+        )
+    };
+    TENANTS.iter().map(table).collect()
 }
 
 impl Load {

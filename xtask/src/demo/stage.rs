@@ -7,14 +7,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
-use super::agent::Agent;
-use super::cgroup::Tree;
-use super::interrupt::Interrupt;
-use super::load::{Load, Report, TENANTS};
-use super::ports;
-use super::scrape::Scrape;
-use super::server::{self, Server, Totals};
+use super::load::{self, Load, Report, TENANTS};
 use crate::lab::Lab;
+use crate::rig::agent::Agent;
+use crate::rig::cgroup::Tree;
+use crate::rig::interrupt::Interrupt;
+use crate::rig::ports;
+use crate::rig::scrape::Scrape;
+use crate::rig::server::{self, Server, Totals};
 
 /// Ports that the servers are given, if they are free: below the range that clients' own ports come from.
 const FIRST_PORT: u16 = 7001;
@@ -38,7 +38,7 @@ impl<'a> Stage<'a> {
             .prefix("stormglass-demo-")
             .tempdir()
             .context("cannot create a temporary folder")?;
-        let cgroups = Tree::create()?;
+        let cgroups = Tree::create("stormglass-demo")?;
         let first = ports::free_from(FIRST_PORT)?;
         let ports = [first, ports::free_from(first + 1)?];
         let servers = ports
@@ -46,7 +46,8 @@ impl<'a> Stage<'a> {
             .map(|&port| Server::start(lab, &cgroups, folder.path(), port))
             .collect::<Result<Vec<_>>>()?;
         let labels: Vec<String> = servers.iter().map(Server::label).collect();
-        let agent = Agent::start(lab, folder.path(), &ports, &TENANTS, &labels, interrupt);
+        let tenants = load::tenant_tables();
+        let agent = Agent::start(lab, folder.path(), &ports, &tenants, &labels, interrupt);
         let mut servers = servers;
         // A server that could not start is why the agent did not find it.
         servers.iter_mut().try_for_each(Server::check)?;

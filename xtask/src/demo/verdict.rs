@@ -1,10 +1,10 @@
 //! What Stormglass counted and what the others say, side by side.
 
 use super::load::Report;
-use super::scrape::Scrape;
 use super::screen::Style;
-use super::server::Totals;
 use super::text::number;
+use crate::rig::scrape::Scrape;
+use crate::rig::server::Totals;
 
 const DIRECTIONS: [&str; 2] = ["in", "out"];
 

@@ -1,4 +1,4 @@
-//! Processes that the demo starts, and ends by their number.
+//! Processes that are started, and ended by their number.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt as _;
@@ -26,8 +26,8 @@ pub(crate) struct Child {
 }
 
 impl Child {
-    /// Starts `command`; what it says goes to files in `folder`. It is out of the terminal's reach: Ctrl-C comes to the
-    /// demo alone, which then ends everything in order.
+    /// Starts `command`; what it says goes to files in `folder`. It is out of the terminal's reach: Ctrl-C comes to
+    /// this process alone, which then ends everything in order.
     pub(crate) fn start(name: &str, command: &mut Command, folder: &Path) -> Result<Self> {
         let stdout = folder.join(format!("{name}.out"));
         let stderr = folder.join(format!("{name}.err"));

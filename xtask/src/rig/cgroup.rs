@@ -1,4 +1,4 @@
-//! Cgroups (version 2) of the demo, below one of its own.
+//! Cgroups (version 2) for servers, below one of our own.
 
 use std::fs;
 use std::io;
@@ -19,14 +19,15 @@ pub(crate) fn mount_point() -> Result<PathBuf> {
     )
 }
 
-/// `stormglass-demo-PID`. Dropping it removes it and all below it, processes included.
+/// A cgroup `NAME-PID`. Dropping it removes it and all below it, processes included.
 pub(crate) struct Tree {
     path: PathBuf,
 }
 
 impl Tree {
-    pub(crate) fn create() -> Result<Self> {
-        let path = mount_point()?.join(format!("stormglass-demo-{}", process::id()));
+    /// Makes it.
+    pub(crate) fn create(name: &str) -> Result<Self> {
+        let path = mount_point()?.join(format!("{name}-{}", process::id()));
         make(&path)?;
         Ok(Self { path })
     }
@@ -41,7 +42,7 @@ impl Tree {
 
 impl Drop for Tree {
     fn drop(&mut self) {
-        // Only what the demo started is in here, and it has ended by now unless something went wrong.
+        // Only what was started for it is in here, and it has ended by now unless something went wrong.
         let _ = fs::write(self.path.join("cgroup.kill"), "1");
         for _ in 0..100 {
             if remove(&self.path).is_ok() {

@@ -10,7 +10,6 @@ use anyhow::{Context as _, Result, bail};
 
 use super::child::Child;
 use super::interrupt::Interrupt;
-use super::load::Tenant;
 use super::ports;
 use super::scrape::Scrape;
 use crate::lab::Lab;
@@ -34,18 +33,19 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// Starts it for these servers' ports and waits until it has found them all under these labels.
+    /// Starts it for these servers' ports, with `more` in its configuration, and waits until it has found them all under
+    /// these labels.
     pub(crate) fn start(
         lab: &Lab,
         folder: &Path,
         ports: &[u16],
-        tenants: &[Tenant],
+        more: &str,
         labels: &[String],
         interrupt: &Interrupt,
     ) -> Result<Self> {
         let listen = format!("127.0.0.1:{}", ports::free_from(PORT)?);
         let config = folder.join("stormglass.toml");
-        fs::write(&config, configuration(&listen, ports, tenants))
+        fs::write(&config, configuration(&listen, ports, more))
             .with_context(|| format!("cannot write {}", config.display()))?;
         let mut command = Command::new(lab.agent());
         command.args(["run", "--config"]).arg(&config);
@@ -114,17 +114,11 @@ impl Agent {
     }
 }
 
-/// Only the demo's ports: other servers of this host are none of its business.
-fn configuration(listen: &str, ports: &[u16], tenants: &[Tenant]) -> String {
-    let mut text = format!(
+/// Only these ports: other servers of this host are none of its business.
+fn configuration(listen: &str, ports: &[u16], more: &str) -> String {
+    format!(
         "[http]\nlisten = \"{listen}\"\n\n\
-         [discovery]\nprocesses = []\nports = {ports:?}\n"
-    );
-    for tenant in tenants {
-        text.push_str(&format!(
-            "\n[[tenant]]\nname = \"{}\"\nowner = \"{}\"\nprefixes = {:?}\n",
-            tenant.name, tenant.owner, tenant.prefixes
-        ));
-    }
-    text
+         [discovery]\nprocesses = []\nports = {ports:?}\n\
+         {more}"
+    )
 }
