@@ -1,6 +1,7 @@
 //! `cargo xtask`: set-up, build, test and demo, one file per command.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod build;
 mod clippy;
 mod demo;
@@ -41,6 +42,8 @@ enum Command {
     Deny,
     /// Run the tests
     Test(test::Options),
+    /// Measure what Stormglass costs
+    Bench(bench::Options),
     /// Show Stormglass at work on real servers and real load
     Demo(demo::Options),
 }
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::Clippy => clippy::run(&lab),
         Command::Deny => deny::run(&lab),
         Command::Test(options) => test::run(&lab, &options),
+        Command::Bench(options) => bench::run(&lab, &options),
         Command::Demo(options) => demo::run(&lab, &options),
     };
     match result {

@@ -1,6 +1,7 @@
 //! Tools that tests and checks run.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
@@ -19,6 +20,12 @@ pub(crate) fn ensure_tools(lab: &Lab) -> Result<()> {
     part::ensure(lab, "python", &CLIENTS.join(" "), |folder| {
         pip::install(&CLIENTS, folder)
     })
+}
+
+/// Brings tcpdump and returns its path.
+pub(crate) fn ensure_tcpdump(lab: &Lab) -> Result<PathBuf> {
+    servers::from_packages(lab, "tcpdump", &["tcpdump"], &["usr/bin/tcpdump"])?;
+    Ok(lab.bin("tcpdump"))
 }
 
 /// Brings cargo-deny, compiled from source.

@@ -11,8 +11,13 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::interrupt::Interrupt;
+
 /// How long a process may take to end by itself after SIGTERM.
 const END_WITHIN: Duration = Duration::from_secs(5);
+
+/// How often a process that works is looked at for its end: rarely, as its speed may be what is measured.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Lines of a log that an error shows.
 const TAIL_LINES: usize = 12;
@@ -63,9 +68,38 @@ impl Child {
         Ok(())
     }
 
+    /// Waits until it has done its work, and returns its standard output; an error with its last words if it fails, or
+    /// takes longer than `within`.
+    pub(crate) fn finish(&mut self, interrupt: &Interrupt, within: Duration) -> Result<String> {
+        let started = Instant::now();
+        loop {
+            match self.process.try_wait()? {
+                Some(status) if status.success() => return self.output(),
+                Some(status) => bail!("{} failed ({status}). {}", self.name, self.last_words()),
+                None if started.elapsed() > within => bail!(
+                    "{} has not ended after {} s. {}",
+                    self.name,
+                    within.as_secs(),
+                    self.last_words()
+                ),
+                None => interrupt.sleep(LOOK_EVERY)?,
+            }
+        }
+    }
+
+    /// Its number, which is its own until this is dropped.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Standard output so far.
     pub(crate) fn output(&self) -> Result<String> {
         fs::read_to_string(&self.stdout).with_context(|| format!("cannot read what {} printed", self.name))
+    }
+
+    /// Standard error so far.
+    pub(crate) fn complaints(&self) -> Result<String> {
+        fs::read_to_string(&self.stderr).with_context(|| format!("cannot read what {} reported", self.name))
     }
 
     fn stop(&mut self) -> Result<ExitStatus> {

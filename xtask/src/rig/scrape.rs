@@ -39,6 +39,11 @@ impl Scrape {
         self.matching(name, labels).map(Sample::count).sum()
     }
 
+    /// The first sample of `name` that has these labels, as it is.
+    pub(crate) fn value(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        self.matching(name, labels).next().map(|sample| sample.value)
+    }
+
     /// The samples of `name` that have these labels, added up by the value of the label `key`.
     pub(crate) fn by(&self, name: &str, key: &str, labels: &[(&str, &str)]) -> BTreeMap<String, u64> {
         let mut sums = BTreeMap::new();
@@ -140,6 +145,8 @@ up 1
         assert_eq!(scrape.sum("bytes", &[("server", "a"), ("direction", "in")]), 12);
         assert_eq!(scrape.sum("up", &[]), 1);
         assert_eq!(scrape.by("bytes", "server", &[])["b"], 100);
+        assert_eq!(scrape.value("bytes", &[("server", "b")]), Some(100.0));
+        assert_eq!(scrape.value("bytes", &[("server", "c")]), None);
     }
 
     #[test]

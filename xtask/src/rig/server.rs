@@ -55,8 +55,14 @@ impl Server {
         format!("valkey-server:{}", self.port)
     }
 
+    /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// The number of its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
     }
 
     /// An error if it has ended.

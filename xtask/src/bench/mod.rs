@@ -1,0 +1,28 @@
+//! `cargo xtask bench`: what Stormglass costs. Never part of a test.
+
+mod overhead;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+use crate::lab::Lab;
+
+/// What `cargo xtask bench` can be told.
+#[derive(Args)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// The cost on the machine and on the server: pairs of runs without and with the agent, in random order
+    Overhead(overhead::Options),
+}
+
+/// Runs one benchmark.
+pub(crate) fn run(lab: &Lab, options: &Options) -> Result<()> {
+    match &options.bench {
+        Bench::Overhead(options) => overhead::run(lab, options),
+    }
+}
