@@ -12,8 +12,8 @@ use crate::exposition::Scrape;
 use crate::process::{Finished, Process};
 use crate::{lab, poll, ports};
 
-/// How long it may take to load its programs and find every server.
-const READY_WITHIN: Duration = Duration::from_secs(15);
+/// How long it may take to load its programs and find every server: a moment, but in an emulated machine on a busy host.
+const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// How long a page may take.
 const PAGE_WITHIN: Duration = Duration::from_secs(10);

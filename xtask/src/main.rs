@@ -13,6 +13,7 @@ mod rig;
 mod server;
 mod setup;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::lab::{Lab, servers, toolchain, tools};
+use crate::lab::{Lab, machines, servers, toolchain, tools};
 use crate::process::say;
 
 /// Brings toolchain, servers and tools. What is already there in the pinned version is left alone.
@@ -13,6 +13,10 @@ pub(crate) fn run(lab: &Lab) -> Result<()> {
     toolchain::ensure_toolchain(lab)?;
     servers::ensure_servers(lab)?;
     tools::ensure_tools(lab)?;
+    machines::ensure_machines(lab)?;
+    for series in machines::SUPPORTED.iter().chain([&machines::TOO_OLD]) {
+        machines::ensure_kernel(lab, series)?;
+    }
     say(format!(
         "set-up complete in {:.1} s, below {}",
         started.elapsed().as_secs_f64(),

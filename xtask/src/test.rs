@@ -1,4 +1,4 @@
-//! `cargo xtask test`: the host's tests, then the live ones as root.
+//! `cargo xtask test`: the host's tests, then the live ones as root, then those in virtual machines.
 
 use std::process::Command;
 use std::time::Instant;
@@ -7,35 +7,47 @@ use anyhow::{Result, bail};
 use clap::Args;
 use nix::unistd::Uid;
 
-use crate::build;
 use crate::lab::{Lab, servers, tools};
 use crate::process::{Run as _, say};
+use crate::{build, vm};
 
 /// What `cargo xtask test` can be told.
 #[derive(Args)]
 pub(crate) struct Options {
     /// Run the host's tests alone: they need no root, no servers and no kernel programs
-    #[arg(long, conflicts_with = "live")]
+    #[arg(long, conflicts_with_all = ["live", "vm"])]
     host: bool,
     /// Run the live tests alone
-    #[arg(long)]
+    #[arg(long, conflicts_with = "vm")]
     live: bool,
-    /// Run only the tests whose names contain this
+    /// Run the tests in virtual machines alone: Debian's kernels from 5.10 to the newest, and the verifier budget
+    #[arg(long)]
+    vm: bool,
+    /// Make this run's numbers of the verifier the record, tests/vm/verifier-budget.toml
+    #[arg(long, requires = "vm")]
+    record: bool,
+    /// Run only the tests whose names contain this; in virtual machines they begin with the kernel: 6.12::supported::...
     filter: Option<String>,
 }
 
 /// Runs the tests, and says what is left out.
 pub(crate) fn run(lab: &Lab, options: &Options) -> Result<()> {
     let started = Instant::now();
-    if options.live {
-        say("host tests: skipped, as --live says");
-    } else {
+    let all = !(options.host || options.live || options.vm);
+    if all || options.host {
         host_tests(lab, options)?;
-    }
-    if options.host {
-        say("live tests: skipped, as --host says");
     } else {
+        say("host tests: skipped");
+    }
+    if all || options.live {
         live_tests(lab, options)?;
+    } else {
+        say("live tests: skipped");
+    }
+    if all || options.vm {
+        vm::run(lab, options.filter.as_deref(), options.record)?;
+    } else {
+        say("virtual machines: skipped");
     }
     say(format!(
         "tests passed in {:.0} s",

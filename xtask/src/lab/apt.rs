@@ -16,6 +16,14 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// Packages that come with every Debian; the libraries of a closure are taken without them.
 const ALWAYS_THERE: [&str; 4] = ["libc6", "libc-bin", "libgcc-s1", "libcrypt1"];
 
+/// A suite of another Debian release, from the mirror that the host uses for its own.
+pub(super) enum Suite {
+    /// Of the archive.
+    Archive(&'static str),
+    /// Of the security archive.
+    Security(&'static str),
+}
+
 /// The lab's own apt.
 pub(super) struct Apt {
     folder: PathBuf,
@@ -27,13 +35,19 @@ impl Apt {
     /// # Errors
     /// On a host that is not Debian on x86-64, or without apt or dpkg; the message says what to do instead.
     pub(super) fn new(lab: &Lab) -> Result<Self> {
+        Self::with_suites(lab, "apt", &[])
+    }
+
+    /// The same in the part `name` with further suites: for packages that exist in one suite alone, since of any other
+    /// it would take the newest release's.
+    pub(super) fn with_suites(lab: &Lab, name: &str, suites: &[Suite]) -> Result<Self> {
         check_host()?;
-        let folder = lab.dir().join("apt");
-        let sources = sources()?;
+        let folder = lab.dir().join(name);
+        let sources = sources(suites)?;
         let apt = Self {
             folder: folder.clone(),
         };
-        part::ensure(lab, "apt", &format!("package lists of\n{sources}"), |folder| {
+        part::ensure(lab, name, &format!("package lists of\n{sources}"), |folder| {
             fs::write(folder.join("sources.list"), &sources)?;
             apt.update()
         })?;
@@ -68,6 +82,21 @@ impl Apt {
             );
         }
         Ok(())
+    }
+
+    /// The package with the highest version in its name among `beginning`VERSION`ending`, with a version of digits, dots
+    /// and dashes.
+    pub(super) fn newest(&self, beginning: &str, ending: &str) -> Result<String> {
+        let names = self.command("apt-cache").args(["pkgnames", beginning]).read()?;
+        newest(names.lines(), beginning, ending)
+            .map(str::to_owned)
+            .with_context(|| format!("the mirror has no package {beginning}*{ending}; adapt xtask/src/lab"))
+    }
+
+    /// Whether there is such a package.
+    pub(super) fn knows(&self, package: &str) -> Result<bool> {
+        let names = self.command("apt-cache").args(["pkgnames", package]).read()?;
+        Ok(names.lines().any(|name| name == package))
     }
 
     fn fetch(&self, packages: &[&str], folder: &Path) -> Result<()> {
@@ -146,8 +175,21 @@ pub(super) fn check_host() -> Result<()> {
     codename().map(|_| ())
 }
 
-/// The host's own mirrors of its Debian release, plus backports from the same mirror.
-fn sources() -> Result<String> {
+/// Of the names `beginning`VERSION`ending` the one with the highest version.
+fn newest<'a>(names: impl Iterator<Item = &'a str>, beginning: &str, ending: &str) -> Option<&'a str> {
+    let version = |name: &str| -> Option<Vec<u32>> {
+        let version = name.strip_prefix(beginning)?.strip_suffix(ending)?;
+        version
+            .split(['.', '-'])
+            .map(|number| number.parse().ok())
+            .collect()
+    };
+    let versions = names.filter_map(|name| Some((version(name)?, name)));
+    versions.max().map(|(_, name)| name)
+}
+
+/// The host's own mirrors of its Debian release, plus backports and `suites` from the same mirrors.
+fn sources(suites: &[Suite]) -> Result<String> {
     let codename = codename()?;
     // What an update would fetch, without lists and without network: the configured mirrors.
     let plan = Command::new("apt-get")
@@ -161,12 +203,20 @@ fn sources() -> Result<String> {
     };
     let mut lines = BTreeSet::new();
     for (base, suite) in plan.lines().filter_map(mirror) {
+        let mut add = |suite: &str| lines.insert(format!("deb {signed}{base} {suite} main\n"));
         if suite == codename {
-            lines.insert(format!("deb {signed}{base} {codename}-backports main\n"));
+            add(&format!("{codename}-backports"));
         } else if suite != format!("{codename}-security") && suite != format!("{codename}-updates") {
             continue;
         }
-        lines.insert(format!("deb {signed}{base} {suite} main\n"));
+        add(suite);
+        for further in suites {
+            match further {
+                Suite::Archive(name) if suite == codename => add(name),
+                Suite::Security(name) if suite == format!("{codename}-security") => add(name),
+                Suite::Archive(_) | Suite::Security(_) => false,
+            };
+        }
     }
     if lines.is_empty() {
         bail!(
@@ -228,4 +278,24 @@ fn missing(programs: &[&str], folder: &Path) -> Result<BTreeSet<String>> {
 
 fn join(names: &BTreeSet<String>) -> String {
     names.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_package_is_the_one_with_the_highest_number_and_not_the_last_letter() {
+        let names = [
+            "linux-image-6.12.95+deb12-cloud-amd64",
+            "linux-image-6.12.117+deb12-cloud-amd64",
+            "linux-image-6.12.117+deb12-cloud-amd64-dbg",
+            "linux-image-6.12.118+deb13-cloud-amd64",
+            "linux-image-6.12.90+deb12.1-cloud-amd64",
+            "linux-image-6.12-cloud-amd64",
+        ];
+        let newest = |ending| newest(names.into_iter(), "linux-image-6.12.", ending);
+        assert_eq!(newest("+deb12-cloud-amd64"), Some(names[1]));
+        assert_eq!(newest("+deb12-amd64"), None);
+    }
 }

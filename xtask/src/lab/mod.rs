@@ -4,6 +4,7 @@
 //! again. Everything that is started from here is found in `target/lab/bin`, under the name it has in its package.
 
 mod apt;
+pub(crate) mod machines;
 mod part;
 mod pip;
 pub(crate) mod servers;
@@ -90,6 +91,16 @@ impl Lab {
     /// cargo-deny. From [`tools::ensure_deny`].
     pub(crate) fn cargo_deny(&self) -> PathBuf {
         self.dir().join("deny/bin/cargo-deny")
+    }
+
+    /// QEMU 10 for x86-64. From [`machines::ensure_machines`].
+    pub(crate) fn qemu(&self) -> PathBuf {
+        self.bin("qemu-system-x86_64")
+    }
+
+    /// Static busybox, for the guests' userland. From [`machines::ensure_machines`].
+    pub(crate) fn busybox(&self) -> PathBuf {
+        self.bin("busybox")
     }
 
     /// Hands the lab's paths to a child as `STORMGLASS_LAB_*`; tests read them instead of guessing.

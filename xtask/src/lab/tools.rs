@@ -16,7 +16,7 @@ const DENY_VERSION: &str = "0.20.2";
 /// Brings promtool, bpftool and the Python clients.
 pub(crate) fn ensure_tools(lab: &Lab) -> Result<()> {
     servers::from_packages(lab, "prometheus", &["prometheus"], &["usr/bin/promtool"])?;
-    servers::from_packages(lab, "bpftool", &["bpftool"], &["usr/sbin/bpftool"])?;
+    ensure_bpftool(lab)?;
     part::ensure(lab, "python", &CLIENTS.join(" "), |folder| {
         pip::install(&CLIENTS, folder)
     })
@@ -26,6 +26,11 @@ pub(crate) fn ensure_tools(lab: &Lab) -> Result<()> {
 pub(crate) fn ensure_tcpdump(lab: &Lab) -> Result<PathBuf> {
     servers::from_packages(lab, "tcpdump", &["tcpdump"], &["usr/bin/tcpdump"])?;
     Ok(lab.bin("tcpdump"))
+}
+
+/// Brings bpftool alone.
+pub(crate) fn ensure_bpftool(lab: &Lab) -> Result<()> {
+    servers::from_packages(lab, "bpftool", &["bpftool"], &["usr/sbin/bpftool"])
 }
 
 /// Brings cargo-deny, compiled from source.

@@ -1,0 +1,135 @@
+//! What is in a machine: busybox, the agent, a server, the tests, and the libraries that they need.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use super::archive::Archive;
+use super::machine;
+use crate::lab::Lab;
+use crate::lab::machines::Kernel;
+use crate::process::Run as _;
+
+const INIT: &str = include_str!("init");
+
+/// Empty folders: mount points, and where programs write.
+const FOLDERS: [&str; 4] = ["/dev", "/proc", "/sys", "/tmp"];
+
+/// One of the folders in which every loader looks.
+const LIBRARIES: &str = "/lib";
+
+/// Files of every machine, read once: path in the guest and content.
+pub(super) struct Guest {
+    files: BTreeMap<String, Vec<u8>>,
+}
+
+impl Guest {
+    /// Reads the programs of the lab, the agent, and `tests`: the guest's test program.
+    pub(super) fn new(lab: &Lab, tests: &Path) -> Result<Self> {
+        let mut guest = Self {
+            files: BTreeMap::from([("/init".to_owned(), INIT.as_bytes().to_vec())]),
+        };
+        guest.add("/bin/busybox", &lab.busybox())?;
+        guest.add_program("/bin/stormglass", &lab.agent())?;
+        guest.add_program("/bin/vm-tests", tests)?;
+        guest.add_program("/bin/valkey-server", &lab.valkey_server())?;
+        // Not the one that the lab offers: that may be a script which names a folder for its libraries.
+        guest.add_program("/bin/bpftool", &lab.dir().join("bpftool/usr/sbin/bpftool"))?;
+        Ok(guest)
+    }
+
+    /// The initramfs of a machine that runs `tests`, named in full.
+    pub(super) fn initramfs(&self, kernel: &Kernel, tests: &[String]) -> Result<Vec<u8>> {
+        let mut archive = Archive::default();
+        for folder in FOLDERS {
+            archive.folder(folder);
+        }
+        for (path, content) in &self.files {
+            archive.file(path, content);
+        }
+        let mut modules = String::new();
+        for module in kernel.modules() {
+            let path = format!("/lib/modules/{}", name(&module));
+            archive.file(&path, &read(&module)?);
+            modules += &format!("{path}\n");
+        }
+        archive.file("/etc/modules", modules.as_bytes());
+        archive.file("/etc/tests", tests.join("\n").as_bytes());
+        archive.file("/etc/limit", machine::LIMIT.as_secs().to_string().as_bytes());
+        Ok(archive.finish())
+    }
+
+    fn add_program(&mut self, path: &str, program: &Path) -> Result<()> {
+        self.add(path, program)?;
+        for (path, library) in libraries(program)? {
+            self.add(&path, &library)?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, path: &str, source: &Path) -> Result<()> {
+        if !self.files.contains_key(path) {
+            self.files.insert(path.to_owned(), read(source)?);
+        }
+        Ok(())
+    }
+}
+
+/// What the loader needs for `program`: path in the guest, file on this host.
+fn libraries(program: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let unpacked = program
+        .ancestors()
+        .map(|folder| folder.join("usr/lib/x86_64-linux-gnu"));
+    let folders: Vec<_> = unpacked.filter(|folder| folder.is_dir()).collect();
+    let listing = Command::new("ldd")
+        .arg(program)
+        .env("LD_LIBRARY_PATH", std::env::join_paths(folders)?)
+        .read()?;
+    Ok(listing.lines().filter_map(library).collect())
+}
+
+/// A line of ldd: `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x..)`, or the loader itself under its path alone.
+fn library(line: &str) -> Option<(String, PathBuf)> {
+    let (left, _) = line.trim().rsplit_once(" (0x")?;
+    match left.split_once(" => ") {
+        Some((name, file)) => Some((format!("{LIBRARIES}/{name}"), file.into())),
+        None if left.starts_with('/') => Some((left.to_owned(), left.into())),
+        // The kernel's own.
+        None => None,
+    }
+}
+
+fn name(path: &Path) -> String {
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_are_read_from_what_ldd_prints() {
+        assert_eq!(
+            library("\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f0c5193e000)"),
+            Some(("/lib/libc.so.6".into(), "/lib/x86_64-linux-gnu/libc.so.6".into()))
+        );
+        assert_eq!(
+            library("\t/lib64/ld-linux-x86-64.so.2 (0x00007f0c52001000)"),
+            Some((
+                "/lib64/ld-linux-x86-64.so.2".into(),
+                "/lib64/ld-linux-x86-64.so.2".into()
+            ))
+        );
+        assert_eq!(library("\tlinux-vdso.so.1 (0x00007f0c51fff000)"), None);
+    }
+}

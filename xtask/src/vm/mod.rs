@@ -1,0 +1,294 @@
+//! `cargo xtask test --vm`: the tests of `tests/vm` in virtual machines with Debian's kernels, and the verifier budget.
+
+mod archive;
+mod budget;
+mod guest;
+mod machine;
+mod report;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Mutex;
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use self::budget::{Budget, Comparison};
+use self::guest::Guest;
+use self::machine::Remains;
+use self::report::Report;
+use crate::build;
+use crate::lab::machines::{self, Kernel, Series};
+use crate::lab::{Lab, servers, tools};
+use crate::process::{Run as _, say};
+
+const PACKAGE: &str = "stormglass-vm-tests";
+
+/// Machines at the same time. Each has two processors; more than this on two of the host's only makes all of them slow.
+const AT_ONCE: usize = 2;
+
+/// How much of the kernel's own words a failure shows.
+const CONSOLE_LINES: usize = 60;
+
+/// A machine to run: a kernel and the tests for it.
+struct Plan {
+    series: &'static Series,
+    supported: bool,
+    kernel: Kernel,
+    tests: Vec<String>,
+}
+
+/// What became of it.
+struct Outcome<'a> {
+    plan: &'a Plan,
+    report: Report,
+    remains: Remains,
+}
+
+/// Runs the tests whose full names, such as `6.12::supported::counts_are_exact`, contain `filter`: a machine for each
+/// kernel that is left. With `record` the verifier's numbers become the record.
+pub(crate) fn run(lab: &Lab, filter: Option<&str>, record: bool) -> Result<()> {
+    let started = Instant::now();
+    build::run(lab)?;
+    servers::ensure_valkey(lab)?;
+    tools::ensure_bpftool(lab)?;
+    machines::ensure_machines(lab)?;
+    let program = test_program(lab)?;
+    let plans = plans(lab, &tests_in(&program)?, filter.unwrap_or_default())?;
+    if plans.is_empty() {
+        say("virtual machines: no test fits the filter");
+        return Ok(());
+    }
+    let guest = Guest::new(lab, &program)?;
+    say(format!(
+        "booting {} virtual machines, {AT_ONCE} at a time",
+        plans.len()
+    ));
+    let outcomes = run_all(lab, &guest, &plans)?;
+    let failed: Vec<_> = outcomes
+        .iter()
+        .filter(|outcome| outcome.fault().is_some())
+        .collect();
+    for outcome in &failed {
+        outcome.show();
+    }
+    let within_budget = judge(lab, &outcomes, record)?;
+    if !failed.is_empty() {
+        let names: Vec<_> = failed.iter().map(|outcome| outcome.plan.series.name).collect();
+        bail!(
+            "{} of {} virtual machines failed, see above: {}",
+            names.len(),
+            outcomes.len(),
+            names.join(", ")
+        );
+    }
+    if !within_budget {
+        bail!(
+            "the verifier budget is exceeded, see `!` above: find out why the programs grew; if they must, \
+             `cargo xtask test --vm --record` records the new numbers"
+        );
+    }
+    say(format!(
+        "virtual machines done in {:.0} s",
+        started.elapsed().as_secs_f64()
+    ));
+    Ok(())
+}
+
+/// Compiles the guest's tests.
+fn test_program(lab: &Lab) -> Result<PathBuf> {
+    say("building the tests for virtual machines");
+    let messages = Command::new("cargo")
+        .args([
+            "test",
+            "--no-run",
+            "--quiet",
+            "--message-format=json",
+            "--package",
+            PACKAGE,
+        ])
+        .arg("--target-dir")
+        .arg(lab.target())
+        .current_dir(lab.workspace())
+        .read()?;
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .with_context(|| format!("cargo built no test of {PACKAGE}"))
+}
+
+/// Names of its tests.
+fn tests_in(program: &PathBuf) -> Result<Vec<String>> {
+    let list = Command::new(program)
+        .args(["--list", "--ignored", "--format=terse"])
+        .read()?;
+    let names = list.lines().filter_map(|line| line.strip_suffix(": test"));
+    Ok(names.map(str::to_owned).collect())
+}
+
+/// A plan for each kernel with tests that fit the filter, with its kernel in place. The slowest come first, so that no
+/// processor idles at the end: each verifier takes longer than the last one.
+fn plans(lab: &Lab, tests: &[String], filter: &str) -> Result<Vec<Plan>> {
+    let supported = machines::SUPPORTED.iter().rev().map(|series| (series, true));
+    let mut plans = Vec::new();
+    for (series, supported) in supported.chain([(&machines::TOO_OLD, false)]) {
+        let tests = chosen(tests, series.name, supported, filter);
+        if !tests.is_empty() {
+            plans.push(Plan {
+                series,
+                supported,
+                kernel: machines::ensure_kernel(lab, series)?,
+                tests,
+            });
+        }
+    }
+    Ok(plans)
+}
+
+/// Names of the tests for a kernel that fit the filter.
+fn chosen(tests: &[String], kernel: &str, supported: bool, filter: &str) -> Vec<String> {
+    let module = if supported { "supported::" } else { "too_old::" };
+    let fits = |name: &&String| name.starts_with(module) && format!("{kernel}::{name}").contains(filter);
+    tests.iter().filter(fits).cloned().collect()
+}
+
+/// Runs all machines, [`AT_ONCE`] at a time, and says how each did.
+fn run_all<'a>(lab: &Lab, guest: &Guest, plans: &'a [Plan]) -> Result<Vec<Outcome<'a>>> {
+    let waiting = Mutex::new(plans.iter());
+    let worker = || -> Result<Vec<Outcome<'a>>> {
+        let mut outcomes = Vec::new();
+        loop {
+            let next = waiting.lock().ok().and_then(|mut plans| plans.next());
+            let Some(plan) = next else {
+                return Ok(outcomes);
+            };
+            let outcome = run_one(lab, guest, plan)?;
+            say(outcome.line());
+            outcomes.push(outcome);
+        }
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(worker)).collect();
+        let mut outcomes = Vec::new();
+        for worker in workers {
+            match worker.join() {
+                Ok(done) => outcomes.extend(done?),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        Ok(outcomes)
+    })
+}
+
+fn run_one<'a>(lab: &Lab, guest: &Guest, plan: &'a Plan) -> Result<Outcome<'a>> {
+    let initramfs = guest.initramfs(&plan.kernel, &plan.tests)?;
+    let remains = machine::boot(lab, &plan.kernel.image(), &initramfs)?;
+    Ok(Outcome {
+        plan,
+        report: Report::read(&remains.report),
+        remains,
+    })
+}
+
+/// Compares the verifier's numbers with the record, or makes them the record. False if the budget is exceeded.
+fn judge(lab: &Lab, outcomes: &[Outcome<'_>], record: bool) -> Result<bool> {
+    let mut budget = Budget::load(lab)?;
+    let mut accepted: Vec<_> = outcomes
+        .iter()
+        .filter(|outcome| outcome.plan.supported && outcome.report.doctor_status == Some(0))
+        .collect();
+    accepted.sort_by_key(|outcome| outcome.plan.order());
+    let comparisons: Vec<Comparison> = accepted
+        .iter()
+        .map(|outcome| {
+            let report = &outcome.report;
+            budget.compare(outcome.plan.series.name, &report.kernel, &report.verified())
+        })
+        .collect();
+    if comparisons.is_empty() {
+        return Ok(true);
+    }
+    eprint!("{}", budget::table(&comparisons));
+    if record {
+        for outcome in &accepted {
+            let report = &outcome.report;
+            budget.record(outcome.plan.series.name, &report.kernel, &report.verified());
+        }
+        say(format!("recorded in {}", budget.save(lab)?.display()));
+        return Ok(true);
+    }
+    for (recorded, now) in comparisons
+        .iter()
+        .filter_map(|comparison| comparison.moved.as_ref())
+    {
+        say(format!("warning: the record is from {recorded}, this is {now}"));
+    }
+    if comparisons.iter().any(Comparison::is_generous) {
+        say("the programs shrank: `cargo xtask test --vm --record` keeps them small");
+    }
+    Ok(comparisons.iter().all(Comparison::holds))
+}
+
+impl Plan {
+    /// Its place among the kernels.
+    fn order(&self) -> Option<usize> {
+        machines::SUPPORTED
+            .iter()
+            .position(|series| series.name == self.series.name)
+    }
+}
+
+impl Outcome<'_> {
+    fn fault(&self) -> Option<String> {
+        self.report.fault(&self.remains, self.plan.supported)
+    }
+
+    fn line(&self) -> String {
+        let release = self.report.kernel.split(' ').next().unwrap_or_default();
+        let seconds = self.remains.took.as_secs_f64();
+        let verdict = self.fault().map_or_else(
+            || format!("tests passed: {}", self.plan.tests.len()),
+            |fault| format!("FAILED: {fault}"),
+        );
+        format!(
+            "linux {} ({release}): {verdict}, {seconds:.1} s",
+            self.plan.series.name
+        )
+    }
+
+    /// Everything that it said.
+    fn show(&self) {
+        let console: Vec<_> = self.remains.console.lines().collect();
+        let console = &console[console.len().saturating_sub(CONSOLE_LINES)..];
+        eprintln!(
+            "--- linux {}: the guest said\n{}--- linux {}: the last lines of its kernel\n{}",
+            self.plan.series.name,
+            self.remains.report,
+            self.plan.series.name,
+            console.join("\n")
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_chooses_kernels_and_tests() {
+        let tests = [
+            "supported::a_b".to_owned(),
+            "supported::c".to_owned(),
+            "too_old::d".to_owned(),
+        ];
+        let chosen = |kernel, supported, filter| chosen(&tests, kernel, supported, filter);
+        assert_eq!(chosen("6.1", true, ""), ["supported::a_b", "supported::c"]);
+        assert_eq!(chosen("6.1", true, "a_b"), ["supported::a_b"]);
+        assert_eq!(chosen("6.12", true, "6.1::"), [""; 0]);
+        assert_eq!(chosen("6.1", true, "6.1::supported::c"), ["supported::c"]);
+        assert_eq!(chosen("5.10", false, ""), ["too_old::d"]);
+    }
+}
