@@ -1,6 +1,6 @@
-//! Connections that speak RESP2 and know how many bytes went each way.
+//! Connections that speak RESP and know how many bytes went each way.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::os::fd::AsRawFd as _;
 use std::time::Duration;
@@ -24,6 +24,20 @@ pub enum Reply {
     Bulk(Option<Vec<u8>>),
     /// Several, or nothing.
     Array(Option<Vec<Reply>>),
+    /// RESP3: nothing.
+    Null,
+    /// RESP3: `#t`.
+    Boolean(bool),
+    /// RESP3: a fraction or a big number, as it is written.
+    Number(String),
+    /// RESP3: a string with its format, as in `txt:...`.
+    Verbatim(Vec<u8>),
+    /// RESP3: keys and values.
+    Map(Vec<(Reply, Reply)>),
+    /// RESP3: several, without order.
+    Set(Vec<Reply>),
+    /// RESP3: what nobody asked for, or a confirmation of SUBSCRIBE.
+    Push(Vec<Reply>),
 }
 
 impl Reply {
@@ -32,6 +46,10 @@ impl Reply {
         match self {
             Self::Simple(text) => Ok(text),
             Self::Bulk(Some(bytes)) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            // Its first four bytes are its format and a colon.
+            Self::Verbatim(bytes) => {
+                Ok(String::from_utf8_lossy(bytes.get(4..).unwrap_or_default()).into_owned())
+            }
             other => bail!("expected a string, the server answered {other:?}"),
         }
     }
@@ -120,8 +138,41 @@ impl Connection {
             ":" => Reply::Integer(rest.parse()?),
             "$" => Reply::Bulk(self.bulk(rest)?),
             "*" => Reply::Array(self.array(rest)?),
-            _ => bail!("the server sent {line:?}, which is not RESP2"),
+            "_" => Reply::Null,
+            "#" => Reply::Boolean(rest == "t"),
+            "," | "(" => Reply::Number(rest.to_owned()),
+            "=" => Reply::Verbatim(self.bulk(rest)?.context("a verbatim string without length")?),
+            "!" => {
+                let text = self.bulk(rest)?.context("an error without length")?;
+                Reply::Error(String::from_utf8_lossy(&text).into_owned())
+            }
+            "%" => Reply::Map(self.pairs(rest)?),
+            "~" => Reply::Set(self.array(rest)?.context("a set without length")?),
+            ">" => Reply::Push(self.array(rest)?.context("a push without length")?),
+            "|" => {
+                self.pairs(rest)?;
+                self.receive()?
+            }
+            _ => bail!("the server sent {line:?}, which is not RESP"),
         })
+    }
+
+    /// Reads whatever comes until nothing has come for `quiet`, or the server has closed the connection. Returns how
+    /// many bytes came.
+    pub fn drain(&mut self, quiet: Duration) -> Result<u64> {
+        self.stream.get_ref().set_read_timeout(Some(quiet))?;
+        let before = self.received;
+        let mut bytes = [0; 4096];
+        loop {
+            match self.stream.read(&mut bytes) {
+                Ok(0) => break,
+                Ok(length) => self.received += length as u64,
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => break,
+                Err(error) => return Err(error).context("cannot read what comes"),
+            }
+        }
+        self.stream.get_ref().set_read_timeout(Some(PATIENCE))?;
+        Ok(self.received - before)
     }
 
     /// Bytes sent since it was opened.
@@ -157,6 +208,12 @@ impl Connection {
             .map(Some)
     }
 
+    fn pairs(&mut self, length: &str) -> Result<Vec<(Reply, Reply)>> {
+        (0..length.parse::<usize>()?)
+            .map(|_| Ok((self.receive()?, self.receive()?)))
+            .collect()
+    }
+
     fn line(&mut self) -> Result<String> {
         let mut line = String::new();
         let length = self.stream.read_line(&mut line).context("no reply")?;
@@ -187,19 +244,23 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn both_directions_are_counted_to_the_byte() -> Result<()> {
+    /// A connection to somebody who says `answer`, whatever he hears, and tells how many bytes he has heard.
+    fn listener(answer: &'static [u8]) -> Result<(Connection, thread::JoinHandle<std::io::Result<usize>>)> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
-        let answer = b"*3\r\n$5\r\nab\r\nc\r\n$-1\r\n:7\r\n";
-        let server = thread::spawn(move || -> std::io::Result<Vec<u8>> {
+        let server = thread::spawn(move || {
             let (mut stream, _) = listener.accept()?;
             stream.write_all(answer)?;
             let mut heard = Vec::new();
-            stream.read_to_end(&mut heard)?;
-            Ok(heard)
+            stream.read_to_end(&mut heard)
         });
-        let mut connection = Connection::open(address)?;
+        Ok((Connection::open(address)?, server))
+    }
+
+    #[test]
+    fn both_directions_are_counted_to_the_byte() -> Result<()> {
+        let answer = b"*3\r\n$5\r\nab\r\nc\r\n$-1\r\n:7\r\n";
+        let (mut connection, server) = listener(answer)?;
         let reply = connection.call(&[b"GET", b"a:1"])?;
         assert_eq!(
             reply,
@@ -212,7 +273,23 @@ mod tests {
         assert_eq!(connection.received(), answer.len() as u64);
         let sent = connection.sent();
         drop(connection);
-        assert_eq!(server.join().expect("the server ran")?.len() as u64, sent);
+        assert_eq!(server.join().expect("the server ran")? as u64, sent);
+        Ok(())
+    }
+
+    #[test]
+    fn resp3_is_read_to_the_end_of_each_value() -> Result<()> {
+        let answer = b"%1\r\n+a\r\n~2\r\n_\r\n#t\r\n|1\r\n+ttl\r\n:9\r\n=6\r\ntxt:ab\r\n>2\r\n,1.5\r\n(7\r\n!3\r\nERR\r\nrest";
+        let (mut connection, _server) = listener(answer)?;
+        let inner = Reply::Set(vec![Reply::Null, Reply::Boolean(true)]);
+        let key = Reply::Simple("a".into());
+        assert_eq!(connection.receive()?, Reply::Map(vec![(key, inner)]));
+        assert_eq!(connection.receive()?, Reply::Verbatim(b"txt:ab".to_vec()));
+        let numbers = ["1.5", "7"].map(|number| Reply::Number(number.into()));
+        assert_eq!(connection.receive()?, Reply::Push(numbers.to_vec()));
+        assert_eq!(connection.receive()?, Reply::Error("ERR".into()));
+        assert_eq!(connection.drain(Duration::from_millis(100))?, 4);
+        assert_eq!(connection.received(), answer.len() as u64);
         Ok(())
     }
 }

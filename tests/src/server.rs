@@ -27,6 +27,7 @@ pub struct Plan {
     program: PathBuf,
     port: u16,
     bind: Vec<String>,
+    config: String,
     cgroup: Rc<Cgroup>,
     netns: Option<Rc<Netns>>,
 }
@@ -48,6 +49,7 @@ impl Plan {
             program,
             port: ports::free_port()?,
             bind: vec!["127.0.0.1".into()],
+            config: String::new(),
             cgroup: Rc::new(Cgroup::create(name)?),
             netns: None,
         })
@@ -57,6 +59,13 @@ impl Plan {
     #[must_use]
     pub fn bind(mut self, addresses: &[&str]) -> Self {
         self.bind = addresses.iter().map(|&address| address.to_owned()).collect();
+        self
+    }
+
+    /// Gives it these lines in a configuration file.
+    #[must_use]
+    pub fn config(mut self, lines: &str) -> Self {
+        self.config = lines.to_owned();
         self
     }
 
@@ -84,8 +93,13 @@ impl Plan {
     pub fn spawn(&self) -> Result<Server> {
         let dir = tempfile::tempdir()?;
         let mut command = self.command();
+        command.arg(&self.program);
+        if !self.config.is_empty() {
+            let config = dir.path().join("server.conf");
+            std::fs::write(&config, &self.config)?;
+            command.arg(config);
+        }
         command
-            .arg(&self.program)
             .args(["--port", &self.port.to_string(), "--bind"])
             .args(&self.bind)
             .args(["--save", "", "--appendonly", "no", "--protected-mode", "no"])
