@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -99,6 +100,28 @@ impl Apt {
         Ok(names.lines().any(|name| name == package))
     }
 
+    /// Unpacks `packages` and everything that they depend on into `folder`: a root for `chroot`. No script of a package is
+    /// run.
+    pub(super) fn unpack_root(&self, packages: &[&str], folder: &Path) -> Result<()> {
+        let bring = || {
+            let closure = self.closure(packages)?;
+            self.fetch(&closure.iter().map(String::as_str).collect::<Vec<_>>(), folder)
+        };
+        bring().or_else(|_| {
+            say("downloading failed, trying again with fresh package lists");
+            self.update()?;
+            bring()
+        })?;
+        // Programs name their loader by the old places, which a package's script would link.
+        for place in ["bin", "sbin", "lib", "lib64"] {
+            let link = folder.join(place);
+            if link.symlink_metadata().is_err() {
+                symlink(Path::new("usr").join(place), link)?;
+            }
+        }
+        Ok(())
+    }
+
     fn fetch(&self, packages: &[&str], folder: &Path) -> Result<()> {
         let archives = folder.join("archives");
         fs::create_dir_all(&archives)?;
@@ -119,6 +142,19 @@ impl Apt {
 
     /// Library packages in the closure of `packages`.
     fn libraries(&self, packages: &[&str]) -> Result<BTreeSet<String>> {
+        let named = |name: &str| {
+            packages
+                .iter()
+                .any(|package| package.split('=').next() == Some(name))
+        };
+        let mut names = self.closure(packages)?;
+        names
+            .retain(|name| name.starts_with("lib") && !ALWAYS_THERE.contains(&name.as_str()) && !named(name));
+        Ok(names)
+    }
+
+    /// Names of `packages` and of all that they depend on.
+    fn closure(&self, packages: &[&str]) -> Result<BTreeSet<String>> {
         let plan = self
             .command("apt-get")
             .args(["-qq", "install", "--simulate", "--no-install-recommends"])
@@ -127,13 +163,7 @@ impl Apt {
         let names = plan
             .lines()
             .filter_map(|line| line.strip_prefix("Inst ")?.split(' ').next());
-        let named = |name: &&str| {
-            packages
-                .iter()
-                .any(|package| package.split('=').next() == Some(*name))
-        };
-        let wanted = names.filter(|name| name.starts_with("lib") && !ALWAYS_THERE.contains(name));
-        Ok(wanted.filter(|name| !named(name)).map(str::to_owned).collect())
+        Ok(names.map(str::to_owned).collect())
     }
 
     fn update(&self) -> Result<()> {

@@ -5,6 +5,7 @@
 
 mod apt;
 pub(crate) mod machines;
+mod node;
 mod part;
 mod pip;
 pub(crate) mod servers;
@@ -73,6 +74,16 @@ impl Lab {
         self.bin("redis-server")
     }
 
+    /// Valkey 8.0 server. From [`servers::ensure_servers`].
+    pub(crate) fn valkey_8_0(&self) -> PathBuf {
+        self.bin("valkey-server-8.0")
+    }
+
+    /// Valkey 8.1 server, in a root of its own. From [`servers::ensure_servers`].
+    pub(crate) fn valkey_8_1(&self) -> PathBuf {
+        self.bin("valkey-server-8.1")
+    }
+
     /// Checker of metrics and alert rules. From [`tools::ensure_tools`].
     pub(crate) fn promtool(&self) -> PathBuf {
         self.bin("promtool")
@@ -81,6 +92,26 @@ impl Lab {
     /// Lists what is loaded into and attached in the kernel. From [`tools::ensure_tools`].
     pub(crate) fn bpftool(&self) -> PathBuf {
         self.bin("bpftool")
+    }
+
+    /// Rules for packets. From [`tools::ensure_tools`].
+    pub(crate) fn nft(&self) -> PathBuf {
+        self.bin("nft")
+    }
+
+    /// What a network interface does by itself. From [`tools::ensure_tools`].
+    pub(crate) fn ethtool(&self) -> PathBuf {
+        self.bin("ethtool")
+    }
+
+    /// Node.js. From [`tools::ensure_tools`].
+    pub(crate) fn node(&self) -> PathBuf {
+        self.bin("node")
+    }
+
+    /// Folder of the Node.js clients, for `NODE_PATH`. From [`tools::ensure_tools`].
+    pub(crate) fn node_path(&self) -> PathBuf {
+        self.dir().join("node-clients/node_modules")
     }
 
     /// Folder of the Python clients, for `PYTHONPATH`. From [`tools::ensure_tools`].
@@ -110,6 +141,12 @@ impl Lab {
             .env("STORMGLASS_LAB_VALKEY_BENCHMARK", self.valkey_benchmark())
             .env("STORMGLASS_LAB_VALKEY_CLI", self.valkey_cli())
             .env("STORMGLASS_LAB_REDIS_SERVER", self.redis_server())
+            .env("STORMGLASS_LAB_VALKEY_8_0", self.valkey_8_0())
+            .env("STORMGLASS_LAB_VALKEY_8_1", self.valkey_8_1())
+            .env("STORMGLASS_LAB_NFT", self.nft())
+            .env("STORMGLASS_LAB_ETHTOOL", self.ethtool())
+            .env("STORMGLASS_LAB_NODE", self.node())
+            .env("STORMGLASS_LAB_NODE_PATH", self.node_path())
             .env("STORMGLASS_LAB_PROMTOOL", self.promtool())
             .env("STORMGLASS_LAB_BPFTOOL", self.bpftool())
             .env("STORMGLASS_LAB_PYTHONPATH", self.python_path())

@@ -1,5 +1,6 @@
 //! A part of the lab: a folder, a stamp, and the programs it offers in `target/lab/bin`.
 
+use std::ffi::OsStr;
 use std::fs::Permissions;
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -54,34 +55,63 @@ fn lock(path: &Path) -> Result<Flock<File>> {
 /// Offers `program` as `bin/NAME`: a link, or where the part `folder` has libraries for it a script that names them, so
 /// that the path runs as it is.
 pub(super) fn offer(lab: &Lab, folder: &Path, program: &Path) -> Result<()> {
-    let Some(name) = program.file_name() else {
+    let Some(name) = program.file_name().and_then(OsStr::to_str) else {
         bail!("{} names no program", program.display())
     };
+    offer_as(lab, name, folder, program)
+}
+
+/// Offers `program` under another name than its own.
+pub(super) fn offer_as(lab: &Lab, name: &str, folder: &Path, program: &Path) -> Result<()> {
+    check_program(program)?;
+    let path = place(lab, name)?;
+    let libraries = library_folders(folder);
+    if libraries.is_empty() {
+        return symlink(program, &path).map_err(Into::into);
+    }
+    let script = format!(
+        "#!/bin/sh\nexport LD_LIBRARY_PATH=\"{}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}\"\nexec \"{}\" \"$@\"\n",
+        join(&libraries),
+        program.display()
+    );
+    write_script(&path, &script)
+}
+
+/// Offers `program`, a path inside the part `folder`, as `bin/NAME`, with that folder as its root. It runs as root alone.
+pub(super) fn offer_in_root(lab: &Lab, name: &str, folder: &Path, program: &str) -> Result<()> {
+    check_program(&folder.join(program))?;
+    let path = place(lab, name)?;
+    let script = format!(
+        "#!/bin/sh\n# No other locale is in there.\nexport LC_ALL=C\nexec chroot \"{}\" \"/{program}\" \"$@\"\n",
+        folder.display()
+    );
+    write_script(&path, &script)
+}
+
+fn check_program(program: &Path) -> Result<()> {
     if !program.is_file() {
         bail!(
             "the package has no {}; its layout has changed, adapt xtask/src/lab",
             program.display()
         );
     }
+    Ok(())
+}
+
+/// An empty place for a program.
+fn place(lab: &Lab, name: &str) -> Result<PathBuf> {
     let bin = lab.dir().join("bin");
     fs::create_dir_all(&bin)?;
     let path = bin.join(name);
-    let libraries = library_folders(folder);
     if path.symlink_metadata().is_ok() {
         fs::remove_file(&path)?;
     }
-    if libraries.is_empty() {
-        symlink(program, &path)?;
-    } else {
-        let script = format!(
-            "#!/bin/sh\nexport LD_LIBRARY_PATH=\"{}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}\"\nexec \"{}\" \"$@\"\n",
-            join(&libraries),
-            program.display()
-        );
-        fs::write(&path, script)?;
-        fs::set_permissions(&path, Permissions::from_mode(0o755))?;
-    }
-    Ok(())
+    Ok(path)
+}
+
+fn write_script(path: &Path, script: &str) -> Result<()> {
+    fs::write(path, script)?;
+    fs::set_permissions(path, Permissions::from_mode(0o755)).map_err(Into::into)
 }
 
 /// Folders of shared libraries that an unpacked Debian package may have.

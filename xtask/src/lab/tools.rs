@@ -6,17 +6,29 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::{Lab, part, pip, servers};
+use super::{Lab, node, part, pip, servers};
 use crate::process::{Run as _, say};
 
-/// Two client libraries that speak differently when they connect.
-const CLIENTS: [&str; 2] = ["valkey==6.2.0", "redis==8.1.0"];
+/// Client libraries that speak differently when they connect, and what the third one of them needs.
+const CLIENTS: [&str; 7] = [
+    "valkey==6.2.0",
+    "redis==8.1.0",
+    "valkey-glide-sync==2.6.0",
+    "cffi==2.1.1",
+    "protobuf==7.36.2",
+    "pycparser==3.12",
+    "typing_extensions==4.16.0",
+];
 const DENY_VERSION: &str = "0.20.2";
 
-/// Brings promtool, bpftool and the Python clients.
+/// Brings promtool, bpftool, nft, ethtool, and the clients for Python and for Node.js.
 pub(crate) fn ensure_tools(lab: &Lab) -> Result<()> {
     servers::from_packages(lab, "prometheus", &["prometheus"], &["usr/bin/promtool"])?;
     ensure_bpftool(lab)?;
+    servers::from_packages(lab, "nftables", &["nftables"], &["usr/sbin/nft"])?;
+    servers::from_packages(lab, "ethtool", &["ethtool"], &["sbin/ethtool"])?;
+    node::ensure_node(lab)?;
+    node::ensure_clients(lab)?;
     part::ensure(lab, "python", &CLIENTS.join(" "), |folder| {
         pip::install(&CLIENTS, folder)
     })
