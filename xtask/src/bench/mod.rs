@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: what Stormglass costs. Never part of a test.
 
+mod meter;
 mod overhead;
 
 use anyhow::Result;
@@ -18,11 +19,14 @@ pub(crate) struct Options {
 enum Bench {
     /// The cost on the machine and on the server: pairs of runs without and with the agent, in random order
     Overhead(overhead::Options),
+    /// The RESP meter alone, on the host, beside a RESP crate that parses the same bytes
+    Meter(meter::Options),
 }
 
 /// Runs one benchmark.
 pub(crate) fn run(lab: &Lab, options: &Options) -> Result<()> {
     match &options.bench {
         Bench::Overhead(options) => overhead::run(lab, options),
+        Bench::Meter(options) => meter::run(lab, options),
     }
 }

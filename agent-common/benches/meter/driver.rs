@@ -1,0 +1,164 @@
+//! Drives the meter as the kernel programs do, with as little as possible around it.
+
+use agent_common::{
+    abi::{Connection, Direction, KeySettings, Loss, PrefixKey, Reason, Scratch, Window},
+    limits,
+    resp::{Ledger, Payload, Plan, Replies, Requests, Segment},
+};
+use bytemuck::Zeroable;
+
+use crate::streams::Conversation;
+
+/// What one segment carries at most on a loopback interface, headers left out.
+const SEGMENT_BYTES: usize = 65_483;
+
+/// The meter with its per-CPU scratch and its maps.
+pub(crate) struct Driver {
+    scratch: Box<Scratch>,
+    settings: KeySettings,
+    counts: Counts,
+}
+
+/// Sums that say whether the meter did its work.
+#[derive(Default)]
+pub(crate) struct Counts {
+    /// Of both directions, in rows or not.
+    pub(crate) bytes: u64,
+    pub(crate) unattributed: u64,
+    pub(crate) commands: u64,
+    losses: u32,
+    /// Prefixes by row: few, so that looking one up costs about what the kernel's hash does.
+    prefixes: Vec<PrefixKey>,
+    now: u64,
+}
+
+impl Driver {
+    pub(crate) fn new() -> Self {
+        Self {
+            scratch: Box::new(Scratch::zeroed()),
+            settings: KeySettings::new(b":", 1, 32),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Meters each conversation on a new connection.
+    pub(crate) fn run(&mut self, conversations: &[Conversation]) -> &Counts {
+        self.counts = Counts::default();
+        for conversation in conversations {
+            self.converse(conversation);
+        }
+        &self.counts
+    }
+
+    fn converse(&mut self, conversation: &Conversation) {
+        let mut connection = Connection::zeroed();
+        if conversation.mid_stream {
+            connection.begin_mid_stream();
+        } else {
+            connection.begin_at_start(0, 0);
+        }
+        let mut sequences = [0_u32; 2];
+        for (direction, bytes) in &conversation.turns {
+            for segment in bytes.chunks(SEGMENT_BYTES) {
+                let sequence = &mut sequences[*direction as usize];
+                let payload = Payload {
+                    sequence: *sequence,
+                    offset: 0,
+                    length: segment.len() as u32,
+                };
+                match direction {
+                    Direction::In => self.requests(&mut connection, segment, &payload),
+                    Direction::Out => self.replies(&mut connection, segment, &payload),
+                }
+                *sequence = sequence.wrapping_add(payload.length);
+            }
+        }
+        let unfinished = connection.unfinished_request_bytes() + connection.unfinished_reply_bytes();
+        self.counts.bytes += unfinished;
+    }
+
+    fn requests(&mut self, connection: &mut Connection, segment: &[u8], payload: &Payload) {
+        let mut meter = Requests {
+            connection,
+            scratch: &mut self.scratch,
+            settings: &self.settings,
+            segment: Bytes(segment),
+            ledger: &mut self.counts,
+        };
+        if meter.begin(payload) == Plan::Read {
+            for _ in 0..limits::MAX_STEPS {
+                if !meter.step() {
+                    break;
+                }
+            }
+            meter.end();
+        }
+    }
+
+    fn replies(&mut self, connection: &mut Connection, segment: &[u8], payload: &Payload) {
+        let mut meter = Replies {
+            connection,
+            scratch: &mut self.scratch,
+            segment: Bytes(segment),
+            ledger: &mut self.counts,
+        };
+        if meter.begin(payload) {
+            for _ in 0..limits::MAX_STEPS {
+                if !meter.step() {
+                    break;
+                }
+            }
+            meter.end();
+        }
+    }
+}
+
+/// A segment without headers.
+struct Bytes<'a>(&'a [u8]);
+
+impl Segment for Bytes<'_> {
+    fn load(&mut self, window: &mut Window, tail: u32, offset: u32, length: u32) -> bool {
+        self.0
+            .get(offset as usize..(offset + length) as usize)
+            .is_some_and(|bytes| window.copy_behind(tail, bytes))
+    }
+
+    /// Segments come in order here.
+    fn is_awaited(&mut self, _sequence: u32) -> bool {
+        false
+    }
+}
+
+impl Ledger for &mut Counts {
+    fn row(&mut self, key: &PrefixKey) -> u32 {
+        let known = self.prefixes.iter().position(|known| known == key);
+        let row = known.unwrap_or_else(|| {
+            self.prefixes.push(*key);
+            self.prefixes.len() - 1
+        });
+        (limits::LISTENERS as u32) * limits::SPECIAL_ROWS as u32 + row as u32
+    }
+
+    fn requests(&mut self, _row: u32, commands: u32, bytes: u64) {
+        self.commands += u64::from(commands);
+        self.bytes += bytes;
+    }
+
+    fn replies(&mut self, _row: u32, bytes: u64) {
+        self.bytes += bytes;
+    }
+
+    fn unattributed(&mut self, _slot: u32, _direction: Direction, _reason: Reason, bytes: u64) {
+        self.bytes += bytes;
+        self.unattributed += bytes;
+    }
+
+    fn loss(&mut self, _loss: Loss, count: u32) {
+        self.losses += count;
+    }
+
+    fn now(&mut self) -> u64 {
+        self.now += 1_000;
+        self.now
+    }
+}
