@@ -16,6 +16,16 @@ pub fn valkey_server() -> Result<PathBuf> {
     find("STORMGLASS_LAB_VALKEY_SERVER", "lab/bin/valkey-server")
 }
 
+/// The server of Valkey 8.0.
+pub fn valkey_8_0() -> Result<PathBuf> {
+    find("STORMGLASS_LAB_VALKEY_8_0", "lab/bin/valkey-server-8.0")
+}
+
+/// The server of Valkey 8.1.
+pub fn valkey_8_1() -> Result<PathBuf> {
+    find("STORMGLASS_LAB_VALKEY_8_1", "lab/bin/valkey-server-8.1")
+}
+
 /// Valkey's load generator.
 pub fn valkey_benchmark() -> Result<PathBuf> {
     find("STORMGLASS_LAB_VALKEY_BENCHMARK", "lab/bin/valkey-benchmark")
@@ -34,6 +44,26 @@ pub fn promtool() -> Result<PathBuf> {
 /// Lists what is loaded into and attached in the kernel.
 pub fn bpftool() -> Result<PathBuf> {
     find("STORMGLASS_LAB_BPFTOOL", "lab/bin/bpftool")
+}
+
+/// Rules for packets.
+pub fn nft() -> Result<PathBuf> {
+    find("STORMGLASS_LAB_NFT", "lab/bin/nft")
+}
+
+/// What a network interface does by itself.
+pub fn ethtool() -> Result<PathBuf> {
+    find("STORMGLASS_LAB_ETHTOOL", "lab/bin/ethtool")
+}
+
+/// Node.js.
+pub fn node() -> Result<PathBuf> {
+    find("STORMGLASS_LAB_NODE", "lab/bin/node")
+}
+
+/// Folder of its clients.
+pub fn node_path() -> Result<PathBuf> {
+    find("STORMGLASS_LAB_NODE_PATH", "lab/node-clients/node_modules")
 }
 
 /// Folder of the Python clients.

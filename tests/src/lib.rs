@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `lab` | where programs and clients are |
 //! | `poll`, `process`, `ports` | waiting, children, addresses |
-//! | `cgroup`, `netns` | places to put a server |
+//! | `cgroup`, `netns`, `wire` | places to put a server |
 //! | `server`, `resp` | a server, and connections whose bytes are counted |
 //! | `agent`, `exposition` | the agent, and what it shows |
 //! | `ledger` | both counts over the same interval |
@@ -26,3 +26,4 @@ pub mod ports;
 pub mod process;
 pub mod resp;
 pub mod server;
+pub mod wire;

@@ -1,7 +1,8 @@
 //! Network namespaces for servers.
 
+use std::ffi::OsString;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -38,6 +39,31 @@ impl Netns {
     #[must_use]
     pub fn path(&self) -> PathBuf {
         PathBuf::from("/run/netns").join(&self.name)
+    }
+
+    /// Runs `ip` inside.
+    pub fn ip(&self, arguments: &str) -> Result<()> {
+        let mut all = vec!["-n", &self.name];
+        all.extend(arguments.split(' '));
+        ip(&all)
+    }
+
+    /// A pair of interfaces: `near` here, `far` in the other namespace, both up.
+    pub fn link(&self, near: &str, other: &Self, far: &str) -> Result<()> {
+        let peer = &other.name;
+        self.ip(&format!("link add {near} type veth peer name {far} netns {peer}"))?;
+        self.ip(&format!("link set {near} up"))?;
+        other.ip(&format!("link set {far} up"))
+    }
+
+    /// A command that runs `program` inside.
+    #[must_use]
+    pub fn command(&self, program: &Path) -> Command {
+        let mut flag = OsString::from("--net=");
+        flag.push(self.path());
+        let mut command = Command::new("nsenter");
+        command.arg(flag).arg(program);
+        command
     }
 
     /// Runs `work` inside, on a thread of its own. Sockets made there stay there.

@@ -38,7 +38,17 @@ impl Plan {
         Self::new("valkey-server", lab::valkey_server()?)
     }
 
-    /// Redis, likewise.
+    /// Valkey 8.0, likewise.
+    pub fn valkey_8_0() -> Result<Self> {
+        Self::new("valkey-server", lab::valkey_8_0()?)
+    }
+
+    /// Valkey 8.1, likewise; its root is one of its own.
+    pub fn valkey_8_1() -> Result<Self> {
+        Self::new("valkey-server", lab::valkey_8_1()?)
+    }
+
+    /// Redis 7.0, likewise.
     pub fn redis() -> Result<Self> {
         Self::new("redis-server", lab::redis_server()?)
     }
@@ -103,8 +113,9 @@ impl Plan {
             .args(["--port", &self.port.to_string(), "--bind"])
             .args(&self.bind)
             .args(["--save", "", "--appendonly", "no", "--protected-mode", "no"])
-            .args(["--loglevel", "warning", "--dir"])
-            .arg(dir.path());
+            .args(["--loglevel", "warning"])
+            // Not by `--dir`: one with a root of its own does not have the folder.
+            .current_dir(dir.path());
         let process = Process::spawn(self.name, &mut command)?;
         Ok(Server {
             process,

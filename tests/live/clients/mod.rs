@@ -2,14 +2,67 @@
 
 mod benchmark;
 mod redis_rs;
-mod valkey_py;
+mod scripts;
 
 use std::collections::BTreeMap;
 
+use stormglass_tests::ledger::Account;
+
 pub(crate) use self::benchmark::{Benchmark, endless_benchmark};
-
-/// Commands by key prefix.
-pub(crate) type Sent = BTreeMap<String, u64>;
-
 pub(crate) use self::redis_rs::drive as redis_rs;
-pub(crate) use self::valkey_py::drive as valkey_py;
+pub(crate) use self::scripts::{ioredis, valkey_glide, valkey_py};
+
+/// What clients know of what they sent and were answered.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    /// By key prefix.
+    pub(crate) rows: BTreeMap<String, Sent>,
+    /// Bytes of messages and invalidations, without what else subscribers are told.
+    pub(crate) pushed: u64,
+}
+
+/// What one client knows of one prefix.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Sent {
+    /// Commands whose first key begins with it.
+    pub(crate) commands: Option<u64>,
+    /// Their bytes.
+    pub(crate) bytes_in: Option<u64>,
+    /// Bytes of their replies.
+    pub(crate) bytes_out: Option<u64>,
+}
+
+impl Told {
+    /// Adds what another client knows. No two clients share a prefix.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.rows.extend(other.rows);
+        self.pushed += other.pushed;
+    }
+
+    /// Insists that the agent's rows are what the clients know of them.
+    pub(crate) fn assert_counted(&self, account: &Account) {
+        for (prefix, sent) in &self.rows {
+            let Some(row) = account.counted.prefixes.get(prefix) else {
+                panic!("there is no row of {prefix}: {:#?}", account.counted)
+            };
+            let known = |what: &str, sent: Option<u64>, counted: u64| {
+                assert_eq!(counted, sent.unwrap_or(counted), "{what} of {prefix}");
+                assert!(counted > 0, "no {what} of {prefix}");
+            };
+            known("commands", sent.commands, row.commands);
+            known("bytes in", sent.bytes_in, row.bytes_in);
+            known("bytes out", sent.bytes_out, row.bytes_out);
+        }
+        let row = account
+            .counted
+            .prefixes
+            .get("(pubsub)")
+            .copied()
+            .unwrap_or_default();
+        assert!(
+            row.bytes_out >= self.pushed,
+            "{} bytes were pushed, (pubsub) has {row:?}",
+            self.pushed
+        );
+    }
+}
