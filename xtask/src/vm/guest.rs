@@ -18,6 +18,8 @@ const INIT: &str = include_str!("init");
 /// Empty folders: mount points, and where programs write.
 const FOLDERS: [&str; 4] = ["/dev", "/proc", "/sys", "/tmp"];
 
+const VERIFY: &str = "/bin/verify";
+
 /// One of the folders in which every loader looks.
 const LIBRARIES: &str = "/lib";
 
@@ -26,28 +28,40 @@ pub(super) struct Guest {
     files: BTreeMap<String, Vec<u8>>,
 }
 
+/// What is compiled for the guests.
+pub(super) struct Programs {
+    /// The tests.
+    pub(super) tests: PathBuf,
+    /// Tells what the verifier says of each program of an object.
+    pub(super) verify: PathBuf,
+    /// The object with the kernel programs.
+    pub(super) object: PathBuf,
+}
+
 impl Guest {
-    /// Reads the programs of the lab, the agent, and `tests`: the guest's test program.
-    pub(super) fn new(lab: &Lab, tests: &Path) -> Result<Self> {
+    /// Reads the programs of the lab, the agent and `programs`.
+    pub(super) fn new(lab: &Lab, programs: &Programs) -> Result<Self> {
         let mut guest = Self {
             files: BTreeMap::from([("/init".to_owned(), INIT.as_bytes().to_vec())]),
         };
         guest.add("/bin/busybox", &lab.busybox())?;
         guest.add_program("/bin/stormglass", &lab.agent())?;
-        guest.add_program("/bin/vm-tests", tests)?;
+        guest.add_program("/bin/vm-tests", &programs.tests)?;
+        guest.add_program(VERIFY, &programs.verify)?;
+        guest.add("/lib/stormglass-ebpf", &programs.object)?;
         guest.add_program("/bin/valkey-server", &lab.valkey_server())?;
         // Not the one that the lab offers: that may be a script which names a folder for its libraries.
         guest.add_program("/bin/bpftool", &lab.dir().join("bpftool/usr/sbin/bpftool"))?;
         Ok(guest)
     }
 
-    /// The initramfs of a machine that runs `tests`, named in full.
-    pub(super) fn initramfs(&self, kernel: &Kernel, tests: &[String]) -> Result<Vec<u8>> {
+    /// The initramfs of a machine that runs `tests`, named in full, after `verify` if the kernel is a supported one.
+    pub(super) fn initramfs(&self, kernel: &Kernel, supported: bool, tests: &[String]) -> Result<Vec<u8>> {
         let mut archive = Archive::default();
         for folder in FOLDERS {
             archive.folder(folder);
         }
-        for (path, content) in &self.files {
+        for (path, content) in self.files.iter().filter(|(path, _)| supported || *path != VERIFY) {
             archive.file(path, content);
         }
         let mut modules = String::new();

@@ -6,7 +6,7 @@ mod guest;
 mod machine;
 mod report;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 use std::thread;
@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use self::budget::{Budget, Comparison};
-use self::guest::Guest;
+use self::guest::{Guest, Programs};
 use self::machine::Remains;
 use self::report::Report;
 use crate::build;
@@ -51,17 +51,18 @@ struct Outcome<'a> {
 /// kernel that is left. With `record` the verifier's numbers become the record.
 pub(crate) fn run(lab: &Lab, filter: Option<&str>, record: bool) -> Result<()> {
     let started = Instant::now();
+    let object = build::kernel_object(lab)?;
     build::run(lab)?;
     servers::ensure_valkey(lab)?;
     tools::ensure_bpftool(lab)?;
     machines::ensure_machines(lab)?;
-    let program = test_program(lab)?;
-    let plans = plans(lab, &tests_in(&program)?, filter.unwrap_or_default())?;
+    let programs = programs(lab, object)?;
+    let plans = plans(lab, &tests_in(&programs.tests)?, filter.unwrap_or_default())?;
     if plans.is_empty() {
         say("virtual machines: no test fits the filter");
         return Ok(());
     }
-    let guest = Guest::new(lab, &program)?;
+    let guest = Guest::new(lab, &programs)?;
     say(format!(
         "booting {} virtual machines, {AT_ONCE} at a time",
         plans.len()
@@ -97,31 +98,36 @@ pub(crate) fn run(lab: &Lab, filter: Option<&str>, record: bool) -> Result<()> {
     Ok(())
 }
 
-/// Compiles the guest's tests.
-fn test_program(lab: &Lab) -> Result<PathBuf> {
+/// Compiles what runs in the guests.
+fn programs(lab: &Lab, object: PathBuf) -> Result<Programs> {
     say("building the tests for virtual machines");
     let messages = Command::new("cargo")
-        .args([
-            "test",
-            "--no-run",
-            "--quiet",
-            "--message-format=json",
-            "--package",
-            PACKAGE,
-        ])
-        .arg("--target-dir")
+        .args(["test", "--no-run", "--quiet", "--message-format=json"])
+        .args(["--package", PACKAGE, "--target-dir"])
         .arg(lab.target())
         .current_dir(lab.workspace())
         .read()?;
-    messages
+    let built: Vec<Value> = messages
         .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .with_context(|| format!("cargo built no test of {PACKAGE}"))
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
+    let program = |name: &str| {
+        let mut paths = built
+            .iter()
+            .filter(|message| message["target"]["name"] == name)
+            .filter_map(|message| message["executable"].as_str());
+        let path = paths.next().map(PathBuf::from);
+        path.with_context(|| format!("cargo built no {name} of {PACKAGE}"))
+    };
+    Ok(Programs {
+        tests: program("vm")?,
+        verify: program("verify")?,
+        object,
+    })
 }
 
 /// Names of its tests.
-fn tests_in(program: &PathBuf) -> Result<Vec<String>> {
+fn tests_in(program: &Path) -> Result<Vec<String>> {
     let list = Command::new(program)
         .args(["--list", "--ignored", "--format=terse"])
         .read()?;
@@ -184,7 +190,7 @@ fn run_all<'a>(lab: &Lab, guest: &Guest, plans: &'a [Plan]) -> Result<Vec<Outcom
 }
 
 fn run_one<'a>(lab: &Lab, guest: &Guest, plan: &'a Plan) -> Result<Outcome<'a>> {
-    let initramfs = guest.initramfs(&plan.kernel, &plan.tests)?;
+    let initramfs = guest.initramfs(&plan.kernel, plan.supported, &plan.tests)?;
     let remains = machine::boot(lab, &plan.kernel.image(), &initramfs)?;
     Ok(Outcome {
         plan,
@@ -198,7 +204,7 @@ fn judge(lab: &Lab, outcomes: &[Outcome<'_>], record: bool) -> Result<bool> {
     let mut budget = Budget::load(lab)?;
     let mut accepted: Vec<_> = outcomes
         .iter()
-        .filter(|outcome| outcome.plan.supported && outcome.report.doctor_status == Some(0))
+        .filter(|outcome| outcome.plan.supported && outcome.report.verifier_status.is_some())
         .collect();
     accepted.sort_by_key(|outcome| outcome.plan.order());
     let comparisons: Vec<Comparison> = accepted

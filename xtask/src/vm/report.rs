@@ -11,10 +11,10 @@ const MARK: &str = "stormglass-vm: ";
 pub(super) struct Report {
     /// Release and version of the kernel.
     pub(super) kernel: String,
-    /// What `stormglass doctor` printed.
-    pub(super) doctor: String,
+    /// What `verify` printed.
+    pub(super) verifier: String,
     /// Its exit status.
-    pub(super) doctor_status: Option<i32>,
+    pub(super) verifier_status: Option<i32>,
     /// What the tests printed.
     pub(super) tests: String,
     /// Their exit status.
@@ -29,7 +29,7 @@ impl Report {
         for line in text.lines() {
             let Some(mark) = line.strip_prefix(MARK) else {
                 match section {
-                    "doctor" => report.doctor += &format!("{line}\n"),
+                    "verifier" => report.verifier += &format!("{line}\n"),
                     "tests" => report.tests += &format!("{line}\n"),
                     _ => {}
                 }
@@ -38,8 +38,8 @@ impl Report {
             section = mark;
             if let Some(kernel) = mark.strip_prefix("kernel ") {
                 kernel.clone_into(&mut report.kernel);
-            } else if let Some(status) = mark.strip_prefix("doctor ended ") {
-                report.doctor_status = status.parse().ok();
+            } else if let Some(status) = mark.strip_prefix("verifier ended ") {
+                report.verifier_status = status.parse().ok();
             } else if let Some(status) = mark.strip_prefix("ended ") {
                 report.status = status.parse().ok();
             }
@@ -47,15 +47,12 @@ impl Report {
         report
     }
 
-    /// Instructions verified by program, as doctor prints them:
-    /// `ok       programs: accepted; instructions verified: sg_ingress 42000, sg_egress 31000`.
+    /// Instructions verified by program, in lines such as `sg_ingress 42000`.
     pub(super) fn verified(&self) -> BTreeMap<String, u64> {
-        let lines = self.doctor.lines();
-        let counts = lines.filter_map(|line| line.split_once("instructions verified: "));
-        counts
-            .flat_map(|(_, counts)| counts.split(", "))
-            .filter_map(|entry| {
-                let (program, count) = entry.trim().split_once(' ')?;
+        let lines = self.verifier.lines();
+        lines
+            .filter_map(|line| {
+                let (program, count) = line.split_once(' ')?;
                 Some((program.to_owned(), count.parse().ok()?))
             })
             .collect()
@@ -63,16 +60,12 @@ impl Report {
 
     /// What is wrong with a machine whose kernel is supported or not, in one line; nothing if all is well.
     pub(super) fn fault(&self, remains: &Remains, supported: bool) -> Option<String> {
-        let accepted = self.doctor_status == Some(0);
         if remains.timed_out {
             Some(format!("not done within {:.0} s", remains.took.as_secs_f64()))
-        } else if self.doctor_status.is_none() {
+        } else if self.kernel.is_empty() {
             Some("the guest did not come up".into())
-        } else if accepted != supported {
-            Some(match supported {
-                true => "stormglass doctor refuses this kernel".into(),
-                false => "stormglass doctor accepts this kernel, which is too old".into(),
-            })
+        } else if supported && self.verifier_status != Some(0) {
+            Some("the kernel refuses the programs".into())
         } else {
             match self.status {
                 Some(0) => None,
@@ -89,9 +82,8 @@ mod tests {
 
     use super::*;
 
-    const GOOD: &str = "insmod: a warning\nstormglass-vm: kernel 6.12.9 #1 SMP Debian 6.12.9-1\nstormglass-vm: doctor\n\
-        ok       kernel: 6.12.9\nok       programs: accepted; instructions verified: sg_a 42, sg_b 7\n\
-        stormglass-vm: doctor ended 0\nstormglass-vm: tests\ntest x ... ok\nstormglass-vm: ended 0\n";
+    const GOOD: &str = "insmod: a warning\nstormglass-vm: kernel 6.12.9 #1 SMP Debian 6.12.9-1\nstormglass-vm: verifier\n\
+        sg_a 42\nsg_b 7\nstormglass-vm: verifier ended 0\nstormglass-vm: tests\ntest x ... ok\nstormglass-vm: ended 0\n";
 
     #[test]
     fn a_report_is_taken_apart() {
@@ -110,17 +102,20 @@ mod tests {
         let fault = |text: &str, timed_out, supported| {
             Report::read(text).fault(&remains(timed_out), supported).is_some()
         };
-        assert!(fault(GOOD, true, true));
-        assert!(fault(GOOD, false, false), "an old kernel is accepted");
-        assert!(fault("", false, true), "the guest did not come up");
+        assert!(fault(GOOD, true, true), "took too long");
+        assert!(fault("", false, true), "never came up");
         assert!(fault(&GOOD.replace(": ended 0", ": ended 101"), false, true));
         assert!(fault(
-            &GOOD.replace("doctor ended 0", "doctor ended 1"),
+            &GOOD.replace("verifier ended 0", "verifier ended 1"),
             false,
             true
         ));
+        let (unverified, _) = GOOD.split_at(GOOD.find("stormglass-vm: verifier").unwrap_or(0));
+        let old = format!("{unverified}stormglass-vm: tests\nstormglass-vm: ended 0\n");
+        assert!(fault(&old, false, true), "a supported kernel without a verdict");
+        assert!(!fault(&old, false, false));
         let (cut, _) = GOOD.split_at(GOOD.len() - 10);
-        assert!(fault(cut, false, true), "the guest ended without a word");
+        assert!(fault(cut, false, true), "ended without a word");
     }
 
     fn remains(timed_out: bool) -> Remains {
