@@ -13,6 +13,7 @@ pub(crate) fn run(lab: &Lab) -> Result<()> {
     toolchain::ensure_toolchain(lab)?;
     servers::ensure_servers(lab)?;
     tools::ensure_tools(lab)?;
+    tools::ensure_tcpdump(lab)?;
     machines::ensure_machines(lab)?;
     for series in machines::SUPPORTED.iter().chain([&machines::TOO_OLD]) {
         machines::ensure_kernel(lab, series)?;

@@ -2,11 +2,21 @@
 
 use std::fs;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::rig::scrape::Scrape;
 
 const SWITCH: &str = "/proc/sys/kernel/bpf_stats_enabled";
+
+/// An error if somebody else takes the time of programs: that would be measured as the agent's cost.
+pub(super) fn check_off() -> Result<()> {
+    let value = fs::read_to_string(SWITCH).with_context(|| format!("cannot read {SWITCH}"))?;
+    ensure!(
+        value.trim() == "0",
+        "kernel.bpf_stats_enabled is on, which costs time itself; `sysctl -w kernel.bpf_stats_enabled=0` first"
+    );
+    Ok(())
+}
 
 /// The kernel takes the time of every program while this lives. That costs time itself: throughput is not measured
 /// meanwhile. Dropping it puts the old value back.

@@ -1,5 +1,5 @@
 //! `cargo xtask bench overhead`: what the agent costs, in pairs of neighbouring legs without and with it, in random order.
-//! MONITOR and a capture of the server's port go through the same as comparisons. docs/BENCHMARKS.md says how to read it.
+//! MONITOR, a capture of the server's port, and nothing go through the same as comparisons. docs/BENCHMARKS.md says how to read it.
 
 mod bpf_stats;
 mod cells;
@@ -52,7 +52,7 @@ pub(super) struct Options {
     /// Only cells whose name (such as get/16B/P1/c50) contains this; may be given several times
     #[arg(long, value_name = "PART")]
     only: Vec<String>,
-    /// Without MONITOR and capture
+    /// Without the comparisons: MONITOR, capture, nothing
     #[arg(long)]
     agent_only: bool,
     /// Seed of the random order; printed, so that it can be repeated
@@ -64,6 +64,7 @@ pub(super) struct Options {
 pub(super) fn run(lab: &Lab, options: &Options) -> Result<()> {
     let cells = cells::chosen(options.full, &options.only)?;
     check_host()?;
+    bpf_stats::check_off()?;
     servers::ensure_servers(lab)?;
     tools::ensure_tcpdump(lab)?;
     build::run(lab)?;
@@ -218,20 +219,17 @@ fn pair(track: &Track<'_>, subject: Subject, on_came_first: bool) -> Result<Pair
 
 /// The pairs by subject.
 fn comparisons(pairs: Vec<(Subject, Pair)>) -> Result<Vec<Comparison>> {
-    let (mut agent, mut monitor, mut capture) = (Vec::new(), Vec::new(), Vec::new());
-    for (subject, pair) in pairs {
-        match subject {
-            Subject::Agent => agent.push(pair),
-            Subject::Monitor => monitor.push(pair),
-            Subject::Capture => capture.push(pair),
+    let mut rest = pairs;
+    let mut comparisons = Vec::new();
+    for subject in Subject::ALL {
+        let (own, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(|(other, _)| *other == subject);
+        rest = others;
+        if !own.is_empty() {
+            let pairs = own.into_iter().map(|(_, pair)| pair).collect();
+            comparisons.push(Comparison::of(subject, pairs)?);
         }
     }
-    Subject::ALL
-        .into_iter()
-        .zip([agent, monitor, capture])
-        .filter(|(_, pairs)| !pairs.is_empty())
-        .map(|(subject, pairs)| Comparison::of(subject, pairs))
-        .collect()
+    Ok(comparisons)
 }
 
 /// `; 5 min to go`, from the second cell on.

@@ -112,7 +112,7 @@ fn comparisons(cells: &[Findings]) -> Section {
     let compared: Vec<&Findings> = cells.iter().filter(|cell| cell.subjects.len() > 1).collect();
     let chosen = rows_of(compared, |_| true);
     ratios(
-        "Beside others: the same ratio with a MONITOR client and with tcpdump",
+        "Beside others: the same ratio with nothing (the noise), with a MONITOR client, with tcpdump",
         &chosen,
         |cell, comparison| format!("{}, {}", cell.name, comparison.subject.name()),
     )
@@ -229,6 +229,7 @@ fn colour(subject: Subject) -> RGBColor {
         Subject::Agent => BLUE,
         Subject::Monitor => ORANGE,
         Subject::Capture => GREEN,
+        Subject::Control => GREY,
     }
 }
 

@@ -33,6 +33,8 @@ pub(super) enum Subject {
     Monitor,
     /// tcpdump on the server's port that drops what comes.
     Capture,
+    /// Nothing: how far apart two equal legs are.
+    Control,
 }
 
 /// A subject at work. Dropping it ends it.
@@ -40,6 +42,7 @@ pub(super) enum Running {
     Agent(Agent),
     Monitor(Monitor),
     Capture(Child),
+    Control,
 }
 
 /// A connection in MONITOR mode and the thread that drains it.
@@ -49,7 +52,7 @@ pub(super) struct Monitor {
 }
 
 impl Subject {
-    pub(super) const ALL: [Self; 3] = [Self::Agent, Self::Monitor, Self::Capture];
+    pub(super) const ALL: [Self; 4] = [Self::Agent, Self::Control, Self::Monitor, Self::Capture];
 
     /// What people call it.
     pub(super) fn name(self) -> &'static str {
@@ -57,6 +60,7 @@ impl Subject {
             Self::Agent => "Stormglass",
             Self::Monitor => "MONITOR",
             Self::Capture => "tcpdump",
+            Self::Control => "(nothing)",
         }
     }
 
@@ -66,6 +70,7 @@ impl Subject {
             Self::Agent => Running::Agent(stage.agent(interrupt)?),
             Self::Monitor => Running::Monitor(Monitor::start(stage.address())?),
             Self::Capture => Running::Capture(capture(stage, interrupt)?),
+            Self::Control => Running::Control,
         })
     }
 }
@@ -94,6 +99,7 @@ impl Running {
                 }
                 Ok(1.0)
             }
+            Self::Control => Ok(1.0),
             Self::Capture(mut child) => {
                 child.end()?;
                 let said = child.complaints()?;
