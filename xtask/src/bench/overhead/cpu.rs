@@ -94,6 +94,10 @@ fn run_time(schedstat: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+    use std::thread::sleep;
+    use std::time::Duration;
+
     use super::*;
 
     const STAT: &str = "cpu  100 1 20 3000 40 5 6 700 8 9\n\
@@ -120,13 +124,20 @@ mod tests {
 
     #[test]
     fn a_busy_process_uses_cpu_time() {
-        let before = of_process(std::process::id()).unwrap();
+        let mut busy = Command::new("sh")
+            .args(["-c", "i=0; while [ $i -lt 9000000 ]; do i=$((i+1)); done"])
+            .spawn()
+            .unwrap();
         let started = Instant::now();
-        let mut sum = 0_u64;
-        while started.elapsed().as_millis() < 20 {
-            sum = sum.wrapping_add(std::hint::black_box(1));
+        let mut used = 0.0;
+        // However loaded the machine is, a hundredth of a second comes some time.
+        while used < 0.01 && started.elapsed() < Duration::from_secs(30) {
+            sleep(Duration::from_millis(5));
+            used = of_process(busy.id()).unwrap();
         }
-        let used = of_process(std::process::id()).unwrap() - before;
-        assert!(used > 0.001, "{used} s of CPU for {sum} turns");
+        busy.kill().unwrap();
+        busy.wait().unwrap();
+        assert!(used >= 0.01, "{used} s of CPU");
+        assert!(of_process(busy.id()).is_err(), "it has ended");
     }
 }
