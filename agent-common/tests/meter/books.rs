@@ -45,6 +45,27 @@ impl Books {
             + self.unfinished.get(&direction).copied().unwrap_or_default()
     }
 
+    /// What has been added since `before`.
+    pub(crate) fn since(&self, before: &Self) -> Self {
+        let mut books = self.clone();
+        for (name, counts) in &mut books.rows {
+            let before = before.row(name);
+            counts.commands -= before.commands;
+            counts.bytes_in -= before.bytes_in;
+            counts.bytes_out -= before.bytes_out;
+        }
+        for (cause, bytes) in &mut books.unattributed {
+            *bytes -= before.unattributed.get(cause).copied().unwrap_or_default();
+        }
+        for (loss, count) in &mut books.losses {
+            *count -= before.losses.get(loss).copied().unwrap_or_default();
+        }
+        books.rows.retain(|_, counts| *counts != Counts::default());
+        books.unattributed.retain(|_, bytes| *bytes != 0);
+        books.losses.retain(|_, count| *count != 0);
+        books
+    }
+
     /// Counts of a row; zeros for one that was never touched.
     pub(crate) fn row(&self, name: &str) -> Counts {
         self.rows.get(name).copied().unwrap_or_default()
@@ -95,6 +116,8 @@ pub(crate) struct Counters {
     rows: HashMap<u32, Counts>,
     unattributed: BTreeMap<(Direction, &'static str), u64>,
     losses: BTreeMap<&'static str, u64>,
+    /// All bytes of each direction.
+    counted: [u64; 2],
     /// Most prefixes that get a row.
     pub(crate) room: Option<usize>,
     /// The clock, in nanoseconds.
@@ -108,6 +131,7 @@ impl Default for Counters {
             rows: HashMap::new(),
             unattributed: BTreeMap::new(),
             losses: BTreeMap::new(),
+            counted: [0; 2],
             room: None,
             // The host has been up for an hour.
             now: 3_600_000_000_000,
@@ -130,6 +154,11 @@ impl Counters {
         books.rows.retain(|_, counts| *counts != Counts::default());
         books.unattributed.retain(|_, bytes| *bytes != 0);
         books
+    }
+
+    /// All bytes of a direction that have been counted, whatever as.
+    pub(crate) fn counted(&self, direction: Direction) -> u64 {
+        self.counted[direction as usize]
     }
 
     /// Whether any prefix has got a row, counted or not.
@@ -171,16 +200,19 @@ impl Ledger for &mut Counters {
         let counts = self.rows.entry(row).or_default();
         counts.commands += u64::from(commands);
         counts.bytes_in += bytes;
+        self.counted[Direction::In as usize] += bytes;
     }
 
     fn replies(&mut self, row: u32, bytes: u64) {
         assert_ne!(row, Row::UNKNOWN, "{bytes} bytes of replies without a row");
         self.rows.entry(row).or_default().bytes_out += bytes;
+        self.counted[Direction::Out as usize] += bytes;
     }
 
     fn unattributed(&mut self, slot: u32, direction: Direction, reason: Reason, bytes: u64) {
         assert_eq!(slot, crate::wire::SLOT);
         *self.unattributed.entry((direction, reason.label())).or_default() += bytes;
+        self.counted[direction as usize] += bytes;
     }
 
     fn now(&mut self) -> u64 {

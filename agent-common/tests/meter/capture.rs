@@ -1,6 +1,6 @@
 //! The notation of `tests/captures`: a conversation, and the books that it must come to.
 
-use std::{fs, path::Path};
+use std::{fmt::Write as _, fs, path::Path};
 
 use agent_common::abi::{Direction, Loss, Reason};
 
@@ -170,12 +170,39 @@ fn one(text: &[u8]) -> Option<(Option<u8>, &[u8])> {
     }
 }
 
+/// Bytes as captures write them.
+pub(crate) fn notation(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    let mut rest = bytes;
+    while let Some(byte) = rest.first() {
+        let run = rest.iter().take_while(|next| *next == byte).count();
+        let one = match byte {
+            b'\r' => "\\r".to_owned(),
+            b'\n' => "\\n".to_owned(),
+            b'\t' => "\\t".to_owned(),
+            b'\\' => "\\\\".to_owned(),
+            b'{' => "\\{".to_owned(),
+            b' '..=b'~' => char::from(*byte).to_string(),
+            _ => format!("\\x{byte:02x}"),
+        };
+        if run >= 40 {
+            let _ = write!(text, "{{{one}*{run}}}");
+        } else {
+            text.push_str(&one.repeat(run));
+        }
+        rest = &rest[run..];
+    }
+    text
+}
+
 #[test]
 fn the_notation_is_read_as_documented() {
     assert_eq!(
         bytes(r"a\r\n\x00\\\{{b*3}{\xff*2}").unwrap(),
         b"a\r\n\0\\{bbb\xff\xff"
     );
+    let all: Vec<u8> = (0..=255).chain([b'x'; 50]).collect();
+    assert_eq!(bytes(&notation(&all)).unwrap(), all);
     for wrong in [r"\", r"\q", r"\x1", "{", "{a", "{a*", "{a*x}", "\u{e4}"] {
         assert_eq!(bytes(wrong), None, "{wrong}");
     }

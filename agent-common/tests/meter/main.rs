@@ -4,10 +4,13 @@
 
 mod books;
 mod capture;
-mod conversations;
 mod corpus;
+mod findings;
 mod fragments;
 mod model;
+mod noise;
+mod property;
+mod random;
 mod resp;
 mod restarts;
 mod subscriptions;

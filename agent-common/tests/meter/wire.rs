@@ -345,24 +345,30 @@ impl Wire {
     /// What was counted, with what is unfinished.
     pub(crate) fn books(&self) -> Books {
         let mut books = self.counters.books();
-        let unfinished = [
-            (Direction::In, self.connection.unfinished_request_bytes()),
-            (Direction::Out, self.connection.unfinished_reply_bytes()),
-        ];
+        let unfinished = Direction::ALL.map(|direction| (direction, self.unfinished(direction)));
         books.unfinished = unfinished.into_iter().filter(|(_, bytes)| *bytes != 0).collect();
         books
+    }
+
+    /// Bytes of a command or token whose end has not come.
+    fn unfinished(&self, direction: Direction) -> u64 {
+        match direction {
+            Direction::In => self.connection.unfinished_request_bytes(),
+            Direction::Out => self.connection.unfinished_reply_bytes(),
+        }
     }
 
     /// Every byte that the meter has moved on by is in the books exactly once, and it moves on by all there are.
     #[track_caller]
     fn balance(&self) {
-        let books = self.books();
         for direction in Direction::ALL {
             let metered = self.metered[direction as usize];
+            let counted = self.counters.counted(direction) + self.unfinished(direction);
             assert_eq!(
-                books.total(direction),
+                counted,
                 metered,
-                "{direction:?}: counted, metered; {books:?}"
+                "{direction:?}: counted, metered; {:?}",
+                self.books()
             );
         }
         if self.connection.parked == 0 && !self.unmet[0] {

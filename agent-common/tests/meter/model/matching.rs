@@ -1,0 +1,236 @@
+//! Which command a message from the server answers, by what both of them say.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use super::frames::{Reply, Words, reply};
+use crate::books::Books;
+
+/// How a command is answered.
+#[derive(Debug, Clone)]
+enum Answer {
+    /// One reply.
+    One,
+    /// One reply, and from it on another version of the protocol unless it is an error.
+    Hello(u8),
+    /// A confirmation for each channel, or one refusal.
+    Confirm { name: String, left: usize },
+    /// A confirmation for each subscription of its kind, at least one.
+    ConfirmAll { name: String },
+    /// One reply, then lines; nothing where lines come already.
+    Monitor,
+    /// One reply, and everything is as at the beginning.
+    Reset,
+    /// From here on everything is replication.
+    Link,
+    /// CLIENT REPLY: one reply unless it is switched off.
+    Replies(Option<Switch>),
+}
+
+/// What CLIENT REPLY can say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Switch {
+    On,
+    Off,
+    Skip,
+}
+
+/// A conversation's commands, and what is known of the server.
+#[derive(Debug)]
+pub(super) struct Matching {
+    waiting: VecDeque<(String, Answer)>,
+    version: u8,
+    /// Channels, patterns, shard channels.
+    subscriptions: [BTreeSet<Vec<u8>>; 3],
+    monitors: bool,
+    /// No command is answered.
+    silent: bool,
+    /// The next command is not answered.
+    skips: bool,
+}
+
+impl Default for Matching {
+    fn default() -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            version: 2,
+            subscriptions: Default::default(),
+            monitors: false,
+            silent: false,
+            skips: false,
+        }
+    }
+}
+
+impl Matching {
+    /// A command that waits to be answered.
+    pub(super) fn ask(&mut self, words: &Words<'_>, row: &str) {
+        let word = |index: usize| {
+            words
+                .get(index)
+                .map(|word| String::from_utf8_lossy(word).to_lowercase())
+        };
+        let name = word(0).unwrap_or_default();
+        let answer = match name.as_str() {
+            "hello" => match word(1).as_deref() {
+                Some("2") => Answer::Hello(2),
+                Some("3") => Answer::Hello(3),
+                _ => Answer::One,
+            },
+            "monitor" => Answer::Monitor,
+            "reset" => Answer::Reset,
+            "psync" | "sync" => Answer::Link,
+            "client" if word(1).as_deref() == Some("reply") => Answer::Replies(match word(2).as_deref() {
+                Some("on") => Some(Switch::On),
+                Some("off") => Some(Switch::Off),
+                Some("skip") => Some(Switch::Skip),
+                _ => None,
+            }),
+            _ if kind_of(&name).is_some() => match words.len() - 1 {
+                0 if name.contains("unsub") => Answer::ConfirmAll { name },
+                channels => Answer::Confirm {
+                    name,
+                    left: channels.max(1),
+                },
+            },
+            _ => Answer::One,
+        };
+        self.waiting.push_back((row.to_owned(), answer));
+    }
+
+    /// Books the messages of a stream. Returns how many bytes are explained.
+    pub(super) fn answer(&mut self, bytes: &[u8], books: &mut Books) -> usize {
+        let mut done = 0;
+        while done < bytes.len() {
+            self.drop_unanswered(bytes[done]);
+            // What comes before the answer was under way already.
+            let link = self.waiting.front().filter(|_| bytes[done] == b'+');
+            if let Some((row, Answer::Link)) = link {
+                books.rows.entry(row.clone()).or_default().bytes_out += (bytes.len() - done) as u64;
+                return bytes.len();
+            }
+            // HELLO is answered by a map in the version that it asks for.
+            let version = if bytes[done] == b'%' { 3 } else { self.version };
+            let Some(reply) = reply(&bytes[done..], version) else {
+                break;
+            };
+            let Some(row) = self.take(&reply) else { break };
+            books.rows.entry(row).or_default().bytes_out += reply.length as u64;
+            done += reply.length;
+        }
+        done
+    }
+
+    /// Commands at the front that nothing answers.
+    fn drop_unanswered(&mut self, first: u8) {
+        while let Some((_, answer)) = self.waiting.front().cloned() {
+            let confirmed = matches!(answer, Answer::Confirm { .. } | Answer::ConfirmAll { .. });
+            match answer {
+                Answer::Monitor if self.monitors => {}
+                Answer::Replies(Some(Switch::Off)) => self.silent = true,
+                Answer::Replies(Some(Switch::Skip)) => self.skips = true,
+                Answer::Replies(Some(Switch::On)) => {
+                    self.silent = false;
+                    self.skips = false;
+                    return;
+                }
+                Answer::Reset | Answer::Link => return,
+                _ if confirmed && matches!(first, b'*' | b'>') => {
+                    self.skips = false;
+                    return;
+                }
+                _ if self.silent => {}
+                _ if self.skips => self.skips = false,
+                _ => return,
+            }
+            self.waiting.pop_front();
+        }
+    }
+
+    /// The row that a message belongs to; none: nothing explains it.
+    fn take(&mut self, reply: &Reply<'_>) -> Option<String> {
+        if reply.kind == b'>' || (reply.kind == b'*' && self.version == 2 && self.is_about_channels(reply)) {
+            self.take_frame(reply);
+            return Some("(pubsub)".to_owned());
+        }
+        if reply.kind == b'+' && self.monitors && reply.line.first().is_some_and(u8::is_ascii_digit) {
+            return Some("(keyless)".to_owned());
+        }
+        let (row, answer) = self.waiting.pop_front()?;
+        match answer {
+            Answer::Hello(version) if reply.kind != b'-' => self.version = version,
+            Answer::Monitor => self.monitors = reply.line == b"OK",
+            Answer::Reset => {
+                *self = Self {
+                    waiting: std::mem::take(&mut self.waiting),
+                    ..Self::default()
+                };
+            }
+            _ => {}
+        }
+        Some(row)
+    }
+
+    /// Whether an array of RESP2 is a message to a subscriber, or a confirmation.
+    fn is_about_channels(&self, reply: &Reply<'_>) -> bool {
+        let Some(Some(name)) = reply.strings.first() else {
+            return false;
+        };
+        let subscribed = self.subscriptions.iter().any(|channels| !channels.is_empty());
+        let name = String::from_utf8_lossy(name);
+        match name.as_ref() {
+            "message" | "pmessage" | "smessage" if subscribed => true,
+            // A node that gives a slot away says so unasked.
+            "sunsubscribe" => true,
+            name => kind_of(name).is_some() && self.is_awaited(name),
+        }
+    }
+
+    /// Whether the oldest command waits for confirmations of this name.
+    fn is_awaited(&self, confirmation: &str) -> bool {
+        match self.waiting.front() {
+            Some((_, Answer::Confirm { name, .. } | Answer::ConfirmAll { name })) => name == confirmation,
+            _ => false,
+        }
+    }
+
+    /// A message or a confirmation.
+    fn take_frame(&mut self, reply: &Reply<'_>) {
+        let Some(Some(name)) = reply.strings.first() else {
+            return;
+        };
+        let name = String::from_utf8_lossy(name).into_owned();
+        let Some(kind) = kind_of(&name) else { return };
+        let channels = &mut self.subscriptions[kind];
+        if let Some(Some(channel)) = reply.strings.get(1) {
+            if name.contains("unsub") {
+                channels.remove(*channel);
+            } else {
+                channels.insert(channel.to_vec());
+            }
+        }
+        let over = channels.is_empty();
+        if !self.is_awaited(&name) {
+            return;
+        }
+        let done = match &mut self.waiting.front_mut().expect("what is awaited").1 {
+            Answer::Confirm { left, .. } => {
+                *left -= 1;
+                *left == 0
+            }
+            _ => over,
+        };
+        if done {
+            self.waiting.pop_front();
+        }
+    }
+}
+
+/// Which kind of subscription a command or confirmation is about.
+fn kind_of(name: &str) -> Option<usize> {
+    match name {
+        "subscribe" | "unsubscribe" => Some(0),
+        "psubscribe" | "punsubscribe" => Some(1),
+        "ssubscribe" | "sunsubscribe" => Some(2),
+        _ => None,
+    }
+}

@@ -1,0 +1,94 @@
+//! What a conversation comes to, the simple way: both streams whole in memory, messages found by the crate
+//! `redis-protocol`, replies matched one by one by what they say. It shares nothing with the meter but the numbers that
+//! must come out.
+
+pub(crate) mod frames;
+mod matching;
+pub(crate) mod places;
+
+use agent_common::abi::Direction;
+
+use self::{
+    frames::{Words, requests},
+    matching::Matching,
+    places::{Keys, place},
+};
+use crate::books::{Books, Counts};
+
+/// The books of a conversation that the meter has seen whole. It begins with RESP2 and no subscription.
+pub(crate) fn books(requests_bytes: &[u8], replies: &[u8], keys: &Keys) -> Books {
+    let mut books = Books::default();
+    let mut matching = Matching::default();
+    let requests = requests(requests_bytes);
+    let mut read = 0;
+    for (words, length) in &requests.whole {
+        read += length;
+        let row = ask(&mut books, words, *length, keys);
+        if words.is_empty() {
+            continue;
+        }
+        matching.ask(words, &row);
+        if row == "(replication)" {
+            let link = (requests_bytes.len() - read) as u64;
+            books.rows.entry(row).or_default().bytes_in += link;
+            matching.answer(replies, &mut books);
+            return finish(books);
+        }
+    }
+    if let Some(rest) = &requests.rest {
+        unfinished(&mut books, rest, keys);
+    }
+    let answered = matching.answer(replies, &mut books);
+    if requests.rest.is_some_and(|rest| rest.refused != 0) {
+        let refusal = (replies.len() - answered) as u64;
+        books
+            .unattributed
+            .insert((Direction::Out, "protocol_error"), refusal);
+    } else {
+        assert_eq!(answered, replies.len(), "a reply that answers nothing");
+    }
+    finish(books)
+}
+
+/// A whole command, or a line without one. Returns its row.
+fn ask(books: &mut Books, words: &Words<'_>, length: usize, keys: &Keys) -> String {
+    let place = place(words, keys);
+    let row = place.row.unwrap_or_else(|| "(keyless)".to_owned());
+    let counts = books.rows.entry(row.clone()).or_default();
+    counts.bytes_in += length as u64;
+    counts.commands += u64::from(!words.is_empty());
+    if !place.known {
+        *books.losses.entry("unknown_command").or_default() += 1;
+    }
+    row
+}
+
+/// A command that does not end, or that the server refuses: what has come of it belongs to its row, if that is known.
+fn unfinished(books: &mut Books, rest: &frames::Rest<'_>, keys: &Keys) {
+    let place = place(&rest.words, keys);
+    if !place.known {
+        *books.losses.entry("unknown_command").or_default() += 1;
+    }
+    let good = rest.good as u64;
+    let refused = rest.refused as u64;
+    let lost = match place.row {
+        Some(row) => {
+            books.rows.entry(row).or_default().bytes_in += good;
+            refused
+        }
+        None if refused != 0 => good + refused,
+        None => {
+            books.unfinished.insert(Direction::In, good);
+            0
+        }
+    };
+    if lost != 0 {
+        books.unattributed.insert((Direction::In, "protocol_error"), lost);
+    }
+}
+
+fn finish(mut books: Books) -> Books {
+    books.rows.retain(|_, counts| *counts != Counts::default());
+    books.unattributed.retain(|_, bytes| *bytes != 0);
+    books
+}
