@@ -64,10 +64,10 @@ impl Budget {
     }
 
     /// Replaces the numbers of one kernel.
-    pub(super) fn record(&mut self, kernel: &str, release: &str, counts: &Counts) {
+    pub(super) fn record(&mut self, kernel: &str, release: &str, programs: Counts) {
         let recorded = Recorded {
             release: release.to_owned(),
-            programs: counts.clone(),
+            programs,
         };
         self.kernel.insert(kernel.to_owned(), recorded);
     }
@@ -191,7 +191,7 @@ mod tests {
 
     fn recorded() -> Budget {
         let mut budget = Budget::default();
-        budget.record("6.1", "6.1.0-1", &counts(&[("sg_a", 1000), ("sg_b", 20)]));
+        budget.record("6.1", "6.1.0-1", counts(&[("sg_a", 1000), ("sg_b", 20)]));
         budget
     }
 
