@@ -63,3 +63,6 @@ pub const PARKED_SEGMENTS: usize = 32;
 
 /// Segments of one connection that can be parked at once, so that one bad link does not take all places.
 pub const PARKED_SEGMENTS_OF_CONNECTION: u8 = 16;
+
+/// Prefixes without a delimiter that can be declared: every tenant of a large cluster could have one.
+pub const DECLARED_PREFIXES: usize = 4096;

@@ -1,14 +1,19 @@
 //! The meter's results, into the maps.
 
 use agent_common::{
-    abi::{Direction, Loss, PrefixKey, REASON_CELLS, Reason, Row},
+    abi::{
+        DURATION_BUCKETS, DeclaredKey, Direction, ERROR_CELLS, ErrorWord, Loss, PrefixCounters, PrefixKey,
+        REASON_CELLS, Reason, ReplyCounts, RequestCounts, Row, SIZE_BUCKETS,
+    },
+    limits::PREFIX_BYTES,
     resp::Ledger,
 };
-use aya_ebpf::{bindings::BPF_NOEXIST, helpers::bpf_ktime_get_ns};
+use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_map_lookup_elem};
+use core::ptr;
 
 use crate::{
     atomic,
-    maps::{SG_FREE_ROWS, SG_LOSSES, SG_PREFIXES, SG_ROWS, SG_SLOTS},
+    maps::{SG_DECLARED, SG_FREE_ROWS, SG_LOSSES, SG_PREFIXES, SG_ROWS, SG_SLOTS},
 };
 
 /// Counts a loss.
@@ -52,26 +57,51 @@ impl Ledger for Maps {
     }
 
     #[inline(always)]
-    fn requests(&mut self, row: u32, commands: u32, bytes: u64) {
+    fn declared(&mut self, words: &[u64; 4], length: u32) -> u32 {
+        let length = if length < PREFIX_BYTES as u32 {
+            length
+        } else {
+            PREFIX_BYTES as u32
+        };
+        declared(&DeclaredKey::new(*words, length))
+    }
+
+    #[inline(always)]
+    fn requests(&mut self, row: u32, counts: &RequestCounts) {
         let Some(counters) = SG_ROWS.get_ptr_mut(row) else {
             return count_loss(Loss::MapFailure, 1);
         };
         // SAFETY: cells of the map's value.
         unsafe {
-            if commands != 0 {
-                atomic::add(&raw mut (*counters).commands, u64::from(commands));
+            atomic::add(&raw mut (*counters).bytes_in, counts.bytes);
+            if counts.commands != 0 {
+                let cells = (&raw mut (*counters).request_sizes).cast();
+                add_to_bucket::<SIZE_BUCKETS>(cells, counts.size_bucket, counts.commands);
             }
-            atomic::add(&raw mut (*counters).bytes_in, bytes);
         }
     }
 
     #[inline(always)]
-    fn replies(&mut self, row: u32, bytes: u64) {
+    fn replies(&mut self, row: u32, counts: &ReplyCounts) {
         let Some(counters) = SG_ROWS.get_ptr_mut(row) else {
             return count_loss(Loss::MapFailure, 1);
         };
         // SAFETY: a cell of the map's value.
-        unsafe { atomic::add(&raw mut (*counters).bytes_out, bytes) }
+        unsafe { atomic::add(&raw mut (*counters).bytes_out, counts.bytes) };
+        // SAFETY: the same value.
+        unsafe { count_replies(counters, counts) };
+    }
+
+    #[inline(always)]
+    fn error(&mut self, row: u32, word: ErrorWord) {
+        let Some(counters) = SG_ROWS.get_ptr_mut(row) else {
+            return count_loss(Loss::MapFailure, 1);
+        };
+        // SAFETY: cells of the map's value.
+        unsafe {
+            let cells = (&raw mut (*counters).errors).cast();
+            add_to_bucket::<ERROR_CELLS>(cells, word as u32, 1);
+        }
     }
 
     #[inline(always)]
@@ -83,12 +113,57 @@ impl Ledger for Maps {
     fn loss(&mut self, loss: Loss, count: u32) {
         count_loss(loss, count);
     }
+}
 
-    #[inline(always)]
-    fn now(&mut self) -> u64 {
-        // SAFETY: reading the clock has no precondition.
-        unsafe { bpf_ktime_get_ns() }
+/// Adds what is known of replies beside their bytes. `counters` must point to a valid row.
+#[inline(always)]
+unsafe fn count_replies(counters: *mut PrefixCounters, counts: &ReplyCounts) {
+    // SAFETY: cells of the map's value.
+    unsafe {
+        if counts.replies != 0 {
+            let cells = (&raw mut (*counters).reply_sizes).cast();
+            add_to_bucket::<SIZE_BUCKETS>(cells, counts.size_bucket, counts.replies);
+        }
+        if counts.timed != 0 {
+            let cells = (&raw mut (*counters).durations).cast();
+            add_to_bucket::<DURATION_BUCKETS>(cells, counts.duration_bucket, counts.timed);
+            atomic::add(&raw mut (*counters).duration_units, counts.duration_units);
+        }
+        if counts.hits != 0 {
+            atomic::add(&raw mut (*counters).hits, u64::from(counts.hits));
+        }
+        if counts.misses != 0 {
+            atomic::add(&raw mut (*counters).misses, u64::from(counts.misses));
+        }
     }
+}
+
+/// Adds to a cell of an array of `CELLS`, a power of two.
+#[inline(always)]
+unsafe fn add_to_bucket<const CELLS: usize>(cells: *mut u64, bucket: u32, count: u32) {
+    const { assert!(CELLS.is_power_of_two()) };
+    let index = if CELLS == DURATION_BUCKETS {
+        atomic::masked::<{ DURATION_BUCKETS - 1 }>(bucket as usize)
+    } else {
+        atomic::masked::<{ SIZE_BUCKETS - 1 }>(bucket as usize)
+    };
+    // SAFETY: the mask keeps the index inside the array.
+    unsafe { atomic::add(cells.add(index), u64::from(count)) }
+}
+
+const _: () = assert!(SIZE_BUCKETS == ERROR_CELLS);
+
+/// Length of the longest declared prefix of a key.
+#[inline(never)]
+fn declared(key: &DeclaredKey) -> u32 {
+    let map = ptr::from_ref(&SG_DECLARED).cast_mut().cast();
+    // SAFETY: map and key are what the helper wants; the verifier checks both.
+    let found: *const u32 = unsafe { bpf_map_lookup_elem(map, ptr::from_ref(key).cast()).cast() };
+    if found.is_null() {
+        return 0;
+    }
+    // SAFETY: written once, when the entry was made.
+    unsafe { *found }
 }
 
 /// Gives a prefix that has not been seen before a row of its own.

@@ -9,7 +9,7 @@ use agent_common::{
     limits,
 };
 use aya_ebpf::{
-    btf_maps::{Array, HashMap, PerCpuArray, Queue, RingBuf, SkStorage},
+    btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, Queue, RingBuf, SkStorage},
     macros::btf_map,
 };
 
@@ -51,6 +51,14 @@ pub(crate) static SG_ROWS: Array<PrefixCounters, { limits::PREFIX_ROWS }, MMAPAB
 /// Free rows, as many as the configuration allows. Filled by the daemon, taken by ingress. Empty: `(other)`, counted.
 #[btf_map]
 pub(crate) static SG_FREE_ROWS: Queue<u32, { limits::PREFIXES }> = Queue::new();
+
+/// Declared prefixes without a delimiter, for the longest that a key begins with; the value is its length in bytes.
+/// Written by the daemon, whenever the configuration changes. Its size is checked with the configuration.
+#[btf_map]
+pub(crate) static SG_DECLARED: LpmTrie<Declared, u32, { limits::DECLARED_PREFIXES }> = LpmTrie::new();
+
+/// What follows the number of bits in [`agent_common::abi::DeclaredKey`].
+pub(crate) type Declared = [u8; size_of::<agent_common::abi::DeclaredKey>() - 4];
 
 /// Connections per client address. Written by the programs, deleted by the daemon when idle for long. Full: `(other)`,
 /// counted.

@@ -8,10 +8,7 @@ use agent_common::{
 };
 use aya_ebpf::{
     bindings::{BPF_NOEXIST, bpf_tcp_sock},
-    helpers::{
-        bpf_ktime_get_ns,
-        generated::{bpf_get_socket_cookie, bpf_probe_read_kernel, bpf_sk_fullsock, bpf_skb_load_bytes},
-    },
+    helpers::generated::{bpf_get_socket_cookie, bpf_probe_read_kernel, bpf_sk_fullsock, bpf_skb_load_bytes},
 };
 use core::{ffi::c_void, ptr};
 
@@ -79,8 +76,7 @@ impl Source {
             return Parked::No;
         };
         let value = ParkedPlace {
-            // SAFETY: reading the clock has no precondition.
-            parked_at: unsafe { bpf_ktime_get_ns() },
+            parked_at: payload.seen_at,
             place,
             length: payload.length,
         };
@@ -115,9 +111,9 @@ impl Source {
     pub(crate) fn unpark(&mut self, sequence: u32) -> Option<Payload> {
         let key = self.key(sequence);
         // SAFETY: written once, when the entry was made.
-        let (place, length) = SG_PARKED
+        let (place, length, seen_at) = SG_PARKED
             .get_ptr(&key)
-            .map(|value| unsafe { ((*value).place, (*value).length) })?;
+            .map(|value| unsafe { ((*value).place, (*value).length, (*value).parked_at) })?;
         if SG_PARKED.remove(&key).is_err() {
             // The daemon took it for forgotten.
             return None;
@@ -127,14 +123,28 @@ impl Source {
             sequence,
             offset: 0,
             length,
+            seen_at,
         })
     }
 
-    /// The parked segment has been read.
+    /// The parked segment, of `length` bytes, has been read.
     #[inline(always)]
-    pub(crate) fn leave(&mut self) {
+    pub(crate) fn leave(&mut self, length: u32) {
+        if let Some(parked) = SG_PARKING.get_ptr_mut(self.place()) {
+            let length = atomic::masked::<{ PARKED_BYTES - 1 }>(length.wrapping_sub(1) as usize) as u32 + 1;
+            // SAFETY: the place is this run's; at most PARKED_BYTES are written to its bytes.
+            unsafe { self.zero((&raw mut (*parked).bytes).cast(), length) };
+        }
         free(self.place());
         self.read_packet();
+    }
+
+    /// Writes zeros: what the helper does with its target when the offset is beyond any packet (net/core/filter.c,
+    /// `bpf_skb_load_bytes`; programs rely on it, since the verifier takes the target for initialised).
+    #[inline(always)]
+    unsafe fn zero(&self, target: *mut c_void, length: u32) {
+        // SAFETY: the caller vouches for the target; the verifier checks it.
+        unsafe { bpf_skb_load_bytes(self.skb, u32::MAX, target, length) };
     }
 
     #[inline(always)]
@@ -178,6 +188,13 @@ impl Segment for Source {
             // SAFETY: at most 63 + 512 bytes from the start of the window, which is as long.
             None => unsafe { bpf_skb_load_bytes(self.skb, offset, target, length) == 0 },
         }
+    }
+
+    #[inline(always)]
+    fn wipe(&mut self, window: &mut Window, length: u32) {
+        let length = atomic::masked::<{ WINDOW_BYTES - 1 }>(length.wrapping_sub(1) as usize) as u32 + 1;
+        // SAFETY: at most 512 bytes from the start of the window, which is longer.
+        unsafe { self.zero(window.behind(0).cast(), length) };
     }
 
     #[inline(always)]

@@ -72,7 +72,8 @@ fn rows(commands: &[Command]) -> Result<Vec<Row>> {
 /// Whether the subcommand decides where the key is, or what becomes of the replies.
 fn is_container(command: &Command) -> bool {
     let keyed = |sub: &Command| sub.first_key != FirstKey::None;
-    command.name == "client" || command.subcommands.iter().any(keyed)
+    let effective = |sub: &Command| effect(&sub.name).is_some();
+    command.subcommands.iter().any(|sub| keyed(sub) || effective(sub))
 }
 
 fn row(command: &Command, container: bool) -> Row {
@@ -83,15 +84,27 @@ fn row(command: &Command, container: bool) -> Row {
         FirstKey::CountAt { argument, offset } => format!("key_count_at({argument}, {offset})"),
         FirstKey::AfterStreams(argument) => format!("key_after_streams({argument})"),
     };
-    let info = match effect(&command.name) {
+    let mut info = match effect(&command.name) {
         Some(effect) => format!("with_effect({effect}, {place})"),
         None => place,
     };
+    if command.blocking {
+        info.push_str(" | BLOCKING");
+    }
+    if READS.contains(&command.name.as_str()) {
+        info.push_str(" | READS");
+    }
     Row {
         name: command.name.clone(),
         info,
     }
 }
+
+/// Reads that answer nil, or an array with nil in it, for what does not exist (Valkey's command documentation; COMMAND
+/// does not report it). Reads that answer an empty array or zero cannot be told from those that found something empty.
+const READS: [&str; 9] = [
+    "get", "getdel", "getex", "hget", "hmget", "lindex", "mget", "zmscore", "zscore",
+];
 
 /// What a command does to its connection; no server reports that.
 fn effect(name: &str) -> Option<&'static str> {
@@ -99,12 +112,15 @@ fn effect(name: &str) -> Option<&'static str> {
         "subscribe" | "psubscribe" | "ssubscribe" => "EFFECT_SUBSCRIBE",
         "unsubscribe" | "punsubscribe" | "sunsubscribe" => "EFFECT_UNSUBSCRIBE",
         "monitor" => "EFFECT_MONITOR",
-        "psync" | "sync" => "EFFECT_REPLICATION",
-        "hello" => "EFFECT_HELLO",
+        "psync" | "sync" | "cluster|syncslots" => "EFFECT_REPLICATION",
+        "replconf" => "EFFECT_REPLCONF",
         "client|reply" => "EFFECT_CLIENT_REPLY",
         "quit" => "EFFECT_QUIT",
         "reset" => "EFFECT_RESET",
         "publish" | "spublish" => "EFFECT_PUBLISH",
+        "multi" => "EFFECT_MULTI",
+        "exec" => "EFFECT_EXEC",
+        "discard" => "EFFECT_DISCARD",
         _ => return None,
     })
 }

@@ -1,7 +1,10 @@
 //! Drives the meter as the kernel programs do, with as little as possible around it.
 
 use agent_common::{
-    abi::{Connection, Direction, KeySettings, Loss, PrefixKey, Reason, Scratch, Window},
+    abi::{
+        Connection, Direction, ErrorWord, KeySettings, Loss, PrefixKey, Reason, ReplyCounts, RequestCounts,
+        Scratch, WINDOW_BYTES, Window,
+    },
     limits,
     resp::{Ledger, Payload, Plan, Replies, Requests, Segment},
 };
@@ -27,9 +30,18 @@ pub(crate) struct Counts {
     pub(crate) unattributed: u64,
     pub(crate) commands: u64,
     losses: u32,
+    errors: u32,
     /// Prefixes by row: few, so that looking one up costs about what the kernel's hash does.
     prefixes: Vec<PrefixKey>,
     now: u64,
+}
+
+impl Counts {
+    /// A microsecond passes.
+    fn tick(&mut self) -> u64 {
+        self.now += 1_000;
+        self.now
+    }
 }
 
 impl Driver {
@@ -65,6 +77,7 @@ impl Driver {
                     sequence: *sequence,
                     offset: 0,
                     length: segment.len() as u32,
+                    seen_at: self.counts.tick(),
                 };
                 match direction {
                     Direction::In => self.requests(&mut connection, segment, &payload),
@@ -123,6 +136,10 @@ impl Segment for Bytes<'_> {
             .is_some_and(|bytes| window.copy_behind(tail, bytes))
     }
 
+    fn wipe(&mut self, window: &mut Window, length: u32) {
+        window.copy_behind(0, &[0; WINDOW_BYTES][..length as usize]);
+    }
+
     /// Segments come in order here.
     fn is_awaited(&mut self, _sequence: u32) -> bool {
         false
@@ -139,13 +156,21 @@ impl Ledger for &mut Counts {
         (limits::LISTENERS as u32) * limits::SPECIAL_ROWS as u32 + row as u32
     }
 
-    fn requests(&mut self, _row: u32, commands: u32, bytes: u64) {
-        self.commands += u64::from(commands);
-        self.bytes += bytes;
+    fn declared(&mut self, _words: &[u64; 4], _length: u32) -> u32 {
+        0
     }
 
-    fn replies(&mut self, _row: u32, bytes: u64) {
-        self.bytes += bytes;
+    fn requests(&mut self, _row: u32, counts: &RequestCounts) {
+        self.commands += u64::from(counts.commands);
+        self.bytes += counts.bytes;
+    }
+
+    fn replies(&mut self, _row: u32, counts: &ReplyCounts) {
+        self.bytes += counts.bytes;
+    }
+
+    fn error(&mut self, _row: u32, _word: ErrorWord) {
+        self.errors += 1;
     }
 
     fn unattributed(&mut self, _slot: u32, _direction: Direction, _reason: Reason, bytes: u64) {
@@ -155,10 +180,5 @@ impl Ledger for &mut Counts {
 
     fn loss(&mut self, _loss: Loss, count: u32) {
         self.losses += count;
-    }
-
-    fn now(&mut self) -> u64 {
-        self.now += 1_000;
-        self.now
     }
 }

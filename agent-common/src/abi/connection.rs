@@ -3,7 +3,10 @@
 use bytemuck::{Pod, Zeroable};
 use core::ptr;
 
-use super::{RunQueue, window::TOKEN_BYTES};
+use super::{
+    RunQueue,
+    window::{REPLY_TOKEN_BYTES, TOKEN_BYTES},
+};
 
 /// What the stream of a connection is; a value of [`Shared::mode`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,49 +14,53 @@ pub struct Mode;
 
 impl Mode {
     /// Commands and replies.
-    pub const NORMAL: u32 = 0;
+    pub const NORMAL: u8 = 0;
     /// After MONITOR: lines that no command asked for.
-    pub const MONITOR: u32 = 1;
+    pub const MONITOR: u8 = 1;
     /// After PSYNC or SYNC: replication traffic, never parsed.
-    pub const REPLICATION: u32 = 2;
+    pub const REPLICATION: u8 = 2;
     /// Never to be parsed again; the reason is in [`Shared::reason`].
-    pub const OPAQUE: u32 = 3;
+    pub const OPAQUE: u8 = 3;
 }
 
-/// The cells that both directions use. Each is one word with one rule; all access is volatile.
+/// The cells that both directions use. Each has one rule; all access is volatile.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub struct Shared {
-    /// 0: unsynchronised. Otherwise the number of the synchronised stretch; ingress raises it, either direction clears.
-    sync: u32,
-    /// Why it is unsynchronised: a `Reason`.
-    reason: u32,
-    /// [`Mode`]. Ingress.
-    mode: u32,
-    /// Which direction sent data last: a `Direction`. Both.
-    last_direction: u32,
-    /// A RESP2 subscriber. Egress.
-    subscribed: u32,
-    /// The stretch is on trial: read, but not attributed yet. Ingress.
-    trial: u32,
     /// When the server spoke last, in units of 2^20 ns; kept only out of synchronisation and on trial. Egress.
     spoke_at: u32,
+    /// 0: unsynchronised. Otherwise the number of the synchronised stretch; ingress raises it, either direction clears.
+    sync: u8,
+    /// Why it is unsynchronised: a `Reason`.
+    reason: u8,
+    /// [`Mode`]. Ingress.
+    mode: u8,
+    /// Which direction sent data last: a `Direction`. Both.
+    last_direction: u8,
+    /// Which kinds of channels a RESP2 subscriber has: [`Self::CHANNELS`], [`Self::SHARD_CHANNELS`]. Egress.
+    subscribed: u8,
+    /// The stretch is on trial: read, but not attributed yet. Ingress.
+    trial: u8,
+    /// Which commands are answered, as far as CLIENT REPLY and MULTI go; 0 in nearly all connections. Ingress.
+    replying: u8,
+    /// Padding.
+    reserved: u8,
 }
 
 macro_rules! volatile_cells {
-    ($($field:ident, $set:ident;)+) => {
+    ($($field:ident, $set:ident, $type:ty;)+) => {
         $(
             /// Reads the cell.
             #[inline(always)]
             #[must_use]
-            pub fn $field(&self) -> u32 {
+            pub fn $field(&self) -> $type {
                 // SAFETY: a valid reference; volatile because the other direction's program may write it meanwhile.
                 unsafe { ptr::read_volatile(&self.$field) }
             }
 
             /// Writes the cell.
             #[inline(always)]
-            pub fn $set(&mut self, value: u32) {
+            pub fn $set(&mut self, value: $type) {
                 // SAFETY: a valid reference; volatile because the other direction's program may read it meanwhile.
                 unsafe { ptr::write_volatile(&mut self.$field, value) }
             }
@@ -62,14 +69,20 @@ macro_rules! volatile_cells {
 }
 
 impl Shared {
+    /// Ordinary channels and patterns, in [`Self::subscribed`].
+    pub const CHANNELS: u8 = 1;
+    /// Shard channels.
+    pub const SHARD_CHANNELS: u8 = 2;
+
     volatile_cells! {
-        sync, set_sync;
-        reason, set_reason;
-        mode, set_mode;
-        last_direction, set_last_direction;
-        subscribed, set_subscribed;
-        trial, set_trial;
-        spoke_at, set_spoke_at;
+        sync, set_sync, u8;
+        reason, set_reason, u8;
+        mode, set_mode, u8;
+        last_direction, set_last_direction, u8;
+        subscribed, set_subscribed, u8;
+        trial, set_trial, u8;
+        replying, set_replying, u8;
+        spoke_at, set_spoke_at, u32;
     }
 }
 
@@ -79,32 +92,31 @@ impl Shared {
 pub struct RequestState {
     /// Bytes of the current argument still to come, with its CRLF.
     pub skip: u64,
-    /// Bytes of the current command whose row is not known yet.
+    /// Bytes of the current command that are not part of a run yet.
     pub pending: u64,
-    /// Name of a container command, while its subcommand is awaited.
-    pub container: u64,
-    /// Prefix resolved last, zero-padded, and its length: most connections serve one tenant.
-    pub last_prefix: [u64; 4],
-    /// Length of `last_prefix` in bytes.
-    pub last_prefix_length: u32,
-    /// Row of `last_prefix`; [`super::Row::UNKNOWN`] at first.
-    pub last_row: u32,
-    /// Sequence number of the next new byte.
-    pub next_sequence: u32,
-    /// Set while a program works on this direction.
-    pub busy: u32,
-    /// Arguments of the current command still to come.
-    pub arguments_left: u32,
+    /// Name of a container command, while its subcommand is awaited; argument of CLIENT REPLY.
+    pub word: u64,
+    // Fields that are set to zero together are not neighbours: the optimiser would make a call of it.
     /// Number of the argument being read; the name is 0.
     pub argument: u32,
+    /// Sequence number of the next new byte.
+    pub next_sequence: u32,
     /// Length of the argument whose content is being read; the word's length in inline commands.
     pub content_length: u32,
+    /// Set while a program works on this direction.
+    pub busy: u32,
     /// Number of the next argument whose content matters.
     pub wanted_argument: u32,
     /// Row of the current command; [`super::Row::UNKNOWN`] until its key has been seen.
     pub row: u32,
     /// What the command table says about the current command.
     pub command: u32,
+    /// When its last header so far arrived, in units of 256 ns.
+    pub since: u32,
+    /// Bytes of the current command that earlier segments brought; stays at its highest value.
+    pub size: u32,
+    /// Arguments of the current command still to come.
+    pub arguments_left: u32,
     /// What is expected next.
     pub phase: u8,
     /// What the wanted argument is.
@@ -115,7 +127,7 @@ pub struct RequestState {
     pub flags: u8,
     /// Sequence number behind the last byte of the segments that came early.
     pub parked_end: u32,
-    /// The unfinished token; the current word in inline commands.
+    /// The unfinished token; the current word in inline commands. Zeros behind it.
     pub carry: [u64; TOKEN_BYTES / 8],
 }
 
@@ -125,24 +137,30 @@ pub struct RequestState {
 pub struct ReplyState {
     /// Bytes of the current string still to come, with its CRLF.
     pub skip: u64,
-    /// Elements of the current reply still to come. A counter is enough: nesting only adds elements.
-    pub elements: u64,
     /// Row of the current reply; [`super::Row::UNKNOWN`] between replies.
     pub row: u32,
     /// Sequence number of the next new byte.
     pub next_sequence: u32,
+    /// Elements of the current reply still to come. A counter is enough: nesting only adds elements.
+    pub elements: u32,
+    /// Bytes of the current reply that earlier segments brought; stays at its highest value.
+    pub size: u32,
     /// The stretch of [`Shared::sync`] that this state belongs to.
-    pub stretch: u32,
+    pub stretch: u8,
+    /// The current reply tells hits from misses.
+    pub reads: u8,
+    /// Padding.
+    pub reserved: [u8; 2],
     /// What is expected next.
     pub phase: u8,
     /// The current reply answers no command.
     pub unasked: u8,
     /// How many bytes of an unfinished token `carry` holds.
     pub carry_length: u8,
-    /// Bit set: sequence known.
+    /// Bit set: sequence known, pushes seen, confirmed, shard channel.
     pub flags: u8,
-    /// The unfinished token.
-    pub carry: [u64; TOKEN_BYTES / 8],
+    /// The unfinished token. Zeros behind it.
+    pub carry: [u64; REPLY_TOKEN_BYTES / 8],
 }
 
 /// One connection of a server.

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 use core::net::{IpAddr, Ipv6Addr};
 
-use super::REASONS;
+use super::{DURATION_BUCKETS, ERROR_CELLS, REASONS, SIZE_BUCKETS};
 use crate::limits::{BURST_BUCKETS, LISTENERS, SPECIAL_ROWS};
 
 /// What the `scope` of a [`ListenerKey`] is.
@@ -114,16 +114,85 @@ impl PrefixKey {
     }
 }
 
-/// Counters of one row.
+/// Counters of one row. All cells only grow.
 #[repr(C)]
-#[derive(Debug, Clone, Copy, Pod, Zeroable, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable, PartialEq, Eq)]
 pub struct PrefixCounters {
-    /// Commands received whole.
-    pub commands: u64,
     /// Bytes of commands.
     pub bytes_in: u64,
-    /// Bytes of replies.
+    /// Bytes of replies and of pushed messages.
     pub bytes_out: u64,
+    /// Sum of all durations, in units of 256 ns.
+    pub duration_units: u64,
+    /// Values that reads found.
+    pub hits: u64,
+    /// Nil replies of reads.
+    pub misses: u64,
+    /// Padding.
+    pub reserved: [u64; 3],
+    /// Commands received whole, by size in bytes: see [`super::size_bucket`].
+    pub request_sizes: [u64; SIZE_BUCKETS],
+    /// Replies and pushed messages sent whole, by size in bytes.
+    pub reply_sizes: [u64; SIZE_BUCKETS],
+    /// Answered commands by the time from their last header to their reply: see [`super::duration_bucket`].
+    pub durations: [u64; DURATION_BUCKETS],
+    /// Error replies by [`super::ErrorWord`].
+    pub errors: [u64; ERROR_CELLS],
+}
+
+impl PrefixCounters {
+    /// Commands received whole.
+    #[must_use]
+    pub fn commands(&self) -> u64 {
+        self.request_sizes.iter().sum()
+    }
+
+    /// Adds the cells of another row.
+    pub fn add(&mut self, other: &Self) {
+        let cells: &mut [u64] = bytemuck::cast_slice_mut(core::slice::from_mut(self));
+        let others: &[u64] = bytemuck::cast_slice(core::slice::from_ref(other));
+        for (cell, other) in cells.iter_mut().zip(others) {
+            *cell = cell.wrapping_add(*other);
+        }
+    }
+}
+
+impl Default for PrefixCounters {
+    fn default() -> Self {
+        Self::zeroed()
+    }
+}
+
+/// Commands of one row and size, on their way into its counters.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestCounts {
+    /// Commands received whole.
+    pub commands: u32,
+    /// Their bucket of sizes.
+    pub size_bucket: u32,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// Replies of one row, size and duration, on their way into its counters.
+#[derive(Debug, Clone, Copy)]
+pub struct ReplyCounts {
+    /// Replies sent whole.
+    pub replies: u32,
+    /// Their bucket of sizes.
+    pub size_bucket: u32,
+    /// How many of them have a duration.
+    pub timed: u32,
+    /// Their bucket of durations.
+    pub duration_bucket: u32,
+    /// Sum of their durations, in units of 256 ns.
+    pub duration_units: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// Values that reads found.
+    pub hits: u32,
+    /// Nil replies of reads.
+    pub misses: u32,
 }
 
 /// A client address at a listener.
@@ -158,8 +227,37 @@ pub struct KeySettings {
     pub depth: u32,
     /// Longest prefix in bytes.
     pub max_prefix_bytes: u32,
-    /// Padding.
+    /// Not 0: a key that begins with a hash tag is cut inside it.
+    pub hash_tags: u32,
+    /// Not 0: some prefixes without a delimiter are declared, see [`DeclaredKey`].
+    pub declared: u32,
+    /// Raised whenever rows have been taken away from prefixes: what the programs remember of them is void then.
+    pub generation: u32,
+}
+
+/// A declared prefix in the trie that finds the longest one.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable, PartialEq, Eq)]
+pub struct DeclaredKey {
+    /// How much of what follows is compared, in bits: 32 for the padding, and 8 per byte.
+    pub bits: u32,
+    /// Padding; keeps the words aligned.
     pub reserved: u32,
+    /// The bytes, zero-padded.
+    pub words: [u64; 4],
+}
+
+impl DeclaredKey {
+    /// The key that stands for, or looks up, the first `length` bytes (at most 32) of `words`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(words: [u64; 4], length: u32) -> Self {
+        Self {
+            bits: length.wrapping_mul(8).wrapping_add(32),
+            reserved: 0,
+            words,
+        }
+    }
 }
 
 impl KeySettings {
@@ -177,7 +275,9 @@ impl KeySettings {
             delimiter_count,
             depth,
             max_prefix_bytes,
-            reserved: 0,
+            hash_tags: 1,
+            declared: 0,
+            generation: 0,
         }
     }
 }
@@ -242,6 +342,8 @@ losses! {
     BurstContended = 11, "burst_contended";
     /// A segment that came early could not be parked: every place is taken. Its connection lost its synchronisation.
     ParkingFull = 12, "parking_full";
+    /// The duration of a command was measured from an earlier one of its row: too many segments of commands waited.
+    CoarseDuration = 13, "coarse_duration";
 }
 
 /// Number of [`Loss`]es.

@@ -6,7 +6,9 @@
 
 mod connection;
 mod counters;
+mod error_word;
 mod event;
+mod histogram;
 mod parking;
 mod reason;
 mod runs;
@@ -14,18 +16,28 @@ mod window;
 
 pub use connection::{Connection, Mode, ReplyState, RequestState, Shared};
 pub use counters::{
-    ClientCounters, ClientKey, KeySettings, LOSSES, ListenerCounters, ListenerKey, Loss, PrefixCounters,
-    PrefixKey, REASON_CELLS, Row, Scope, address_from_words, address_words,
+    ClientCounters, ClientKey, DeclaredKey, KeySettings, LOSSES, ListenerCounters, ListenerKey, Loss,
+    PrefixCounters, PrefixKey, REASON_CELLS, ReplyCounts, RequestCounts, Row, Scope, address_from_words,
+    address_words,
 };
+pub use error_word::{ERROR_CELLS, ErrorWord};
 pub use event::{Event, EventKind, Seed};
+pub use histogram::{
+    DURATION_BUCKETS, DURATION_ERROR, DURATION_SHIFT, SIZE_BUCKETS, duration_bound, duration_bucket,
+    size_bound, size_bucket,
+};
 pub use parking::{ParkedBytes, ParkedKey, ParkedPlace};
 pub use reason::{Direction, REASONS, Reason};
-pub use runs::{RUNS, Run, RunKind, RunQueue};
-pub use window::{CONTENT_BYTES, Scratch, TOKEN_BYTES, WINDOW_BYTES, Window};
+pub use runs::{Pushed, RUNS, Run, RunKind, RunQueue, Waiting, run_flag};
+pub(crate) use window::clear_token;
+pub use window::{
+    CONTENT_BYTES, KNOWN_PREFIXES, KnownPrefix, REPLY_TOKEN_BYTES, ReplyRun, RequestRun, Scratch,
+    TOKEN_BYTES, WINDOW_BYTES, Window,
+};
 
 /// Version of everything in this module. The daemon embeds the object that was built from the same tree, so that both
 /// sides always agree; the number marks what must not be mixed once state outlives a process.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Asserts size and alignment of a boundary struct at compile time.
 macro_rules! assert_layout {
@@ -41,26 +53,27 @@ assert_layout! {
     ListenerKey: 32, 8;
     ListenerCounters: 416, 8;
     PrefixKey: 40, 8;
-    PrefixCounters: 24, 8;
+    PrefixCounters: 1856, 8;
+    DeclaredKey: 40, 8;
     ClientKey: 20, 4;
     ClientCounters: 16, 8;
-    KeySettings: 48, 8;
+    KeySettings: 56, 8;
     Event: 48, 8;
     Seed: 20, 4;
     Window: 576, 8;
-    Scratch: 656, 8;
-    RunQueue: 152, 4;
+    Scratch: 1496, 8;
+    RunQueue: 216, 4;
     ParkedKey: 16, 8;
     ParkedPlace: 16, 8;
     ParkedBytes: 66048, 1;
-    Connection: 440, 8;
+    Connection: 432, 8;
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Layout of version 1. When this fails: raise [`ABI_VERSION`] and record the new numbers.
+    /// Layout of version 2. When this fails: raise [`ABI_VERSION`] and record the new numbers.
     #[test]
     fn a_changed_layout_has_a_new_version() {
         let layout = [
@@ -78,7 +91,7 @@ mod tests {
         ];
         assert_eq!(
             (ABI_VERSION, layout),
-            (1, [32, 416, 40, 24, 20, 16, 48, 48, 440, 11, 13])
+            (2, [32, 416, 40, 1856, 20, 16, 56, 48, 432, 11, 14])
         );
     }
 }

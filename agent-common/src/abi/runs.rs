@@ -15,6 +15,10 @@ pub const RUNS: usize = 16;
 /// Commands after which a run is closed, so that its counters never wrap.
 const RUN_LIMIT: u32 = 1 << 30;
 
+/// Runs that may wait before commands of the same row but of different moments share one: the other half of the queue is
+/// for commands of different rows, since whose bytes they are matters more than when they came.
+const TIMED_RUNS: u32 = RUNS as u32 / 2;
+
 /// What answers the commands of a run; the top bits of a run's tag.
 #[repr(u32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,17 +35,36 @@ pub enum RunKind {
     Reset = 4,
     /// Commands of any kind that found the queue full: one reply or confirmation each.
     Overflow = 5,
+    /// No reply: CLIENT REPLY is OFF, or SKIP came before. Never in the queue.
+    Silent = 6,
+}
+
+/// What else is to be known of a run's replies; bits of its tag.
+pub mod run_flag {
+    /// The commands are reads that answer nil for what does not exist.
+    pub const READS: u32 = 1 << 28;
+    /// The commands may wait for something else than the server: their durations are not counted.
+    pub const UNTIMED: u32 = 1 << 29;
+    pub(super) const ALL: u32 = READS | UNTIMED;
 }
 
 impl RunKind {
     #[inline(always)]
     const fn of_tag(tag: u32) -> Self {
-        match tag >> KIND_SHIFT {
+        Self::from_number(tag >> KIND_SHIFT & 15)
+    }
+
+    /// The kind with this number; one out of range (there is none) reads as [`Self::Overflow`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_number(number: u32) -> Self {
+        match number {
             0 => Self::Reply,
             1 => Self::Confirm,
             2 => Self::ConfirmMany,
             3 => Self::ConfirmAll,
             4 => Self::Reset,
+            6 => Self::Silent,
             _ => Self::Overflow,
         }
     }
@@ -51,13 +74,39 @@ impl RunKind {
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub struct Run {
-    /// Row in the low 28 bits, [`RunKind`] above.
+    /// Row in the low 24 bits, [`RunKind`] in the next four, [`run_flag`]s above.
     tag: u32,
     /// Commands pushed so far.
     pushed: u32,
+    /// When the last header of the first of them arrived, in units of 256 ns.
+    since: u32,
 }
 
-const KIND_SHIFT: u32 = 28;
+/// The oldest command that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its row.
+    pub row: u32,
+    /// What answers it.
+    pub kind: RunKind,
+    /// [`run_flag`]s.
+    pub flags: u32,
+    /// When its last header arrived, in units of 256 ns.
+    pub since: u32,
+}
+
+/// What became of commands that were pushed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pushed {
+    /// They wait.
+    Exactly,
+    /// They wait, and will seem to have come at the moment of an earlier command.
+    Coarsely,
+    /// The queue was full: they wait as commands of the overflow row.
+    Elsewhere,
+}
+
+const KIND_SHIFT: u32 = 24;
 const ROW_MASK: u32 = (1 << KIND_SHIFT) - 1;
 
 /// The queue of runs.
@@ -68,12 +117,12 @@ pub struct RunQueue {
     tail: u32,
     /// Run from which the consumer goes on after a restart. Producer.
     restart: u32,
-    /// The next push starts a run of its own. Producer.
-    fresh: u32,
     /// Run being consumed. Consumer.
     head: u32,
     /// Replies seen of that run. Consumer.
     popped: u32,
+    /// The next push starts a run of its own. Producer.
+    fresh: u32,
     /// The consumer has not gone on from `restart` yet, as far as the producer knows. Producer.
     restarting: u32,
     runs: [Run; RUNS],
@@ -104,24 +153,37 @@ impl RunQueue {
         unsafe { &mut *self.runs.as_mut_ptr().add(number as usize & (RUNS - 1)) }
     }
 
-    /// Producer: appends `count` commands. Returns false when the queue was full and they went to `overflow_row`.
+    /// Producer: appends `count` commands whose last headers came at `since`.
     #[inline(always)]
-    pub fn push(&mut self, row: u32, kind: RunKind, count: u32, overflow_row: u32) -> bool {
-        let tag = row & ROW_MASK | (kind as u32) << KIND_SHIFT;
+    pub fn push(
+        &mut self,
+        row: u32,
+        kind: RunKind,
+        flags: u32,
+        since: u32,
+        count: u32,
+        overflow_row: u32,
+    ) -> Pushed {
+        let tag = row & ROW_MASK | (kind as u32) << KIND_SHIFT | flags & run_flag::ALL;
         let tail = self.tail;
+        let waiting = self.waiting();
         if self.fresh == 0 && tail != 0 {
             let last = self.run_mut(tail.wrapping_sub(1));
             let joinable = !matches!(kind, RunKind::ConfirmMany);
-            if last.tag == tag && joinable && last.pushed < RUN_LIMIT {
+            let at_once = last.since == since;
+            if last.tag == tag && joinable && last.pushed < RUN_LIMIT && (at_once || waiting >= TIMED_RUNS) {
                 let pushed = last.pushed.wrapping_add(count);
                 Self::store(&mut last.pushed, pushed);
-                return true;
+                return if at_once {
+                    Pushed::Exactly
+                } else {
+                    Pushed::Coarsely
+                };
             }
         }
-        let waiting = self.waiting();
         if waiting < RUNS as u32 - 1 || self.fresh != 0 {
-            self.append(tag, count);
-            return true;
+            self.append(tag, since, count);
+            return Pushed::Exactly;
         }
         // The last free place, and then that run, takes everything that comes: rough, but nothing is lost.
         let last = self.run_mut(tail.wrapping_sub(1));
@@ -129,12 +191,10 @@ impl RunQueue {
             let pushed = last.pushed.wrapping_add(count);
             Self::store(&mut last.pushed, pushed);
         } else {
-            self.append(
-                overflow_row & ROW_MASK | (RunKind::Overflow as u32) << KIND_SHIFT,
-                count,
-            );
+            let tag = overflow_row & ROW_MASK | (RunKind::Overflow as u32) << KIND_SHIFT | run_flag::UNTIMED;
+            self.append(tag, since, count);
         }
-        false
+        Pushed::Elsewhere
     }
 
     /// Producer: runs that the consumer may still read. Those before a restart do not count: the consumer will step
@@ -153,10 +213,11 @@ impl RunQueue {
     }
 
     #[inline(always)]
-    fn append(&mut self, tag: u32, count: u32) {
+    fn append(&mut self, tag: u32, since: u32, count: u32) {
         let tail = self.tail;
         let run = self.run_mut(tail);
         Self::store(&mut run.tag, tag);
+        Self::store(&mut run.since, since);
         Self::store(&mut run.pushed, count);
         self.fresh = 0;
         Self::store(&mut self.tail, tail.wrapping_add(1));
@@ -196,9 +257,9 @@ impl RunQueue {
         self.popped = 0;
     }
 
-    /// Consumer: row and kind of the oldest command that waits, if one does.
+    /// Consumer: the oldest command that waits, if one does.
     #[inline(always)]
-    pub fn front(&mut self) -> Option<(u32, RunKind)> {
+    pub fn front(&mut self) -> Option<Waiting> {
         let mut head = self.head;
         let tail = Self::load(&self.tail);
         if head == tail {
@@ -212,8 +273,14 @@ impl RunQueue {
             self.popped = 0;
             Self::store(&mut self.head, head);
         }
-        let tag = Self::load(&self.run(head).tag);
-        Some((tag & ROW_MASK, RunKind::of_tag(tag)))
+        let run = self.run(head);
+        let tag = Self::load(&run.tag);
+        Some(Waiting {
+            row: tag & ROW_MASK,
+            kind: RunKind::of_tag(tag),
+            flags: tag & run_flag::ALL,
+            since: Self::load(&run.since),
+        })
     }
 
     /// Consumer: the oldest command has been answered.
@@ -233,10 +300,14 @@ impl RunQueue {
 mod tests {
     use super::*;
 
+    fn push(queue: &mut RunQueue, row: u32, kind: RunKind, count: u32, overflow_row: u32) -> bool {
+        queue.push(row, kind, 0, 5, count, overflow_row) == Pushed::Exactly
+    }
+
     fn drain(queue: &mut RunQueue) -> Vec<u32> {
         let mut rows = Vec::new();
-        while let Some((row, _)) = queue.front() {
-            rows.push(row);
+        while let Some(waiting) = queue.front() {
+            rows.push(waiting.row);
             queue.pop();
         }
         rows
@@ -245,11 +316,11 @@ mod tests {
     #[test]
     fn equal_rows_share_a_run_and_come_out_in_order() {
         let mut queue = RunQueue::zeroed();
-        assert!(queue.push(7, RunKind::Reply, 2, 0));
-        assert!(queue.push(7, RunKind::Reply, 1, 0));
-        assert!(queue.push(8, RunKind::Reply, 1, 0));
+        assert!(push(&mut queue, 7, RunKind::Reply, 2, 0));
+        assert!(push(&mut queue, 7, RunKind::Reply, 1, 0));
+        assert!(push(&mut queue, 8, RunKind::Reply, 1, 0));
         assert_eq!(drain(&mut queue), [7, 7, 7, 8]);
-        assert!(queue.push(8, RunKind::Reply, 1, 0));
+        assert!(push(&mut queue, 8, RunKind::Reply, 1, 0));
         assert_eq!(drain(&mut queue), [8]);
     }
 
@@ -258,14 +329,14 @@ mod tests {
         let mut queue = RunQueue::zeroed();
         let mut fine = 0;
         for row in 0..100 {
-            fine += u32::from(queue.push(row + 1, RunKind::Reply, 1, 1_000));
+            fine += u32::from(push(&mut queue, row + 1, RunKind::Reply, 1, 1_000));
         }
         assert_eq!(fine, RUNS as u32 - 1);
         let rows = drain(&mut queue);
         assert_eq!(rows.len(), 100);
         assert_eq!(rows[..15], (1..16).collect::<Vec<_>>()[..]);
         assert!(rows[15..].iter().all(|row| *row == 1_000));
-        assert!(queue.push(5, RunKind::Reply, 1, 1_000));
+        assert!(push(&mut queue, 5, RunKind::Reply, 1, 1_000));
         assert_eq!(drain(&mut queue), [5]);
     }
 
@@ -273,28 +344,29 @@ mod tests {
     fn a_full_queue_that_restarts_is_empty_before_the_consumer_has_followed() {
         let mut queue = RunQueue::zeroed();
         for row in 0..100 {
-            queue.push(row + 1, RunKind::Reply, 1, 1_000);
+            push(&mut queue, row + 1, RunKind::Reply, 1, 1_000);
         }
         queue.restart_producer();
-        assert!(queue.push(1, RunKind::Reply, 1, 1_000));
+        assert!(push(&mut queue, 1, RunKind::Reply, 1, 1_000));
         assert!(
-            queue.push(2, RunKind::Reply, 1, 1_000),
+            push(&mut queue, 2, RunKind::Reply, 1, 1_000),
             "not added to the run before it"
         );
         queue.restart_consumer();
         assert_eq!(drain(&mut queue), [1, 2]);
-        assert!(queue.push(3, RunKind::Reply, 1, 1_000));
+        assert!(push(&mut queue, 3, RunKind::Reply, 1, 1_000));
         assert_eq!((drain(&mut queue), queue.restarting), (vec![3], 0));
     }
 
     #[test]
     fn commands_with_several_confirmations_have_runs_of_their_own() {
         let mut queue = RunQueue::zeroed();
-        queue.push(7, RunKind::ConfirmMany, 3, 0);
-        queue.push(7, RunKind::ConfirmMany, 2, 0);
-        queue.push(7, RunKind::Confirm, 1, 0);
-        queue.push(7, RunKind::Confirm, 1, 0);
-        assert_eq!(queue.front(), Some((7, RunKind::ConfirmMany)));
+        push(&mut queue, 7, RunKind::ConfirmMany, 3, 0);
+        push(&mut queue, 7, RunKind::ConfirmMany, 2, 0);
+        push(&mut queue, 7, RunKind::Confirm, 1, 0);
+        push(&mut queue, 7, RunKind::Confirm, 1, 0);
+        let front = queue.front().map(|waiting| (waiting.row, waiting.kind));
+        assert_eq!(front, Some((7, RunKind::ConfirmMany)));
         queue.drop_front_run();
         assert_eq!(drain(&mut queue), [7, 7, 7, 7]);
     }
@@ -302,11 +374,11 @@ mod tests {
     #[test]
     fn a_restart_forgets_what_waits() {
         let mut queue = RunQueue::zeroed();
-        queue.push(1, RunKind::Reply, 3, 0);
+        push(&mut queue, 1, RunKind::Reply, 3, 0);
         queue.front();
         queue.pop();
         queue.restart_producer();
-        queue.push(1, RunKind::Reply, 1, 0);
+        push(&mut queue, 1, RunKind::Reply, 1, 0);
         queue.restart_consumer();
         assert_eq!(drain(&mut queue), [1]);
     }
@@ -320,8 +392,45 @@ mod tests {
         };
         for row in 1..=4 {
             queue.fresh = 1;
-            assert!(queue.push(row, RunKind::Reply, 1, 0));
+            assert!(push(&mut queue, row, RunKind::Reply, 1, 0));
         }
         assert_eq!(drain(&mut queue), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn commands_of_different_moments_have_runs_of_their_own_while_there_is_room() {
+        let mut queue = RunQueue::zeroed();
+        let push = |queue: &mut RunQueue, row, since| queue.push(row, RunKind::Reply, 0, since, 1, 99);
+        for since in 0..TIMED_RUNS {
+            assert_eq!(push(&mut queue, 7, since), Pushed::Exactly);
+        }
+        assert_eq!(push(&mut queue, 7, 100), Pushed::Coarsely);
+        for row in 0..RUNS as u32 - TIMED_RUNS - 1 {
+            assert_eq!(push(&mut queue, row, 100), Pushed::Exactly, "rows have room");
+        }
+        assert_eq!(push(&mut queue, 7, 100), Pushed::Elsewhere);
+        let mut moments = Vec::new();
+        while let Some(waiting) = queue.front() {
+            if waiting.row == 7 {
+                moments.push(waiting.since);
+            }
+            queue.pop();
+        }
+        let expected: Vec<u32> = (0..TIMED_RUNS).chain([TIMED_RUNS - 1]).collect();
+        assert_eq!(moments, expected);
+    }
+
+    #[test]
+    fn flags_belong_to_the_run() {
+        let mut queue = RunQueue::zeroed();
+        queue.push(7, RunKind::Reply, run_flag::READS, 1, 1, 0);
+        queue.push(7, RunKind::Reply, run_flag::UNTIMED, 1, 1, 0);
+        assert_eq!(queue.front().unwrap().flags, run_flag::READS);
+        queue.pop();
+        let last = queue.front().unwrap();
+        assert_eq!(
+            (last.row, last.kind, last.flags),
+            (7, RunKind::Reply, run_flag::UNTIMED)
+        );
     }
 }

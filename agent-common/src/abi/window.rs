@@ -1,6 +1,9 @@
 //! The window through which the meter sees a segment, and the scratch of one program run.
 
 use bytemuck::{Pod, Zeroable};
+use core::ptr;
+
+use super::PrefixKey;
 
 /// Bytes that the window can hold for parsing; a power of two, so that masking an index proves it in bounds.
 pub const WINDOW_BYTES: usize = 512;
@@ -8,6 +11,10 @@ pub const WINDOW_BYTES: usize = 512;
 /// Most bytes of one token (a header line, or the part of an argument that matters). What is left of a token at the
 /// end of a segment is carried over to the next one.
 pub const TOKEN_BYTES: usize = 48;
+
+/// Most bytes of one token of a reply that has to be whole: a header line, the word of an error, the name of a confirmed
+/// pub/sub command with its header.
+pub const REPLY_TOKEN_BYTES: usize = 24;
 
 /// Most bytes of an argument that are looked at: a prefix and the delimiter behind it.
 pub const CONTENT_BYTES: u32 = 33;
@@ -62,16 +69,14 @@ impl Window {
 
     /// Writes a token to the start of the window.
     #[inline(always)]
-    pub fn set_token(&mut self, token: &[u64; TOKEN_BYTES / 8]) {
+    pub fn set_token<const WORDS: usize>(&mut self, token: &[u64; WORDS]) {
+        const { assert!(WORDS <= TOKEN_BYTES / 8) };
         let start = self.bytes.as_mut_ptr().cast::<u64>();
-        // SAFETY: six words from the start of `bytes` (which is aligned to 8) are inside it.
-        unsafe {
-            start.write(token[0].to_le());
-            start.add(1).write(token[1].to_le());
-            start.add(2).write(token[2].to_le());
-            start.add(3).write(token[3].to_le());
-            start.add(4).write(token[4].to_le());
-            start.add(5).write(token[5].to_le());
+        let mut index = 0;
+        while index < WORDS {
+            // SAFETY: at most six words from the start of `bytes` (which is aligned to 8) are inside it.
+            unsafe { start.add(index).write(token[index].to_le()) };
+            index += 1;
         }
     }
 
@@ -95,12 +100,89 @@ impl Window {
     }
 }
 
+/// Overwrites a token with zeros, word by word: what the optimiser makes of an assignment is a loop over bytes in the
+/// kernel.
+#[inline(always)]
+pub(crate) fn clear_token<const WORDS: usize>(token: &mut [u64; WORDS]) {
+    let mut index = 0;
+    while index < WORDS {
+        // SAFETY: an element of the array.
+        unsafe { ptr::write_volatile(token.as_mut_ptr().add(index), 0) };
+        index += 1;
+    }
+}
+
+/// Prefixes whose rows a CPU remembers; a power of two.
+pub const KNOWN_PREFIXES: usize = 16;
+
+/// A prefix and its row, remembered by one CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct KnownPrefix {
+    /// The prefix; length 0 in an empty entry.
+    pub key: PrefixKey,
+    /// Its row.
+    pub row: u32,
+    /// [`super::KeySettings::generation`] in which it was found.
+    pub generation: u32,
+}
+
+/// Commands of one kind that follow one another, on their way to the ledger and to the queue of commands that wait.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct RequestRun {
+    /// Bytes.
+    pub bytes: u64,
+    /// Their row; [`super::Row::UNKNOWN`] in an empty run.
+    pub row: u32,
+    /// [`super::RunKind`].
+    pub kind: u32,
+    /// [`super::run_flag`]s.
+    pub flags: u32,
+    /// When their last headers arrived, in units of 256 ns.
+    pub since: u32,
+    /// Their bucket of sizes.
+    pub size_bucket: u32,
+    /// Commands received whole.
+    pub commands: u32,
+    /// Replies or confirmations to come.
+    pub answers: u32,
+    /// Padding.
+    pub reserved: u32,
+}
+
+/// Replies of one kind that follow one another, on their way to the ledger.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct ReplyRun {
+    /// Bytes.
+    pub bytes: u64,
+    /// Sum of their durations, in units of 256 ns.
+    pub duration_units: u64,
+    /// Their row; [`super::Row::UNKNOWN`] in an empty run.
+    pub row: u32,
+    /// Their bucket of sizes.
+    pub size_bucket: u32,
+    /// Their bucket of durations; [`super::DURATION_BUCKETS`]: none has a duration.
+    pub duration_bucket: u32,
+    /// Replies sent whole.
+    pub replies: u32,
+    /// How many of them have a duration.
+    pub timed: u32,
+    /// Values that reads found.
+    pub hits: u32,
+    /// Nil replies of reads.
+    pub misses: u32,
+    /// Padding.
+    pub reserved: u32,
+}
+
 /// What one program run needs beside the connection: too big for the BPF stack, and the verifier would follow every
 /// value there. One per CPU for ingress; egress claims one of a few, because it may be preempted.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub struct Scratch {
-    /// The bytes being parsed.
+    /// The bytes being parsed; zeros between two program runs.
     pub window: Window,
     /// Index of the next unread byte in the window.
     pub position: u32,
@@ -110,22 +192,63 @@ pub struct Scratch {
     pub next: u32,
     /// Offset in the packet behind the last payload byte.
     pub end: u32,
-    /// Row of the run being added up.
-    pub run_row: u32,
-    /// Commands of the run.
-    pub run_commands: u32,
-    /// Bytes of the run.
-    pub run_bytes: u64,
-    /// Name of the command looked up last on this CPU, lower case.
-    pub name: [u64; 3],
-    /// What the command table says about it.
-    pub name_info: u32,
-    /// Why the meter gave up in this segment: [`super::Reason`] + 1, or 0.
+    /// How much of the window may have been written to.
+    pub dirty: u32,
+    /// When the segment was seen, in units of 256 ns.
+    pub now: u32,
+    /// See [`Scratch::forget`].
+    forgotten: u32,
+    /// Not 0: the meter gave up in this segment.
     pub lost: u32,
     /// Claimed by a running program (egress only).
     pub claimed: u32,
     /// Parked segment that is read; `u32::MAX`: the packet.
     pub place: u32,
+    /// Duration of the command whose reply is read, in units of 256 ns; `u32::MAX`: it has none, or is counted.
+    pub duration: u32,
+    /// Values that the reply being read has shown found.
+    pub hits: u32,
+    /// The same for nil.
+    pub misses: u32,
     /// Padding.
-    pub reserved_2: u64,
+    pub reserved: u32,
+    /// Bytes of the reply being read that are not part of a run yet.
+    pub pending: u64,
+    /// The run of commands being added up (ingress only).
+    pub requests: RequestRun,
+    /// The run of replies being added up (egress only).
+    pub replies: ReplyRun,
+    /// Rows of prefixes seen lately (ingress only).
+    pub known: [KnownPrefix; KNOWN_PREFIXES],
+}
+
+impl Scratch {
+    /// Returns `value` as if nothing were known of it. The verifier follows each way that leads to a place on its own as
+    /// long as it knows more of some value on one of them; where it cannot, they are one.
+    #[inline(always)]
+    #[must_use]
+    pub fn forget(&mut self, value: u32) -> u32 {
+        let cell = &raw mut self.forgotten;
+        // SAFETY: a valid reference; volatile because the optimiser must not see through it.
+        unsafe {
+            ptr::write_volatile(cell, value);
+            ptr::read_volatile(cell)
+        }
+    }
+}
+
+impl ReplyRun {
+    /// Empties the run; its row and buckets stay. Word by word, as in `clear_token`.
+    #[inline(always)]
+    pub fn clear(&mut self) {
+        // SAFETY: valid references.
+        unsafe {
+            ptr::write_volatile(&raw mut self.bytes, 0);
+            ptr::write_volatile(&raw mut self.duration_units, 0);
+            ptr::write_volatile(&raw mut self.replies, 0);
+            ptr::write_volatile(&raw mut self.timed, 0);
+            ptr::write_volatile(&raw mut self.hits, 0);
+            ptr::write_volatile(&raw mut self.misses, 0);
+        }
+    }
 }

@@ -28,11 +28,11 @@ pub const EFFECT_SUBSCRIBE: u32 = 1;
 pub const EFFECT_UNSUBSCRIBE: u32 = 2;
 /// [`effect`]: MONITOR: lines of other clients' commands from now on.
 pub const EFFECT_MONITOR: u32 = 3;
-/// [`effect`]: PSYNC, SYNC: the connection becomes a replica link.
+/// [`effect`]: PSYNC, SYNC, CLUSTER SYNCSLOTS: the connection becomes a replica link.
 pub const EFFECT_REPLICATION: u32 = 4;
-/// [`effect`]: HELLO: may change the protocol version.
-pub const EFFECT_HELLO: u32 = 5;
-/// [`effect`]: CLIENT REPLY: replies may be switched off.
+/// [`effect`]: REPLCONF: part of a replica link, or of what leads to one.
+pub const EFFECT_REPLCONF: u32 = 5;
+/// [`effect`]: CLIENT REPLY: replies are switched off or on.
 pub const EFFECT_CLIENT_REPLY: u32 = 6;
 /// [`effect`]: QUIT: one reply, then the server closes.
 pub const EFFECT_QUIT: u32 = 7;
@@ -40,6 +40,22 @@ pub const EFFECT_QUIT: u32 = 7;
 pub const EFFECT_RESET: u32 = 8;
 /// [`effect`]: PUBLISH, SPUBLISH: argument 1 is a channel, not a key.
 pub const EFFECT_PUBLISH: u32 = 9;
+/// [`effect`]: MULTI: commands are queued from now on.
+pub const EFFECT_MULTI: u32 = 10;
+/// [`effect`]: EXEC: the queued commands are executed.
+pub const EFFECT_EXEC: u32 = 11;
+/// [`effect`]: DISCARD: the queued commands are forgotten.
+pub const EFFECT_DISCARD: u32 = 12;
+
+/// Flag: the command may block until another client or a replica does something.
+pub const BLOCKING: u32 = 1 << 28;
+/// Flag: the command reads, and answers nil for what does not exist.
+pub const READS: u32 = 1 << 29;
+
+/// The bits of [`kind`] and [`argument`].
+pub(super) const PLACE: u32 = 0xffff;
+/// [`PLACE`] of a command whose first argument is its first key.
+pub(super) const PLACE_FIRST: u32 = KIND_KEY | 1 << 8;
 
 /// One slot of the table. An empty slot has the empty name.
 #[repr(C)]
@@ -94,11 +110,11 @@ pub const fn offset(info: u32) -> u32 {
     info >> 16 & 0xff
 }
 
-/// What the command does to its connection: [`EFFECT_NONE`] to [`EFFECT_PUBLISH`].
+/// What the command does to its connection: [`EFFECT_NONE`] to [`EFFECT_DISCARD`].
 #[inline(always)]
 #[must_use]
 pub const fn effect(info: u32) -> u32 {
-    info >> 24
+    info >> 24 & 15
 }
 
 /// The slot where a search begins. The last slots can be probed without wrapping: the table is longer than [`SLOTS`].
@@ -216,7 +232,7 @@ mod tests {
 
     #[test]
     fn containers_ask_for_their_subcommand() {
-        for name in ["object", "memory", "xgroup", "xinfo", "client"] {
+        for name in ["object", "memory", "xgroup", "xinfo", "client", "cluster"] {
             assert_eq!(key(name), (KIND_CONTAINER, 0, 0), "{name}");
         }
         assert_eq!(effect(found("client|reply")), EFFECT_CLIENT_REPLY);
@@ -257,13 +273,34 @@ mod tests {
             ("monitor", EFFECT_MONITOR),
             ("psync", EFFECT_REPLICATION),
             ("sync", EFFECT_REPLICATION),
-            ("hello", EFFECT_HELLO),
+            ("hello", EFFECT_NONE),
+            ("replconf", EFFECT_REPLCONF),
+            ("cluster|syncslots", EFFECT_REPLICATION),
+            ("multi", EFFECT_MULTI),
+            ("exec", EFFECT_EXEC),
+            ("discard", EFFECT_DISCARD),
             ("quit", EFFECT_QUIT),
             ("reset", EFFECT_RESET),
             ("publish", EFFECT_PUBLISH),
         ];
         for (name, expected) in effects {
             assert_eq!(effect(found(name)), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn commands_that_may_block_and_reads_that_may_miss_say_so() {
+        for (name, flags) in [
+            ("get", READS),
+            ("mget", READS),
+            ("hget", READS),
+            ("set", 0),
+            ("hgetall", 0),
+            ("blpop", BLOCKING),
+            ("xread", BLOCKING),
+            ("wait", BLOCKING),
+        ] {
+            assert_eq!(found(name) & (BLOCKING | READS), flags, "{name}");
         }
     }
 

@@ -22,20 +22,19 @@ impl Connection {
     pub fn begin_mid_stream(&mut self) {
         self.begin();
         self.adopted = 1;
-        self.shared.set_reason(Reason::MidStream as u32);
+        self.shared.set_reason(Reason::MidStream as u8);
     }
 
     #[inline(always)]
     fn begin(&mut self) {
         self.requests.row = Row::UNKNOWN;
-        self.requests.last_row = Row::UNKNOWN;
         self.replies.row = Row::UNKNOWN;
     }
 
     /// Nothing in either direction is attributed until a safe restart point.
     #[inline(always)]
     pub fn lose_synchronisation(&mut self, reason: Reason) {
-        self.shared.set_reason(reason as u32);
+        self.shared.set_reason(reason as u8);
         self.shared.set_sync(0);
     }
 

@@ -68,7 +68,7 @@ pub fn header(window: &Window, at: u32, available: u32) -> Header {
 /// would follow the outcomes of each one separately. Stale bytes are no harm: what they complete is longer than the
 /// bytes at hand.
 #[inline(always)]
-fn short(first: u64) -> Option<(i64, u32)> {
+pub(super) fn short(first: u64) -> Option<(i64, u32)> {
     const END: u64 = u16::from_le_bytes(*b"\r\n") as u64;
     let digit = first >> 8 & 0xff ^ u64::from(b'0');
     let second = first >> 16 & 0xff ^ u64::from(b'0');

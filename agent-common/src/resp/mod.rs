@@ -9,24 +9,32 @@
 pub mod command;
 mod commands;
 mod connection;
+mod error_words;
 mod header;
 mod prefix;
 mod replies;
 mod requests;
-mod words;
+pub(crate) mod words;
 
 pub use header::{Header, header};
 pub use prefix::{Content, prefix};
 pub use replies::Replies;
 pub use requests::Requests;
 
-use crate::abi::{Direction, PrefixKey, Reason, Scratch, TOKEN_BYTES, WINDOW_BYTES, Window};
+use crate::abi::{
+    DURATION_SHIFT, Direction, ErrorWord, Loss, PrefixKey, Reason, ReplyCounts, RequestCounts, Scratch,
+    TOKEN_BYTES, WINDOW_BYTES, Window, clear_token,
+};
 
 /// Where the bytes of a segment come from.
 pub trait Segment {
     /// Copies `length` bytes (1 to [`WINDOW_BYTES`]) from `offset` of the packet into `window` behind its first `tail`
     /// bytes (fewer than 64). Returns false when that is impossible.
     fn load(&mut self, window: &mut Window, tail: u32, offset: u32, length: u32) -> bool;
+
+    /// Overwrites the first `length` bytes (1 to [`WINDOW_BYTES`]) of the window with zeros: nothing of a packet stays
+    /// behind.
+    fn wipe(&mut self, window: &mut Window, length: u32);
 
     /// Whether TCP, too, still waits for the byte with this sequence number. If so, a segment behind it can be parked
     /// until that byte comes.
@@ -37,16 +45,19 @@ pub trait Segment {
 pub trait Ledger {
     /// The row of a prefix; rows that do not fit are `(other)`.
     fn row(&mut self, key: &PrefixKey) -> u32;
-    /// Adds commands and their bytes to a row.
-    fn requests(&mut self, row: u32, commands: u32, bytes: u64);
-    /// Adds bytes of replies to a row.
-    fn replies(&mut self, row: u32, bytes: u64);
+    /// Length of the longest declared prefix that a key of `length` bytes (as many of them as `words` hold) begins with;
+    /// 0: none.
+    fn declared(&mut self, words: &[u64; 4], length: u32) -> u32;
+    /// Adds commands to a row.
+    fn requests(&mut self, row: u32, counts: &RequestCounts);
+    /// Adds replies to a row.
+    fn replies(&mut self, row: u32, counts: &ReplyCounts);
+    /// Adds an error reply to a row.
+    fn error(&mut self, row: u32, word: ErrorWord);
     /// Adds bytes that belong to no row.
     fn unattributed(&mut self, slot: u32, direction: Direction, reason: Reason, bytes: u64);
     /// Counts something that went wrong without losing bytes.
-    fn loss(&mut self, loss: crate::abi::Loss, count: u32);
-    /// The monotonic clock in nanoseconds. Asked for only out of synchronisation.
-    fn now(&mut self) -> u64;
+    fn loss(&mut self, loss: Loss, count: u32);
 }
 
 /// What to do with a segment.
@@ -66,9 +77,17 @@ fn moment(nanoseconds: u64) -> u32 {
     (nanoseconds >> 20) as u32
 }
 
+/// The same in the units of durations, wrapping after 18 minutes.
+#[inline(always)]
+fn tick(nanoseconds: u64) -> u32 {
+    (nanoseconds >> DURATION_SHIFT) as u32
+}
+
 /// The payload of one TCP segment (or GSO super-segment).
 #[derive(Debug, Clone, Copy)]
 pub struct Payload {
+    /// When it was seen, on the monotonic clock in nanoseconds.
+    pub seen_at: u64,
     /// Sequence number of its first byte.
     pub sequence: u32,
     /// Offset of its first byte in the packet.
@@ -115,14 +134,21 @@ pub fn fresh(next_sequence: u32, payload: &Payload) -> Option<Fresh> {
 impl Scratch {
     /// Starts on a segment: the carried token first, then the packet.
     #[inline(always)]
-    fn enter(&mut self, fresh: &Fresh, carry: &[u64; TOKEN_BYTES / 8], carry_length: u8) {
+    fn enter<const WORDS: usize>(&mut self, fresh: &Fresh, carry: &mut [u64; WORDS], carry_length: u8) {
         self.position = 0;
         self.fill = u32::from(carry_length);
+        let bytes = self.fill.wrapping_add(fresh.length);
+        self.dirty = if bytes < WINDOW_BYTES as u32 {
+            bytes
+        } else {
+            WINDOW_BYTES as u32
+        };
         self.next = fresh.offset;
         self.end = fresh.offset.wrapping_add(fresh.length);
         self.lost = 0;
         if carry_length != 0 {
             self.window.set_token(carry);
+            clear_token(carry);
         }
     }
 
@@ -184,6 +210,7 @@ mod tests {
             sequence,
             offset: 40,
             length,
+            seen_at: 0,
         }
     }
 

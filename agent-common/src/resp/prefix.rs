@@ -1,6 +1,6 @@
 //! From the head of a key to its prefix.
 
-use super::words::{equal_bytes, first_marked, keep, lowest_bit, marks};
+use super::words::{equal_bytes, first_marked, keep, lowest_bit, marks, repeat};
 use crate::abi::{KeySettings, Window};
 
 /// The head of an argument: its first 32 bytes, zero-padded, the byte behind them, and its whole length.
@@ -37,19 +37,56 @@ impl Content {
 
 /// Length of the key's prefix: the bytes before the `depth`-th delimiter (or before the last one, when there are
 /// fewer). 0: no delimiter within the longest prefix.
+///
+/// A key that begins with a hash tag (`{tag}`, Valkey's cluster specification) is cut inside it, and the whole tag is the
+/// prefix where it has no delimiter: `content` then becomes the tag.
 #[inline(always)]
 #[must_use]
-pub fn prefix(content: &Content, settings: &KeySettings) -> u32 {
+pub fn prefix(content: &mut Content, settings: &KeySettings) -> u32 {
+    let mut whole = 0;
+    if settings.hash_tags != 0 && content.words[0] & 0xff == u64::from(b'{') {
+        if let Some(tag) = tag(content) {
+            *content = tag;
+            whole = tag.length;
+        }
+    }
     let length = if settings.depth <= 1 {
         shallow(content, settings)
     } else {
         deep(content, settings)
     };
+    let length = if length == 0 { whole } else { length };
     if length > settings.max_prefix_bytes {
         0
     } else {
         length
     }
+}
+
+/// What is inside the braces that the key begins with, if that is something, and ends within the bytes at hand.
+#[inline(always)]
+fn tag(content: &Content) -> Option<Content> {
+    let [first, second, third, fourth] = content.words;
+    let words = [
+        first >> 8 | second << 56,
+        second >> 8 | third << 56,
+        third >> 8 | fourth << 56,
+        fourth >> 8 | u64::from(content.next) << 56,
+    ];
+    let close = repeat(b'}');
+    let bits = marks(equal_bytes(words[0], close))
+        | marks(equal_bytes(words[1], close)) << 8
+        | marks(equal_bytes(words[2], close)) << 16
+        | marks(equal_bytes(words[3], close)) << 24;
+    if bits & 1 != 0 || bits == 0 {
+        return None;
+    }
+    let length = lowest_bit(bits);
+    Some(Content {
+        words: keep(words, length),
+        next: 0,
+        length,
+    })
 }
 
 /// Marks the delimiters in a word.
@@ -118,11 +155,42 @@ mod tests {
     use super::*;
     use bytemuck::Zeroable;
 
-    fn prefix_of<'a>(key: &'a str, settings: &KeySettings) -> &'a str {
+    fn prefix_of(key: &str, settings: &KeySettings) -> String {
         let mut window = Window::zeroed();
         assert!(window.copy_behind(3, key.as_bytes()));
-        let length = prefix(&Content::read(&window, 3, key.len() as u32), settings);
-        &key[..length as usize]
+        let mut content = Content::read(&window, 3, key.len() as u32);
+        let length = prefix(&mut content, settings) as usize;
+        let bytes: Vec<u8> = content.words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        String::from_utf8(bytes[..length].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_hash_tag_at_the_start_takes_the_place_of_the_key() {
+        let settings = KeySettings::new(b":", 1, 32);
+        for (key, expected) in [
+            ("{tenant}:17", "tenant"),
+            ("{tenant}", "tenant"),
+            ("{user:17}.cart", "user"),
+            ("{a}{b}:c", "a"),
+            ("{}:x", "{}"),
+            ("{open:x", "{open"),
+            ("x{tenant}:17", "x{tenant}"),
+            (
+                "{thirty-one-bytes-long-hash-tag-}:1",
+                "thirty-one-bytes-long-hash-tag-",
+            ),
+            ("{thirty-two-bytes-long-hash-tag-x}1", ""),
+        ] {
+            assert_eq!(prefix_of(key, &settings), expected, "{key}");
+        }
+        let deep = KeySettings::new(b":", 2, 32);
+        assert_eq!(prefix_of("{a:b:c}:d", &deep), "a:b");
+        assert_eq!(prefix_of("{a}:b:c", &deep), "a");
+        let untagged = KeySettings {
+            hash_tags: 0,
+            ..settings
+        };
+        assert_eq!(prefix_of("{tenant}:17", &untagged), "{tenant}");
     }
 
     #[test]
@@ -154,7 +222,7 @@ mod tests {
         let mut window = Window::zeroed();
         assert!(window.copy_behind(0, b"cart\r\n:1:2:3"));
         let settings = KeySettings::new(b":", 1, 32);
-        assert_eq!(prefix(&Content::read(&window, 0, 4), &settings), 0);
+        assert_eq!(prefix(&mut Content::read(&window, 0, 4), &settings), 0);
     }
 
     #[test]

@@ -1,10 +1,17 @@
 //! The reply direction: RESP2 and RESP3 values, matched in order to the commands that wait.
 
 use super::{
-    Header, Ledger, Payload, Segment, fresh, header, moment,
-    words::{equal_bytes, first_marked, repeat},
+    Header, Ledger, Payload, Segment,
+    error_words::{DECISIVE_BYTES, error_word},
+    fresh, header, moment,
+    requests::added,
+    tick,
+    words::{equal_bytes, first_marked, keep, repeat},
 };
-use crate::abi::{Connection, Direction, Mode, Reason, Row, RunKind, Scratch, TOKEN_BYTES};
+use crate::abi::{
+    Connection, DURATION_BUCKETS, Direction, ErrorWord, Mode, Reason, ReplyCounts, ReplyRun, Row, RunKind,
+    Scratch, Shared, TOKEN_BYTES, Waiting, clear_token, duration_bucket, run_flag, size_bucket,
+};
 
 /// [`crate::abi::ReplyState::phase`]: what is expected next.
 mod phase {
@@ -12,6 +19,8 @@ mod phase {
     pub(super) const VALUE: u8 = 0;
     /// The rest of a line.
     pub(super) const LINE: u8 = 1;
+    /// Nothing: the reply is complete.
+    pub(super) const COMPLETE: u8 = 2;
 }
 
 /// [`crate::abi::ReplyState::flags`].
@@ -22,10 +31,15 @@ mod flag {
     pub(super) const PUSHES: u8 = 2;
     /// The [`RunKind::ConfirmAll`](crate::abi::RunKind::ConfirmAll) at the front has got a confirmation.
     pub(super) const CONFIRMED: u8 = 4;
+    /// The frame of pub/sub at hand is about shard channels.
+    pub(super) const SHARD: u8 = 8;
 }
 
 /// Flag of a connection whose next sequence number is known.
 pub(super) const SEQUENCE_KNOWN: u8 = flag::SEQUENCE;
+
+/// [`Scratch::duration`] of a reply that has none, or whose duration is counted.
+const UNTIMED: u32 = u32::MAX;
 
 /// [`crate::abi::ReplyState::unasked`]: whether the current reply answers a command.
 mod unasked {
@@ -65,29 +79,32 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
             return false;
         };
         state.next_sequence = payload.sequence.wrapping_add(payload.length);
-        self.connection.shared.set_last_direction(Direction::Out as u32);
-        self.scratch.run_row = Row::UNKNOWN;
-        self.scratch.run_bytes = 0;
+        self.connection.shared.set_last_direction(Direction::Out as u8);
+        self.scratch.now = tick(payload.seen_at);
+        self.scratch.pending = 0;
+        self.scratch.hits = 0;
+        self.scratch.misses = 0;
+        self.scratch.duration = UNTIMED;
+        self.scratch.replies.row = Row::UNKNOWN;
+        self.scratch.replies.clear();
 
         let bytes = u64::from(new.hole).wrapping_add(u64::from(new.length));
         let mode = self.connection.shared.mode();
         if mode == Mode::REPLICATION {
-            self.ledger
-                .replies(Row::special(self.connection.slot, Row::REPLICATION), bytes);
+            let row = Row::special(self.connection.slot, Row::REPLICATION);
+            self.ledger.replies(row, &only_bytes(bytes));
             return false;
         }
         let stretch = self.connection.shared.sync();
         if stretch == 0 || self.connection.shared.trial() != 0 {
-            let now = moment(self.ledger.now());
-            self.connection.shared.set_spoke_at(now);
+            self.connection.shared.set_spoke_at(moment(payload.seen_at));
         }
         if mode == Mode::OPAQUE || stretch == 0 {
-            self.forget_reply();
-            self.unattributed(bytes);
+            self.forget_reply(bytes);
             return false;
         }
         if stretch != self.connection.replies.stretch {
-            self.forget_reply();
+            self.forget_reply(0);
             self.connection.replies.stretch = stretch;
             self.connection.replies.flags &= !flag::CONFIRMED;
             self.connection.shared.set_subscribed(0);
@@ -95,16 +112,12 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         }
         if new.hole != 0 && !self.skip_hole(u64::from(new.hole)) {
             self.connection.lose_synchronisation(Reason::Hole);
-            self.forget_reply();
-            self.unattributed(bytes);
+            self.forget_reply(bytes);
             return false;
         }
         let state = &mut self.connection.replies;
-        self.scratch.enter(&new, &state.carry, state.carry_length);
+        self.scratch.enter(&new, &mut state.carry, state.carry_length);
         state.carry_length = 0;
-        if state.row != Row::UNKNOWN {
-            self.scratch.run_row = state.row;
-        }
         true
     }
 
@@ -116,8 +129,7 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
             return false;
         }
         state.skip = state.skip.wrapping_sub(hole);
-        self.scratch.run_row = state.row;
-        self.scratch.run_bytes = hole;
+        self.scratch.pending = hole;
         if state.skip == 0 {
             self.end_value();
         }
@@ -127,9 +139,22 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
     /// Handles one token. Returns whether there may be another.
     #[inline(always)]
     pub fn step(&mut self) -> bool {
-        if self.connection.replies.skip != 0 {
-            return self.skip();
+        let again = if self.connection.replies.phase == phase::COMPLETE {
+            true
+        } else if self.connection.replies.skip != 0 {
+            self.skip()
+        } else {
+            self.token()
+        };
+        // One place for whatever completes a reply: the verifier walks each copy of code on its own.
+        if self.connection.replies.phase == phase::COMPLETE {
+            self.complete();
         }
+        again
+    }
+
+    #[inline(always)]
+    fn token(&mut self) -> bool {
         let Some(available) = self.scratch.available(&mut self.segment) else {
             return self.lose(Reason::LoadFailed);
         };
@@ -145,16 +170,25 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         self.value(available)
     }
 
-    /// Ends the segment: writes the open run to the ledger.
+    /// Ends the segment: writes the open run and the open reply's bytes to the ledger.
     #[inline(always)]
     pub fn end(&mut self) {
         if self.scratch.lost == 0 && self.scratch.remaining() != 0 {
             self.lose(Reason::StepLimit);
         }
+        let state = &mut self.connection.replies;
+        let bytes = self.scratch.pending;
+        if state.row != Row::UNKNOWN && bytes != 0 {
+            state.size = added(state.size, bytes);
+            let row = state.row;
+            self.fold(row, 0, 0);
+        }
         self.flush();
         if self.scratch.lost != 0 {
+            self.forget_reply(self.scratch.remaining());
             self.connection.shared.set_sync(0);
         }
+        self.segment.wipe(&mut self.scratch.window, self.scratch.dirty);
     }
 
     /// First byte of a reply: finds the command that it answers. Returns false when the segment is done with.
@@ -181,33 +215,45 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         }
         let front = self.answerable(first);
         if first == b'*' {
-            let awaited = matches!(
-                front,
-                Some((_, RunKind::Confirm | RunKind::ConfirmMany | RunKind::ConfirmAll))
-            );
+            let awaited = front.is_some_and(|waiting| {
+                matches!(
+                    waiting.kind,
+                    RunKind::Confirm | RunKind::ConfirmMany | RunKind::ConfirmAll
+                )
+            });
             if awaited || self.connection.shared.subscribed() != 0 {
                 self.connection.replies.flags &= !flag::PUSHES;
                 return self.start_unasked(Row::PUBSUB, unasked::OPEN);
             }
         }
-        let Some((row, kind)) = front else {
+        let Some(waiting) = front else {
             return self.lose(Reason::UnexpectedReply);
         };
-        if matches!(kind, RunKind::Reset) && first == b'+' {
+        if matches!(waiting.kind, RunKind::Reset) && first == b'+' {
             self.connection.shared.set_subscribed(0);
         }
-        let several = matches!(kind, RunKind::ConfirmMany);
+        let several = matches!(waiting.kind, RunKind::ConfirmMany);
         if several {
             // An error, or QUEUED: one reply for all channels.
             self.connection.runs.drop_front_run();
         }
-        self.start_elements(row, if several { unasked::YES } else { unasked::NO });
+        self.start_answer(&waiting, if several { unasked::YES } else { unasked::NO });
         true
+    }
+
+    /// First byte of the reply to a command.
+    #[inline(always)]
+    fn start_answer(&mut self, waiting: &Waiting, unasked: u8) {
+        self.start_elements(waiting.row, unasked);
+        self.connection.replies.reads = u8::from(waiting.flags & run_flag::READS != 0);
+        if waiting.flags & run_flag::UNTIMED == 0 {
+            self.scratch.duration = self.scratch.now.wrapping_sub(waiting.since);
+        }
     }
 
     /// The command that a reply beginning with `first` can answer.
     #[inline(always)]
-    fn answerable(&mut self, first: u8) -> Option<(u32, RunKind)> {
+    fn answerable(&mut self, first: u8) -> Option<Waiting> {
         if first != b'*' || self.connection.shared.subscribed() == 0 {
             self.drop_confirmed();
         }
@@ -231,14 +277,11 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
 
     #[inline(always)]
     fn start_elements(&mut self, row: u32, unasked: u8) {
-        if self.scratch.run_row != row {
-            self.flush();
-            self.scratch.run_row = row;
-        }
         let state = &mut self.connection.replies;
         state.row = row;
         state.elements = 1;
         state.unasked = unasked;
+        state.reads = 0;
     }
 
     /// One value, or the header of an aggregate.
@@ -250,12 +293,46 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
             {
                 self.confirmation(available)
             }
-            b'+' | b'-' | b':' | b'_' | b'#' | b',' | b'(' => {
+            first @ (b'+' | b'-' | b':' | b'_' | b'#' | b',' | b'(') => {
+                if first == b'-' && !self.error(available) {
+                    return self.carry(available);
+                }
+                self.count_value(first == b'_');
                 self.connection.replies.phase = phase::LINE;
                 self.line(available)
             }
             kind @ (b'$' | b'=' | b'!' | b'*' | b'~' | b'>' | b'%' | b'|') => self.sized(kind, available),
             _ => self.lose(Reason::ProtocolError),
+        }
+    }
+
+    /// An error, alone or inside an array. Returns false when more of it is needed to know its word.
+    #[inline(always)]
+    fn error(&mut self, available: u32) -> bool {
+        let at = self.scratch.position;
+        if available < DECISIVE_BYTES && line_end(self.scratch.window.token(at)) >= available {
+            return false;
+        }
+        let word = error_word(&self.scratch.window, at);
+        self.count_error(word);
+        true
+    }
+
+    #[inline(always)]
+    fn count_error(&mut self, word: ErrorWord) {
+        if self.connection.shared.trial() == 0 {
+            self.ledger.error(self.connection.replies.row, word);
+        }
+    }
+
+    /// A value that is no aggregate, or nil, in the reply to a read.
+    #[inline(always)]
+    fn count_value(&mut self, nil: bool) {
+        let reads = u32::from(self.connection.replies.reads);
+        if nil {
+            self.scratch.misses = self.scratch.misses.wrapping_add(reads);
+        } else {
+            self.scratch.hits = self.scratch.hits.wrapping_add(reads);
         }
     }
 
@@ -269,24 +346,39 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         };
         if self.connection.replies.unasked == unasked::OPEN {
             self.tell_apart(kind, value);
+        } else if self.connection.replies.unasked == unasked::THREE
+            && self.connection.replies.elements == 3
+            && !self.tell_shards(available, length)
+        {
+            return self.carry(available);
         }
         self.scratch.position = self.scratch.position.wrapping_add(length);
         self.account(u64::from(length));
-        let state = &mut self.connection.replies;
         if value < 0 {
+            self.count_value(true);
             return self.end_value();
         }
         let value = value as u64;
-        match kind {
-            b'$' | b'=' | b'!' => {
-                state.skip = value.wrapping_add(2);
-                return self.skip();
-            }
-            b'%' => state.elements = state.elements.wrapping_add(value.wrapping_mul(2)),
-            // An attribute stands before the value it describes.
-            b'|' => state.elements = state.elements.wrapping_add(value.wrapping_mul(2)).wrapping_add(1),
-            _ => state.elements = state.elements.wrapping_add(value),
+        if kind == b'!' {
+            // Valkey 9.1 sends none of its own errors like this.
+            self.count_error(ErrorWord::Other);
         }
+        if matches!(kind, b'$' | b'=' | b'!') {
+            self.count_value(false);
+            self.connection.replies.skip = value.wrapping_add(2);
+            return self.skip();
+        }
+        // A map has two elements per entry; an attribute, too, and stands before the value it describes.
+        let pairs = matches!(kind, b'%' | b'|');
+        let elements = if pairs { value.wrapping_mul(2) } else { value };
+        let state = &mut self.connection.replies;
+        let elements = elements
+            .wrapping_add(u64::from(kind == b'|'))
+            .wrapping_add(u64::from(state.elements));
+        if elements > u64::from(u32::MAX) {
+            return self.lose(Reason::ProtocolError);
+        }
+        state.elements = elements as u32;
         self.end_value()
     }
 
@@ -301,10 +393,29 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         };
         if elements == 2 && kind == b'*' {
             self.drop_confirmed();
-            if let Some((row, _)) = self.connection.runs.front() {
-                self.start_elements(row, unasked::NO);
+            if let Some(waiting) = self.connection.runs.front() {
+                self.start_answer(&waiting, unasked::NO);
             }
         }
+    }
+
+    /// The name in front of a frame of three: whether it is about shard channels, which RESP2 counts on their own.
+    /// Returns false when more of it is needed.
+    #[inline(always)]
+    fn tell_shards(&mut self, available: u32, header: u32) -> bool {
+        if available < header.wrapping_add(3) {
+            return false;
+        }
+        let name = self.scratch.position.wrapping_add(header);
+        let first = self.scratch.window.byte(name);
+        let second = self.scratch.window.byte(name.wrapping_add(1));
+        // `ssubscribe`, `sunsubscribe` and `smessage`; of `subscribe`, too, the second letter is u.
+        let state = &mut self.connection.replies;
+        state.flags &= !flag::SHARD;
+        if first == b's' && (second == b's' || self.scratch.window.byte(name.wrapping_add(2)) == b'n') {
+            state.flags |= flag::SHARD;
+        }
+        true
     }
 
     /// The number at the end of a confirmation: how many subscriptions there are now. Zero ends subscribed mode.
@@ -318,12 +429,12 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         self.scratch.position = self.scratch.position.wrapping_add(length);
         self.account(u64::from(length));
         if self.connection.replies.flags & flag::PUSHES == 0 {
-            self.connection.shared.set_subscribed(u32::from(left != 0));
+            self.set_subscribed(left != 0);
         }
-        match self.connection.runs.front() {
+        match self.connection.runs.front().map(|waiting| waiting.kind) {
             // Nobody asked: the server moved a shard channel away.
-            None | Some((_, RunKind::Reply | RunKind::Reset)) => {}
-            Some((_, RunKind::ConfirmAll)) if left != 0 => self.connection.replies.flags |= flag::CONFIRMED,
+            None | Some(RunKind::Reply | RunKind::Reset) => {}
+            Some(RunKind::ConfirmAll) if left != 0 => self.connection.replies.flags |= flag::CONFIRMED,
             Some(_) => {
                 self.connection.replies.flags &= !flag::CONFIRMED;
                 self.connection.runs.pop();
@@ -332,19 +443,24 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         self.end_value()
     }
 
+    /// Whether there are subscriptions of the kind that the frame at hand is about.
+    #[inline(always)]
+    fn set_subscribed(&mut self, any: bool) {
+        let kind = if self.connection.replies.flags & flag::SHARD != 0 {
+            Shared::SHARD_CHANNELS
+        } else {
+            Shared::CHANNELS
+        };
+        let before = self.connection.shared.subscribed();
+        self.connection
+            .shared
+            .set_subscribed(if any { before | kind } else { before & !kind });
+    }
+
     /// The rest of a line, to its LF.
     #[inline(always)]
     fn line(&mut self, available: u32) -> bool {
-        let token = self.scratch.window.token(self.scratch.position);
-        let mut end = TOKEN_BYTES as u32;
-        let mut index = TOKEN_BYTES / 8;
-        while index > 0 {
-            index -= 1;
-            let mask = equal_bytes(token[index], repeat(b'\n'));
-            if mask != 0 {
-                end = first_marked(mask).wrapping_add(index as u32 * 8);
-            }
-        }
+        let end = line_end(self.scratch.window.token(self.scratch.position));
         let ended = end < TOKEN_BYTES as u32 && end < available;
         let seen = if available < TOKEN_BYTES as u32 {
             available
@@ -380,37 +496,84 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         let state = &mut self.connection.replies;
         state.elements = state.elements.wrapping_sub(1);
         if state.elements == 0 {
-            state.row = Row::UNKNOWN;
-            if state.unasked == unasked::NO {
-                self.connection.runs.pop();
-            }
+            state.phase = phase::COMPLETE;
         }
         true
     }
 
+    /// The last byte of a reply has been seen.
+    #[inline(always)]
+    fn complete(&mut self) {
+        let state = &mut self.connection.replies;
+        state.phase = phase::VALUE;
+        let row = state.row;
+        let bucket = size_bucket(added(state.size, self.scratch.pending));
+        state.row = Row::UNKNOWN;
+        state.size = 0;
+        if state.unasked == unasked::NO {
+            self.connection.runs.pop();
+        }
+        self.fold(row, bucket, 1);
+    }
+
+    /// Adds what has been read of a reply to the run, or begins a new run with it.
+    #[inline(always)]
+    fn fold(&mut self, row: u32, size_bucket: u32, replies: u32) {
+        let duration = self.scratch.duration;
+        let timed = u32::from(duration != UNTIMED);
+        let (bucket, units) = if timed != 0 {
+            (duration_bucket(duration), duration)
+        } else {
+            (DURATION_BUCKETS as u32, 0)
+        };
+        let bucket = self.scratch.forget(bucket);
+        let run = &self.scratch.replies;
+        if run.row != row || run.size_bucket != size_bucket || run.duration_bucket != bucket {
+            self.flush();
+            let run = &mut self.scratch.replies;
+            run.row = row;
+            run.size_bucket = size_bucket;
+            run.duration_bucket = bucket;
+        }
+        let scratch = &mut *self.scratch;
+        let run = &mut scratch.replies;
+        run.bytes = run.bytes.wrapping_add(scratch.pending);
+        run.duration_units = run.duration_units.wrapping_add(u64::from(units));
+        run.replies = run.replies.wrapping_add(replies);
+        run.timed = run.timed.wrapping_add(timed);
+        run.hits = run.hits.wrapping_add(scratch.hits);
+        run.misses = run.misses.wrapping_add(scratch.misses);
+        scratch.pending = 0;
+        scratch.hits = 0;
+        scratch.misses = 0;
+        scratch.duration = UNTIMED;
+    }
+
     #[inline(always)]
     fn account(&mut self, bytes: u64) {
-        self.scratch.run_bytes = self.scratch.run_bytes.wrapping_add(bytes);
+        self.scratch.pending = self.scratch.pending.wrapping_add(bytes);
     }
 
     #[inline(always)]
     fn flush(&mut self) {
-        let (row, bytes) = (self.scratch.run_row, self.scratch.run_bytes);
-        if bytes == 0 {
+        let run = self.scratch.replies;
+        if run.bytes == 0 {
             return;
         }
-        self.scratch.run_bytes = 0;
+        self.scratch.replies.clear();
         if self.connection.shared.trial() == 0 {
-            self.ledger.replies(row, bytes);
+            self.ledger.replies(run.row, &counts(&run));
         } else {
-            self.unattributed(bytes);
+            self.unattributed(run.bytes);
         }
     }
 
     /// The segment ends within a token: keeps it for the next one.
     #[inline(always)]
     fn carry(&mut self, available: u32) -> bool {
-        self.connection.replies.carry = self.scratch.window.token(self.scratch.position);
+        let [first, second, third, ..] = self.scratch.window.token(self.scratch.position);
+        let [first, second, third, _] = keep([first, second, third, 0], available);
+        self.connection.replies.carry = [first, second, third];
         self.connection.replies.carry_length = available as u8;
         self.scratch.position = self.scratch.fill;
         false
@@ -419,39 +582,81 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
     /// Gives up on the connection until a safe restart point.
     #[inline(always)]
     fn lose(&mut self, reason: Reason) -> bool {
-        let remaining = self.scratch.remaining();
-        self.connection.shared.set_reason(reason as u32);
+        self.connection.shared.set_reason(reason as u8);
         self.scratch.lost = 1;
-        self.scratch.position = 0;
-        self.scratch.fill = 0;
-        self.scratch.next = self.scratch.end;
-        self.connection.replies.carry_length = 0;
-        self.forget_reply();
-        if remaining != 0 {
-            self.unattributed(remaining);
-        }
         false
     }
 
-    /// What was read of a reply is not going to be continued.
+    /// What was read of a reply is not going to be continued: what is carried of it, and `more`, is unattributed.
     #[inline(always)]
-    fn forget_reply(&mut self) {
+    fn forget_reply(&mut self, more: u64) {
         let state = &mut self.connection.replies;
-        let carried = u64::from(state.carry_length);
+        let bytes = more.wrapping_add(u64::from(state.carry_length));
         state.carry_length = 0;
+        clear_token(&mut state.carry);
         state.skip = 0;
+        state.size = 0;
         state.elements = 0;
         state.row = Row::UNKNOWN;
         state.phase = phase::VALUE;
-        if carried != 0 {
-            self.unattributed(carried);
+        if bytes != 0 {
+            self.unattributed(bytes);
         }
     }
 
     #[inline(always)]
     fn unattributed(&mut self, bytes: u64) {
-        let reason = Reason::from_number(self.connection.shared.reason());
+        let reason = Reason::from_number(u32::from(self.connection.shared.reason()));
         self.ledger
             .unattributed(self.connection.slot, Direction::Out, reason, bytes);
+    }
+}
+
+/// Index of the LF in a token; at least [`TOKEN_BYTES`] without one.
+#[inline(always)]
+fn line_end(token: [u64; TOKEN_BYTES / 8]) -> u32 {
+    const LF: u64 = repeat(b'\n');
+    let mask = equal_bytes(token[0], LF);
+    if mask != 0 {
+        // Nearly every line: a status, a number.
+        return first_marked(mask);
+    }
+    let mut end = TOKEN_BYTES as u32;
+    let mut index = TOKEN_BYTES / 8;
+    while index > 1 {
+        index -= 1;
+        let mask = equal_bytes(token[index], LF);
+        if mask != 0 {
+            end = first_marked(mask).wrapping_add(index as u32 * 8);
+        }
+    }
+    end
+}
+
+#[inline(always)]
+fn counts(run: &ReplyRun) -> ReplyCounts {
+    ReplyCounts {
+        replies: run.replies,
+        size_bucket: run.size_bucket,
+        timed: run.timed,
+        duration_bucket: run.duration_bucket,
+        duration_units: run.duration_units,
+        bytes: run.bytes,
+        hits: run.hits,
+        misses: run.misses,
+    }
+}
+
+#[inline(always)]
+const fn only_bytes(bytes: u64) -> ReplyCounts {
+    ReplyCounts {
+        replies: 0,
+        size_bucket: 0,
+        timed: 0,
+        duration_bucket: 0,
+        duration_units: 0,
+        bytes,
+        hits: 0,
+        misses: 0,
     }
 }

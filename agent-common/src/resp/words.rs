@@ -33,9 +33,13 @@ pub(super) const fn marks(mask: u64) -> u64 {
 /// Index of the lowest bit of a number that is not zero.
 #[inline(always)]
 pub(super) const fn lowest_bit(bits: u64) -> u32 {
-    let below = (bits & bits.wrapping_neg()).wrapping_sub(1);
-    // The number of ones below it, added up in pairs, fours and bytes.
-    let pairs = below.wrapping_sub(below >> 1 & 0x5555_5555_5555_5555);
+    ones((bits & bits.wrapping_neg()).wrapping_sub(1))
+}
+
+/// How many bits are set: added up in pairs, fours and bytes. BPF has no such instruction.
+#[inline(always)]
+pub(crate) const fn ones(bits: u64) -> u32 {
+    let pairs = bits.wrapping_sub(bits >> 1 & 0x5555_5555_5555_5555);
     let fours = (pairs & 0x3333_3333_3333_3333).wrapping_add(pairs >> 2 & 0x3333_3333_3333_3333);
     let bytes = fours.wrapping_add(fours >> 4) & 0x0f0f_0f0f_0f0f_0f0f;
     (bytes.wrapping_mul(ONES) >> 56) as u32
@@ -76,6 +80,21 @@ pub(super) fn keep(words: [u64; 4], length: u32) -> [u64; 4] {
         words[2] & masks[2],
         words[3] & masks[3],
     ]
+}
+
+/// The first `length` bytes (fewer than 48) of six words, zeros behind them.
+#[inline(always)]
+pub(super) fn keep_token(words: [u64; 6], length: u32) -> [u64; 6] {
+    let head = keep([words[0], words[1], words[2], words[3]], length);
+    let behind = if length > 32 { length.wrapping_sub(32) } else { 0 };
+    let tail = keep([words[4], words[5], 0, 0], behind);
+    [head[0], head[1], head[2], head[3], tail[0], tail[1]]
+}
+
+/// The first `length` (1 to 8) bytes of a word.
+#[inline(always)]
+pub(super) const fn keep_word(word: u64, length: u32) -> u64 {
+    word & u64::MAX >> (8_u32.wrapping_sub(length).wrapping_mul(8) & 63)
 }
 
 /// Mask of the first `length` bytes of a word, `length` taken modulo 8.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use agent_common::{
-    abi::{Direction, Loss, PrefixKey, Reason, Row},
+    abi::{Direction, ErrorWord, Loss, PrefixKey, Reason, ReplyCounts, RequestCounts, Row},
     limits::{LISTENERS, SPECIAL_ROWS},
     resp::Ledger,
 };
@@ -17,6 +17,23 @@ pub(crate) struct Counts {
     pub(crate) commands: u64,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
+}
+
+/// What else is counted of a row.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Details {
+    /// Commands by bucket.
+    pub(crate) request_sizes: BTreeMap<u32, u64>,
+    /// Replies by bucket.
+    pub(crate) reply_sizes: BTreeMap<u32, u64>,
+    /// Answered commands by bucket.
+    pub(crate) durations: BTreeMap<u32, u64>,
+    /// Sum of durations in units of 256 ns.
+    pub(crate) duration_units: u64,
+    pub(crate) hits: u64,
+    pub(crate) misses: u64,
+    /// By word.
+    pub(crate) errors: BTreeMap<&'static str, u64>,
 }
 
 /// Everything that a conversation must come to.
@@ -114,10 +131,13 @@ impl fmt::Debug for Books {
 pub(crate) struct Counters {
     prefixes: HashMap<PrefixKey, u32>,
     rows: HashMap<u32, Counts>,
+    details: HashMap<u32, Details>,
     unattributed: BTreeMap<(Direction, &'static str), u64>,
     losses: BTreeMap<&'static str, u64>,
     /// All bytes of each direction.
     counted: [u64; 2],
+    /// Prefixes without a delimiter that are declared.
+    pub(crate) declared: Vec<Vec<u8>>,
     /// Most prefixes that get a row.
     pub(crate) room: Option<usize>,
     /// The clock, in nanoseconds.
@@ -129,6 +149,8 @@ impl Default for Counters {
         Self {
             prefixes: HashMap::new(),
             rows: HashMap::new(),
+            details: HashMap::new(),
+            declared: Vec::new(),
             unattributed: BTreeMap::new(),
             losses: BTreeMap::new(),
             counted: [0; 2],
@@ -161,6 +183,16 @@ impl Counters {
         self.counted[direction as usize]
     }
 
+    /// What else was counted of a row, buckets and words without a count left out.
+    pub(crate) fn details(&self, name: &str) -> Details {
+        let row = self.details.iter().find(|(row, _)| self.name(**row) == name);
+        let mut details = row.map(|(_, details)| details.clone()).unwrap_or_default();
+        details.request_sizes.retain(|_, count| *count != 0);
+        details.reply_sizes.retain(|_, count| *count != 0);
+        details.durations.retain(|_, count| *count != 0);
+        details
+    }
+
     /// Whether any prefix has got a row, counted or not.
     pub(crate) fn knows_prefixes(&self) -> bool {
         !self.prefixes.is_empty()
@@ -191,32 +223,45 @@ impl Ledger for &mut Counters {
         Row::interned(*self.prefixes.entry(*key).or_insert(next as u32))
     }
 
-    fn requests(&mut self, row: u32, commands: u32, bytes: u64) {
-        assert_ne!(
-            row,
-            Row::UNKNOWN,
-            "{commands} commands of {bytes} bytes without a row"
-        );
-        let counts = self.rows.entry(row).or_default();
-        counts.commands += u64::from(commands);
-        counts.bytes_in += bytes;
-        self.counted[Direction::In as usize] += bytes;
+    fn declared(&mut self, words: &[u64; 4], length: u32) -> u32 {
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let key = &bytes[..bytes.len().min(length as usize)];
+        let fitting = self.declared.iter().filter(|prefix| key.starts_with(prefix));
+        fitting.map(Vec::len).max().unwrap_or_default() as u32
     }
 
-    fn replies(&mut self, row: u32, bytes: u64) {
-        assert_ne!(row, Row::UNKNOWN, "{bytes} bytes of replies without a row");
-        self.rows.entry(row).or_default().bytes_out += bytes;
-        self.counted[Direction::Out as usize] += bytes;
+    fn requests(&mut self, row: u32, counts: &RequestCounts) {
+        assert_ne!(row, Row::UNKNOWN, "{counts:?} without a row");
+        let entry = self.rows.entry(row).or_default();
+        entry.commands += u64::from(counts.commands);
+        entry.bytes_in += counts.bytes;
+        self.counted[Direction::In as usize] += counts.bytes;
+        let details = self.details.entry(row).or_default();
+        *details.request_sizes.entry(counts.size_bucket).or_default() += u64::from(counts.commands);
+    }
+
+    fn replies(&mut self, row: u32, counts: &ReplyCounts) {
+        assert_ne!(row, Row::UNKNOWN, "{counts:?} without a row");
+        self.rows.entry(row).or_default().bytes_out += counts.bytes;
+        self.counted[Direction::Out as usize] += counts.bytes;
+        let details = self.details.entry(row).or_default();
+        *details.reply_sizes.entry(counts.size_bucket).or_default() += u64::from(counts.replies);
+        *details.durations.entry(counts.duration_bucket).or_default() += u64::from(counts.timed);
+        details.duration_units += counts.duration_units;
+        details.hits += u64::from(counts.hits);
+        details.misses += u64::from(counts.misses);
+    }
+
+    fn error(&mut self, row: u32, word: ErrorWord) {
+        assert_ne!(row, Row::UNKNOWN, "{word:?} without a row");
+        let details = self.details.entry(row).or_default();
+        *details.errors.entry(word.label()).or_default() += 1;
     }
 
     fn unattributed(&mut self, slot: u32, direction: Direction, reason: Reason, bytes: u64) {
         assert_eq!(slot, crate::wire::SLOT);
         *self.unattributed.entry((direction, reason.label())).or_default() += bytes;
         self.counted[direction as usize] += bytes;
-    }
-
-    fn now(&mut self) -> u64 {
-        self.now
     }
 
     fn loss(&mut self, loss: Loss, count: u32) {

@@ -261,22 +261,6 @@ fn what_waited_before_a_loss_is_not_answered_after_it() {
 }
 
 #[test]
-fn no_restart_after_client_reply() {
-    let mut wire = Wire::from_start();
-    exchange(&mut wire, "CLIENT REPLY ON", "+OK\r\n");
-    for _ in 0..4 {
-        exchange(&mut wire, "GET cart:1", "$-1\r\n");
-    }
-    let books = wire.books();
-    assert_eq!(books.rows.len(), 1, "{books:?}");
-    assert_eq!(
-        books.row("(keyless)").bytes_in,
-        words("CLIENT REPLY ON").len() as u64
-    );
-    assert_eq!(books.unattributed[&(Out, "client_reply")], 25);
-}
-
-#[test]
 fn encrypted_streams_are_never_read() {
     let mut wire = Wire::from_start();
     wire.request(b"\x16\x03\x01\x00\x05hello");

@@ -44,6 +44,11 @@ impl Segment for &Packet {
         !self.refuse && window.copy_behind(tail, bytes)
     }
 
+    fn wipe(&mut self, window: &mut Window, length: u32) {
+        assert!(length <= WINDOW_BYTES as u32, "length {length}");
+        assert!(window.copy_behind(0, &vec![0; length as usize]));
+    }
+
     fn is_awaited(&mut self, sequence: u32) -> bool {
         !is_before(sequence, self.received)
     }
@@ -91,7 +96,8 @@ pub(crate) struct Wire {
     /// Segments that can be parked.
     pub(crate) parking_room: usize,
     scratch: Box<Scratch>,
-    parked: BTreeMap<u32, Vec<u8>>,
+    /// Sequence number to moment and bytes.
+    parked: BTreeMap<u32, (u64, Vec<u8>)>,
     received: [Received; 2],
     /// Behind the last byte that was sent.
     sent: [u32; 2],
@@ -211,6 +217,7 @@ impl Wire {
             sequence,
             offset,
             length: bytes.len() as u32,
+            seen_at: self.counters.now,
         };
         let received = self.received[direction as usize].next;
         let packet = Packet {
@@ -249,7 +256,7 @@ impl Wire {
                 return;
             }
             let sequence = self.connection.requests.next_sequence;
-            let Some(bytes) = self.parked.remove(&sequence) else {
+            let Some((seen_at, bytes)) = self.parked.remove(&sequence) else {
                 return self.meter(&packet).forget_passed();
             };
             self.connection.parked -= 1;
@@ -257,6 +264,7 @@ impl Wire {
                 sequence,
                 offset: 0,
                 length: bytes.len() as u32,
+                seen_at,
             };
             packet = Packet {
                 offset: 0,
@@ -301,7 +309,8 @@ impl Wire {
             return;
         }
         if self.parked.len() < self.parking_room {
-            self.parked.insert(payload.sequence, packet.payload.clone());
+            self.parked
+                .insert(payload.sequence, (payload.seen_at, packet.payload.clone()));
             self.meter(packet).parked(payload);
         } else {
             self.meter(packet).give_up_early(payload);
@@ -336,9 +345,16 @@ impl Wire {
         scratch.fill = self.noise.below(512) as u32;
         scratch.next = self.noise.below(65_536) as u32;
         scratch.end = self.noise.below(65_536) as u32;
-        scratch.run_row = self.noise.below(1_000) as u32;
-        scratch.run_commands = self.noise.below(9) as u32;
-        scratch.run_bytes = self.noise.below(999) as u64;
+        scratch.dirty = self.noise.below(512) as u32;
+        scratch.requests.row = self.noise.below(1_000) as u32;
+        scratch.requests.commands = self.noise.below(9) as u32;
+        scratch.requests.bytes = self.noise.below(999) as u64;
+        scratch.replies.row = self.noise.below(1_000) as u32;
+        scratch.replies.bytes = self.noise.below(999) as u64;
+        scratch.pending = self.noise.below(999) as u64;
+        scratch.duration = self.noise.below(999) as u32;
+        scratch.hits = self.noise.below(9) as u32;
+        scratch.misses = self.noise.below(9) as u32;
         scratch.lost = 1;
     }
 

@@ -47,6 +47,7 @@ fn line(requirement: &Requirement) -> String {
 fn programs() -> Verdict {
     let settings = KernelSettings {
         keys: KeySettings::new(b":", 1, 32),
+        declared: Vec::new(),
         prefixes: 1,
         clients: 1,
         processes: Vec::new(),

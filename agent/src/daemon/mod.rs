@@ -126,6 +126,7 @@ fn kernel_settings(settings: &Settings) -> KernelSettings {
             settings.keys.depth.get() as u32,
             settings.keys.max_prefix_bytes.get() as u32,
         ),
+        declared: Vec::new(),
         prefixes: settings.limits.prefixes.get() as u32,
         clients: settings.limits.clients.get() as u32,
         processes: settings.discovery.processes.clone(),

@@ -78,15 +78,16 @@ impl Totals {
             }
         }
         for (row, counters) in special_rows.iter().enumerate() {
-            add(self.prefixes.entry(Prefix::Special(row)).or_default(), counters);
+            self.prefixes
+                .entry(Prefix::Special(row))
+                .or_default()
+                .add(counters);
         }
         for (key, counters) in by_slot.prefixes.get(&slot).into_iter().flatten() {
-            add(
-                self.prefixes
-                    .entry(Prefix::Key(key.bytes().to_vec()))
-                    .or_default(),
-                counters,
-            );
+            self.prefixes
+                .entry(Prefix::Key(key.bytes().to_vec()))
+                .or_default()
+                .add(counters);
         }
         for (key, client) in by_slot.clients.get(&slot).into_iter().flatten() {
             let sums = self.clients.entry(address_from_words(key.address)).or_default();
@@ -125,12 +126,10 @@ impl Totals {
             let Some((_, counters)) = self.prefixes.pop_last() else {
                 return;
             };
-            add(
-                self.prefixes
-                    .entry(Prefix::Special(Row::OTHER as usize))
-                    .or_default(),
-                &counters,
-            );
+            self.prefixes
+                .entry(Prefix::Special(Row::OTHER as usize))
+                .or_default()
+                .add(&counters);
         }
     }
 
@@ -148,7 +147,7 @@ impl Totals {
                     Prefix::Key(bytes) => printable(bytes),
                 },
                 special: matches!(prefix, Prefix::Special(_)),
-                commands: counters.commands,
+                commands: counters.commands(),
                 bytes_in: counters.bytes_in,
                 bytes_out: counters.bytes_out,
             })
@@ -193,12 +192,6 @@ impl Totals {
         }
         found
     }
-}
-
-fn add(sum: &mut PrefixCounters, counters: &PrefixCounters) {
-    sum.commands += counters.commands;
-    sum.bytes_in += counters.bytes_in;
-    sum.bytes_out += counters.bytes_out;
 }
 
 /// The kernel's rule (`count_window` of the connection program), for the window that it has not closed yet.

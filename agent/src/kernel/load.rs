@@ -4,12 +4,14 @@ use agent_common::{abi::KeySettings, limits};
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    maps::{Array, HashMap, Map, MapData, Queue, RingBuf},
+    maps::{Array, HashMap, Map, MapData, Queue, RingBuf, lpm_trie::LpmTrie},
     programs::{CgroupSkb, Iter, ProgramError, RawTracePoint, SockOps},
 };
 use tokio::io::unix::AsyncFd;
 
-use super::{Capacity, Events, Kernel, attach::Attachments, mapped::Mapped, parking::Parking};
+use super::{
+    Capacity, Events, Kernel, attach::Attachments, declared::Declared, mapped::Mapped, parking::Parking,
+};
 
 /// Programs of the kernel object.
 pub(super) const PROGRAMS: [&str; 5] = ["sg_ingress", "sg_egress", "sg_sockets", "sg_exec", "sg_seed"];
@@ -22,6 +24,8 @@ const LOG_LINES: usize = 20;
 pub struct KernelSettings {
     /// How keys are cut.
     pub keys: KeySettings,
+    /// Prefixes without a delimiter.
+    pub declared: Vec<Vec<u8>>,
     /// Prefixes, over all servers, with a row of their own.
     pub prefixes: u32,
     /// Client addresses, over all servers, with an entry of their own.
@@ -83,7 +87,7 @@ impl Kernel {
             )?;
         load_programs(&mut ebpf)?;
         let (mut kernel, events) = Self::with_maps(ebpf, capacity)?;
-        kernel.set_key_settings(settings.keys)?;
+        kernel.set_key_settings(settings.keys, &settings.declared)?;
         kernel.fill_free_lists()?;
         kernel.announce_processes(&settings.processes)?;
         Ok((kernel, events))
@@ -102,11 +106,14 @@ impl Kernel {
             clients: HashMap::try_from(take(&mut ebpf, "SG_CLIENTS")?)?,
             seeds: HashMap::try_from(take(&mut ebpf, "SG_SEEDS")?)?,
             settings: Array::try_from(take(&mut ebpf, "SG_SETTINGS")?)?,
+            keys: KeySettings::new(b":", 1, limits::PREFIX_BYTES as u32),
+            declared: Declared::new(LpmTrie::try_from(take(&mut ebpf, "SG_DECLARED")?)?),
             free_slots: Queue::try_from(take(&mut ebpf, "SG_FREE_SLOTS")?)?,
             free_rows: Queue::try_from(take(&mut ebpf, "SG_FREE_ROWS")?)?,
             parking: Parking::new(
                 HashMap::try_from(take(&mut ebpf, "SG_PARKED")?)?,
                 Queue::try_from(take(&mut ebpf, "SG_FREE_PLACES")?)?,
+                Array::try_from(take(&mut ebpf, "SG_PARKING")?)?,
             )?,
             capacity,
             ebpf,

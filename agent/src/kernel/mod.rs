@@ -4,6 +4,7 @@
 //! One of the three places where `unsafe` is allowed: shared-memory maps, and types that cross the boundary.
 
 mod attach;
+mod declared;
 mod load;
 mod mapped;
 mod namespace;
@@ -35,7 +36,7 @@ use aya::{
 };
 use tokio::io::unix::AsyncFd;
 
-use self::{attach::Attachments, mapped::Mapped, parking::Parking};
+use self::{attach::Attachments, declared::Declared, mapped::Mapped, parking::Parking};
 
 /// A type of the boundary as aya wants it.
 #[repr(transparent)]
@@ -58,6 +59,8 @@ pub struct Kernel {
     clients: HashMap<MapData, Raw<ClientKey>, Raw<ClientCounters>>,
     seeds: HashMap<MapData, u64, Raw<Seed>>,
     settings: Array<MapData, Raw<KeySettings>>,
+    keys: KeySettings,
+    declared: Declared,
     free_slots: Queue<MapData, u32>,
     free_rows: Queue<MapData, u32>,
     parking: Parking,
@@ -99,14 +102,30 @@ impl Events {
 }
 
 impl Kernel {
-    /// How keys are cut from now on.
+    /// How keys are cut from now on, and which prefixes without a delimiter are declared.
     ///
     /// # Errors
     ///
-    /// When the map cannot be written, which no running kernel does.
-    pub fn set_key_settings(&mut self, settings: KeySettings) -> Result<()> {
+    /// When a map cannot be written, which no running kernel does.
+    pub fn set_key_settings(&mut self, keys: KeySettings, declared: &[Vec<u8>]) -> Result<()> {
+        self.declared.replace(declared)?;
+        self.keys = KeySettings {
+            declared: u32::from(!declared.is_empty()),
+            generation: self.keys.generation,
+            ..keys
+        };
+        self.write_keys()
+    }
+
+    /// Makes the programs forget which rows prefixes have.
+    fn forget_known_prefixes(&mut self) -> Result<()> {
+        self.keys.generation = self.keys.generation.wrapping_add(1);
+        self.write_keys()
+    }
+
+    fn write_keys(&mut self) -> Result<()> {
         self.settings
-            .set(0, Raw(settings), 0)
+            .set(0, Raw(self.keys), 0)
             .context("cannot write the key settings")
     }
 

@@ -1,11 +1,13 @@
 //! Parked segments that nobody will read: their connection ended before the gap in front of them was filled.
 
 use agent_common::{
-    abi::{ParkedKey, ParkedPlace},
+    abi::{ParkedBytes, ParkedKey, ParkedPlace},
     limits,
 };
 use anyhow::{Context as _, Result};
-use aya::maps::{HashMap, MapData, Queue};
+use aya::maps::{Array, HashMap, MapData, MapError, Queue};
+
+use bytemuck::Zeroable as _;
 
 use super::Raw;
 
@@ -16,6 +18,7 @@ const PATIENCE_NANOSECONDS: u64 = 30_000_000_000;
 pub(super) struct Parking {
     parked: HashMap<MapData, Raw<ParkedKey>, Raw<ParkedPlace>>,
     free: Queue<MapData, u32>,
+    places: Array<MapData, Raw<ParkedBytes>>,
 }
 
 impl Parking {
@@ -23,8 +26,9 @@ impl Parking {
     pub(super) fn new(
         parked: HashMap<MapData, Raw<ParkedKey>, Raw<ParkedPlace>>,
         free: Queue<MapData, u32>,
+        places: Array<MapData, Raw<ParkedBytes>>,
     ) -> Result<Self> {
-        let mut parking = Self { parked, free };
+        let mut parking = Self { parked, free, places };
         for place in 0..limits::PARKED_SEGMENTS as u32 {
             parking
                 .free
@@ -51,10 +55,16 @@ impl Parking {
             // Whoever removes the entry owns the place: the program that reads it does the same.
             if now.saturating_sub(parked_at) > PATIENCE_NANOSECONDS
                 && self.parked.remove(&Raw(key)).is_ok()
-                && let Err(error) = self.free.push(place, 0)
+                && let Err(error) = self.free(place)
             {
                 tracing::warn!(%error, place, "cannot free a parking place");
             }
         }
+    }
+
+    /// Nothing of the segment stays behind.
+    fn free(&mut self, place: u32) -> Result<(), MapError> {
+        self.places.set(place, Raw(ParkedBytes::zeroed()), 0)?;
+        self.free.push(place, 0)
     }
 }

@@ -120,8 +120,11 @@ impl Kernel {
             .filter(|(key, _)| key.0.slot == slot)
             .map(|(key, id)| (key.0, id))
             .collect();
-        for (key, id) in prefixes {
-            ignore_missing(self.prefixes.remove(&Raw(key)))?;
+        for (key, _) in &prefixes {
+            ignore_missing(self.prefixes.remove(&Raw(*key)))?;
+        }
+        self.forget_known_prefixes()?;
+        for (_, id) in prefixes {
             self.rows.clear(Row::interned(id) as usize);
             self.free_rows.push(id, 0).context("cannot return a row")?;
         }

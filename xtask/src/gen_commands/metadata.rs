@@ -9,6 +9,7 @@ use redis::Value;
 pub(super) struct Command {
     pub(super) name: String,
     pub(super) first_key: FirstKey,
+    pub(super) blocking: bool,
     pub(super) subcommands: Vec<Command>,
 }
 
@@ -40,7 +41,7 @@ fn version(info: &str) -> Result<String> {
 
 fn command(reply: &Value) -> Result<Command> {
     let fields = list(reply)?;
-    let [name, .., specifications, subcommands] = fields else {
+    let [name, _arity, flags, .., specifications, subcommands] = fields else {
         bail!("COMMAND has another layout: {fields:?}")
     };
     let name = text(name)?;
@@ -49,6 +50,7 @@ fn command(reply: &Value) -> Result<Command> {
     Ok(Command {
         name,
         first_key,
+        blocking: has(list(flags)?, "blocking"),
         subcommands,
     })
 }
@@ -71,10 +73,7 @@ fn first_key(specifications: &[Value]) -> Result<FirstKey> {
 /// unknown or optional.
 fn key(specification: &Value) -> Result<Option<(i64, FirstKey)>> {
     let flags = list(field(specification, "flags")?)?;
-    if flags
-        .iter()
-        .any(|flag| text(flag).is_ok_and(|flag| flag == "not_key"))
-    {
+    if has(flags, "not_key") {
         return Ok(None);
     }
     let begin = field(specification, "begin_search")?;
@@ -101,6 +100,10 @@ fn key(specification: &Value) -> Result<Option<(i64, FirstKey)>> {
         ("keyword" | "unknown", _) => Ok(None),
         (begin, find) => bail!("`{begin}` with `{find}` is new; teach it to xtask and to the meter"),
     }
+}
+
+fn has(flags: &[Value], name: &str) -> bool {
+    flags.iter().any(|flag| text(flag).is_ok_and(|flag| flag == name))
 }
 
 fn number(search: &Value, name: &str) -> Result<i64> {

@@ -1,84 +1,170 @@
-//! Runs of commands and their bytes, and what becomes of those that belong to no row.
+//! Complete commands, runs of them, and what becomes of bytes that belong to no row.
 
 use super::{
-    super::{Ledger, Segment, command},
-    Requests, flag, phase,
+    super::{Ledger, Segment, command, words::keep_token},
+    BLOCKS, Requests, added, flag, phase, replying,
 };
-use crate::abi::{Direction, Loss, Mode, Reason, Row, RunKind};
+use crate::abi::{Direction, Loss, Mode, Pushed, Reason, RequestCounts, Row, RunKind, run_flag, size_bucket};
 
 impl<S: Segment, L: Ledger> Requests<'_, S, L> {
-    /// The current command belongs to `row`.
+    /// The last byte of a command has been seen. Returns whether the segment goes on behind it.
     #[inline(always)]
-    pub(super) fn resolve(&mut self, row: u32) {
-        if self.scratch.run_row != row {
-            self.flush();
-            self.scratch.run_row = row;
-        }
-        let state = &mut self.connection.requests;
-        state.row = row;
-        self.scratch.run_bytes = self.scratch.run_bytes.wrapping_add(state.pending);
-        state.pending = 0;
-    }
-
-    /// The last byte of a command has been seen.
-    #[inline(always)]
-    pub(super) fn finish_command(&mut self) {
-        if self.connection.requests.row == Row::UNKNOWN {
-            self.resolve(Row::special(self.connection.slot, Row::KEYLESS));
-        }
-        let state = &mut self.connection.requests;
-        state.row = Row::UNKNOWN;
-        if command::effect(state.command) == 0 {
-            state.phase = phase::COMMAND;
-            self.scratch.run_commands = self.scratch.run_commands.wrapping_add(1);
-        } else {
-            // A turn of its own, so that the program contains it once.
-            state.phase = phase::EFFECT;
-        }
-    }
-
-    /// A command that changes how the connection is to be read is complete.
-    #[inline(always)]
-    pub(super) fn finish_with_effect(&mut self) -> bool {
+    pub(super) fn complete(&mut self) -> bool {
+        let slot = self.connection.slot;
         let state = &mut self.connection.requests;
         state.phase = phase::COMMAND;
-        let channels = state.argument.wrapping_sub(1);
-        let (kind, answers) = match command::effect(state.command) {
-            command::EFFECT_SUBSCRIBE | command::EFFECT_UNSUBSCRIBE if channels > 1 => {
-                (RunKind::ConfirmMany, channels)
-            }
-            command::EFFECT_UNSUBSCRIBE if channels == 0 => (RunKind::ConfirmAll, 1),
-            command::EFFECT_SUBSCRIBE | command::EFFECT_UNSUBSCRIBE => (RunKind::Confirm, 1),
-            command::EFFECT_RESET => (RunKind::Reset, 1),
-            _ => (RunKind::Reply, 1),
+        if state.row == Row::UNKNOWN {
+            state.row = Row::special(slot, Row::KEYLESS);
+        }
+        let effect = command::effect(state.command);
+        let mut answer = Answer {
+            kind: RunKind::Reply,
+            count: 1,
         };
-        if kind == RunKind::Reply {
-            self.scratch.run_commands = self.scratch.run_commands.wrapping_add(1);
-            self.change_mode();
+        if effect | u32::from(self.connection.shared.replying()) != 0 || state.argument == 0 {
+            answer = self.effect(effect);
+        }
+        let kind = self.scratch.forget(answer.kind as u32);
+        let count = self.scratch.forget(answer.count);
+        self.fold(kind, count);
+        if effect == command::EFFECT_NONE {
             return true;
         }
-        self.flush();
-        self.scratch.run_commands = 1;
-        self.flush_as(kind, answers);
+        self.change_mode(effect)
+    }
+
+    /// How a command that is more than a question is answered, and what it does to those after it.
+    #[inline(always)]
+    fn effect(&mut self, effect: u32) -> Answer {
+        let state = &self.connection.requests;
+        let mut replying = self.connection.shared.replying();
+        let silent = replying & (replying::OFF | replying::SKIP) != 0;
+        replying &= !replying::SKIP;
+        let mut answer = Answer {
+            kind: if silent { RunKind::Silent } else { RunKind::Reply },
+            count: u32::from(!silent),
+        };
+        if state.argument == 0 {
+            // An empty line or array is no command.
+            answer = Answer {
+                kind: RunKind::Silent,
+                count: 0,
+            };
+        }
+        match effect {
+            command::EFFECT_SUBSCRIBE | command::EFFECT_UNSUBSCRIBE if !silent => {
+                let channels = state.argument.wrapping_sub(1);
+                answer.kind = if channels > 1 {
+                    answer.count = channels;
+                    RunKind::ConfirmMany
+                } else if channels == 0 && effect == command::EFFECT_UNSUBSCRIBE {
+                    RunKind::ConfirmAll
+                } else {
+                    RunKind::Confirm
+                };
+            }
+            command::EFFECT_RESET => {
+                replying = 0;
+                answer.kind = RunKind::Reset;
+                answer.count = 1;
+            }
+            command::EFFECT_MULTI => replying |= replying::QUEUEING,
+            command::EFFECT_DISCARD => replying &= !(replying::QUEUEING | replying::DOUBT),
+            command::EFFECT_EXEC => replying &= !replying::QUEUEING,
+            command::EFFECT_CLIENT_REPLY => replying = self.client_reply(replying, &mut answer),
+            _ => {}
+        }
+        self.connection.shared.set_replying(replying);
+        answer
+    }
+
+    /// CLIENT REPLY (Valkey's documentation): ON is answered, OFF and SKIP are not. Returns what is answered from now on.
+    #[inline(always)]
+    fn client_reply(&self, replying: u8, answer: &mut Answer) -> u8 {
+        const ON: u64 = u64::from_le_bytes(*b"on\0\0\0\0\0\0");
+        const OFF: u64 = u64::from_le_bytes(*b"off\0\0\0\0\0");
+        const SKIP: u64 = u64::from_le_bytes(*b"skip\0\0\0\0");
+        const ARGUMENTS: u32 = 3;
+        let state = &self.connection.requests;
+        if replying & replying::QUEUEING != 0 {
+            return replying | replying::DOUBT;
+        }
+        let mode = if state.argument == ARGUMENTS {
+            state.word
+        } else {
+            0
+        };
+        match mode {
+            ON => {
+                answer.kind = RunKind::Reply;
+                answer.count = 1;
+                replying & !replying::OFF
+            }
+            OFF | SKIP => {
+                answer.kind = RunKind::Silent;
+                answer.count = 0;
+                let skips = mode == SKIP && replying & replying::OFF == 0;
+                replying | if skips { replying::SKIP } else { replying::OFF }
+            }
+            _ => replying,
+        }
+    }
+
+    /// The connection goes on as the command says. Returns whether the segment is read on.
+    #[inline(always)]
+    fn change_mode(&mut self, effect: u32) -> bool {
+        let silent = self.scratch.requests.kind == RunKind::Silent as u32;
+        let lost = match effect {
+            command::EFFECT_EXEC => self.connection.shared.replying() & replying::DOUBT != 0,
+            // Confirmations are sent even then, errors are not.
+            command::EFFECT_SUBSCRIBE | command::EFFECT_UNSUBSCRIBE => silent,
+            _ => false,
+        };
+        if lost {
+            return self.lose(Reason::ClientReply);
+        }
+        if effect == command::EFFECT_MONITOR {
+            self.connection.shared.set_mode(Mode::MONITOR);
+        }
+        if effect == command::EFFECT_REPLICATION {
+            self.connection.shared.set_mode(Mode::REPLICATION);
+            self.connection.requests.phase = phase::DIVERTED;
+        }
         true
     }
 
+    /// Adds the complete command to the run, or begins a new run with it.
     #[inline(always)]
-    pub(super) fn change_mode(&mut self) {
-        let shared = &mut self.connection.shared;
-        match command::effect(self.connection.requests.command) {
-            command::EFFECT_MONITOR => shared.set_mode(Mode::MONITOR),
-            command::EFFECT_REPLICATION => {
-                shared.set_mode(Mode::REPLICATION);
-                self.connection.requests.phase = phase::DIVERTED;
-            }
-            command::EFFECT_CLIENT_REPLY => {
-                shared.set_reason(Reason::ClientReply as u32);
-                shared.set_mode(Mode::OPAQUE);
-                self.connection.requests.phase = phase::DIVERTED;
-            }
-            _ => {}
+    fn fold(&mut self, kind: u32, answers: u32) {
+        let state = &mut self.connection.requests;
+        let size_bucket = size_bucket(added(state.size, state.pending));
+        let size_bucket = self.scratch.forget(size_bucket);
+        let flags = run_flags(state.command, state.word);
+        let (row, since) = (state.row, state.since);
+        let run = &self.scratch.requests;
+        let same = run.row == row
+            && run.kind == kind
+            && run.flags == flags
+            && run.since == since
+            && run.size_bucket == size_bucket
+            && kind != RunKind::ConfirmMany as u32;
+        if !same {
+            self.flush();
+            let run = &mut self.scratch.requests;
+            run.row = row;
+            run.kind = kind;
+            run.flags = flags;
+            run.since = since;
+            run.size_bucket = size_bucket;
         }
+        let state = &mut self.connection.requests;
+        let run = &mut self.scratch.requests;
+        run.commands = run.commands.wrapping_add(u32::from(state.argument != 0));
+        run.answers = run.answers.wrapping_add(answers);
+        run.bytes = run.bytes.wrapping_add(state.pending);
+        state.pending = 0;
+        state.size = 0;
+        state.row = Row::UNKNOWN;
     }
 
     /// What follows in the segment in which the mode changed.
@@ -89,40 +175,53 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         self.scratch.fill = 0;
         self.scratch.next = self.scratch.end;
         if self.connection.shared.mode() == Mode::REPLICATION {
-            self.ledger
-                .requests(Row::special(self.connection.slot, Row::REPLICATION), 0, rest);
+            self.replicate(rest);
         } else {
             self.unattributed(rest);
         }
         false
     }
 
-    /// Writes the run to the ledger, and to the queue of commands that wait for one reply each.
+    /// Writes the run to the ledger, and to the queue of commands that wait.
     #[inline(always)]
     pub(super) fn flush(&mut self) {
-        self.flush_as(RunKind::Reply, self.scratch.run_commands);
-    }
-
-    /// The same for commands that are answered in another way.
-    #[inline(always)]
-    pub(super) fn flush_as(&mut self, kind: RunKind, answers: u32) {
-        let scratch = &mut *self.scratch;
-        let (row, commands, bytes) = (scratch.run_row, scratch.run_commands, scratch.run_bytes);
-        if commands == 0 && bytes == 0 {
+        let run = self.scratch.requests;
+        if run.bytes == 0 {
             return;
         }
-        scratch.run_commands = 0;
-        scratch.run_bytes = 0;
-        if self.connection.shared.trial() == 0 {
-            self.ledger.requests(row, commands, bytes);
-        } else {
-            self.unattributed(bytes);
+        self.scratch.requests.commands = 0;
+        self.scratch.requests.answers = 0;
+        self.scratch.requests.bytes = 0;
+        let counts = RequestCounts {
+            commands: run.commands,
+            size_bucket: run.size_bucket,
+            bytes: run.bytes,
+        };
+        self.attribute(run.row, &counts);
+        if run.answers == 0 {
+            return;
         }
-        if commands != 0 {
-            let overflow = Row::special(self.connection.slot, Row::OTHER);
-            if !self.connection.runs.push(row, kind, answers, overflow) {
-                self.ledger.loss(Loss::RunQueueFull, commands);
-            }
+        let kind = RunKind::from_number(run.kind);
+        let overflow = Row::special(self.connection.slot, Row::OTHER);
+        let runs = &mut self.connection.runs;
+        let pushed = runs.push(run.row, kind, run.flags, run.since, run.answers, overflow);
+        if pushed != Pushed::Exactly {
+            let loss = if pushed == Pushed::Coarsely {
+                Loss::CoarseDuration
+            } else {
+                Loss::RunQueueFull
+            };
+            self.ledger.loss(loss, run.commands);
+        }
+    }
+
+    /// Counts what belongs to a row, unless it is on trial.
+    #[inline(always)]
+    pub(super) fn attribute(&mut self, row: u32, counts: &RequestCounts) {
+        if self.connection.shared.trial() == 0 {
+            self.ledger.requests(row, counts);
+        } else {
+            self.unattributed(counts.bytes);
         }
     }
 
@@ -137,11 +236,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     #[inline(always)]
     pub(super) fn account(&mut self, bytes: u64) {
         let state = &mut self.connection.requests;
-        if state.row == Row::UNKNOWN {
-            state.pending = state.pending.wrapping_add(bytes);
-        } else {
-            self.scratch.run_bytes = self.scratch.run_bytes.wrapping_add(bytes);
-        }
+        state.pending = state.pending.wrapping_add(bytes);
     }
 
     /// The segment ends within a token: keeps it for the next one.
@@ -150,7 +245,8 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         if self.connection.requests.flags & flag::TRIAL != 0 {
             return self.lose_trial();
         }
-        self.connection.requests.carry = self.scratch.window.token(self.scratch.position);
+        let token = self.scratch.window.token(self.scratch.position);
+        self.connection.requests.carry = keep_token(token, available);
         self.connection.requests.carry_length = available as u8;
         self.scratch.position = self.scratch.fill;
         false
@@ -159,42 +255,50 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     /// The trial restart was none.
     #[inline(always)]
     pub(super) fn lose_trial(&mut self) -> bool {
-        self.give_up();
+        self.scratch.lost = 1;
         false
     }
 
-    /// Gives up on the connection until a safe restart point.
+    /// Gives up on the connection until a safe restart point: everything of this segment that is not in a run is
+    /// unattributed, and so is what follows.
     #[inline(always)]
     pub(super) fn lose(&mut self, reason: Reason) -> bool {
         if self.connection.requests.flags & flag::TRIAL == 0 {
-            self.connection.shared.set_reason(reason as u32);
+            self.connection.shared.set_reason(reason as u8);
         }
         if matches!(reason, Reason::Tls) {
             self.connection.shared.set_mode(Mode::OPAQUE);
         }
-        self.give_up();
-        false
-    }
-
-    /// Everything of this segment that is not in a run is unattributed, and so is what follows.
-    #[inline(always)]
-    pub(super) fn give_up(&mut self) {
-        let remaining = self.scratch.remaining();
         self.scratch.lost = 1;
-        self.scratch.position = 0;
-        self.scratch.fill = 0;
-        self.scratch.next = self.scratch.end;
-        self.connection.requests.carry_length = 0;
-        self.forget_command();
-        if remaining != 0 {
-            self.unattributed(remaining);
-        }
+        false
     }
 
     #[inline(always)]
     pub(super) fn unattributed(&mut self, bytes: u64) {
-        let reason = Reason::from_number(self.connection.shared.reason());
+        let reason = Reason::from_number(u32::from(self.connection.shared.reason()));
         self.ledger
             .unattributed(self.connection.slot, Direction::In, reason, bytes);
     }
+}
+
+/// What answers a command.
+#[derive(Clone, Copy)]
+struct Answer {
+    kind: RunKind,
+    /// Replies or confirmations.
+    count: u32,
+}
+
+/// What is to be known of the command's reply.
+#[inline(always)]
+fn run_flags(info: u32, word: u64) -> u32 {
+    let mut flags = 0;
+    if info & command::READS != 0 {
+        flags |= run_flag::READS;
+    }
+    // Stream reads block only where they say so.
+    if info & command::BLOCKING != 0 && (command::kind(info) != command::KIND_KEYWORD || word == BLOCKS) {
+        flags |= run_flag::UNTIMED;
+    }
+    flags
 }

@@ -1,11 +1,11 @@
 //! Which segments are read: what is new in them, whether they wait for others, and whether the stream is in step.
 
 use super::{
-    super::{Fresh, Ledger, Payload, Plan, Segment, fresh, moment},
+    super::{Fresh, Ledger, Payload, Plan, Segment, fresh, moment, tick},
     LONG_QUIET, QUIET, Requests, flag, phase,
 };
 use crate::{
-    abi::{Direction, Mode, Reason, Row},
+    abi::{Direction, Mode, Reason, RequestCounts, Row, clear_token},
     limits::PARKED_SEGMENTS_OF_CONNECTION,
 };
 
@@ -18,7 +18,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
             state.flags |= flag::SEQUENCE;
             state.next_sequence = payload.sequence;
             // Nothing has been seen of the client: as far as is known, the server spoke last.
-            self.connection.shared.set_last_direction(Direction::Out as u32);
+            self.connection.shared.set_last_direction(Direction::Out as u8);
         }
         let state = &self.connection.requests;
         let Some(new) = fresh(state.next_sequence, payload) else {
@@ -43,7 +43,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     /// A segment that came early could not be parked.
     #[inline(always)]
     pub fn give_up_early(&mut self, payload: &Payload) {
-        self.forget_command();
+        self.forget_command(0);
         self.connection.lose_synchronisation(Reason::Hole);
         if let Some(new) = fresh(self.connection.requests.next_sequence, payload) {
             self.take(payload, &new);
@@ -65,20 +65,19 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     #[inline(always)]
     pub(super) fn take(&mut self, payload: &Payload, new: &Fresh) -> Plan {
         self.connection.requests.next_sequence = payload.sequence.wrapping_add(payload.length);
-        let answered = self.connection.shared.last_direction() == Direction::Out as u32;
-        self.connection.shared.set_last_direction(Direction::In as u32);
-        self.scratch.run_row = Row::UNKNOWN;
-        self.scratch.run_commands = 0;
-        self.scratch.run_bytes = 0;
+        let answered = self.connection.shared.last_direction() == Direction::Out as u8;
+        self.connection.shared.set_last_direction(Direction::In as u8);
+        self.scratch.now = tick(payload.seen_at);
+        self.scratch.requests.row = Row::UNKNOWN;
+        self.scratch.requests.commands = 0;
+        self.scratch.requests.bytes = 0;
 
         let mode = self.connection.shared.mode();
         if mode == Mode::REPLICATION {
-            let row = Row::special(self.connection.slot, Row::REPLICATION);
-            self.ledger
-                .requests(row, 0, u64::from(new.hole).wrapping_add(u64::from(new.length)));
+            self.replicate(u64::from(new.hole).wrapping_add(u64::from(new.length)));
             return Plan::Done;
         }
-        if mode == Mode::OPAQUE || !self.synchronised(new, answered) {
+        if mode == Mode::OPAQUE || !self.synchronised(payload, new, answered) {
             let parked = self.forget_parked();
             self.unattributed(
                 u64::from(new.hole)
@@ -88,12 +87,22 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
             return Plan::Done;
         }
         let state = &mut self.connection.requests;
-        self.scratch.enter(new, &state.carry, state.carry_length);
+        self.scratch.enter(new, &mut state.carry, state.carry_length);
         state.carry_length = 0;
-        if state.row != Row::UNKNOWN {
-            self.scratch.run_row = state.row;
-        }
         Plan::Read
+    }
+
+    /// Counts traffic of a replica link.
+    #[inline(always)]
+    pub(super) fn replicate(&mut self, bytes: u64) {
+        self.ledger.requests(
+            Row::special(self.connection.slot, Row::REPLICATION),
+            &RequestCounts {
+                commands: 0,
+                size_bucket: 0,
+                bytes,
+            },
+        );
     }
 
     /// What is parked lies behind the next byte by now: bytes with other boundaries have filled the gap.
@@ -123,19 +132,20 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
 
     /// Whether the segment can be parsed: in step, or at a point where a restart may be tried.
     #[inline(always)]
-    pub(super) fn synchronised(&mut self, new: &Fresh, answered: bool) -> bool {
+    pub(super) fn synchronised(&mut self, payload: &Payload, new: &Fresh, answered: bool) -> bool {
+        let now = moment(payload.seen_at);
         if self.connection.shared.sync() != 0 {
             if new.hole != 0 {
                 return self.bridge(u64::from(new.hole));
             }
-            if !answered || self.connection.shared.trial() == 0 || self.judge_trial() {
+            if !answered || self.connection.shared.trial() == 0 || self.judge_trial(now) {
                 return true;
             }
         }
-        self.forget_command();
+        self.forget_command(0);
         // The server spoke last, and some time ago, and this segment follows without a gap: a new command may begin
         // here. Its name decides, and then a stretch on trial.
-        let candidate = answered && new.hole == 0 && self.is_quiet(QUIET);
+        let candidate = answered && new.hole == 0 && self.is_quiet(now, QUIET);
         if candidate {
             self.connection.requests.flags |= flag::TRIAL | flag::STARTED;
         }
@@ -149,7 +159,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
             self.skip_hole(hole);
             return true;
         }
-        self.forget_command();
+        self.forget_command(0);
         let started = self.connection.requests.flags & flag::STARTED != 0;
         self.connection
             .lose_synchronisation(if started { Reason::Hole } else { Reason::Handshake });
@@ -160,27 +170,26 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     /// has had its reply, both directions are between two messages, and the server has had the time to send what it
     /// might still owe from before. It is hopeless if a command still waits after a long silence: its reply was missed.
     #[inline(always)]
-    pub(super) fn judge_trial(&mut self) -> bool {
+    pub(super) fn judge_trial(&mut self, now: u32) -> bool {
         let (requests, replies) = (&self.connection.requests, &self.connection.replies);
         let between = requests.phase == phase::COMMAND
             && requests.carry_length == 0
             && replies.carry_length == 0
             && replies.skip == 0
             && replies.elements == 0;
-        if !between || !self.is_quiet(QUIET) {
+        if !between || !self.is_quiet(now, QUIET) {
             return true;
         }
         if self.connection.runs.is_drained() {
             self.connection.shared.set_trial(0);
             return true;
         }
-        !self.is_quiet(LONG_QUIET)
+        !self.is_quiet(now, LONG_QUIET)
     }
 
     /// Whether the server has been silent for so long.
     #[inline(always)]
-    pub(super) fn is_quiet(&mut self, units: u32) -> bool {
-        let now = moment(self.ledger.now());
+    pub(super) fn is_quiet(&self, now: u32, units: u32) -> bool {
         now.wrapping_sub(self.connection.shared.spoke_at()) >= units
     }
 
@@ -189,28 +198,30 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     pub(super) fn skip_hole(&mut self, hole: u64) {
         let state = &mut self.connection.requests;
         state.skip = state.skip.wrapping_sub(hole);
-        if state.row != Row::UNKNOWN {
-            self.scratch.run_row = state.row;
-        }
-        let over = state.skip == 0 && state.arguments_left == 0;
-        self.account(hole);
-        if over {
-            self.finish_command();
+        state.pending = state.pending.wrapping_add(hole);
+        if state.skip == 0 && state.arguments_left == 0 {
+            state.phase = phase::COMPLETE;
         }
     }
 
-    /// What was read of a command is not going to be continued: its bytes are unattributed.
+    /// What was read of a command is not going to be continued: its bytes, and `more`, are unattributed.
     #[inline(always)]
-    pub(super) fn forget_command(&mut self) {
+    pub(super) fn forget_command(&mut self, more: u64) {
         let state = &mut self.connection.requests;
-        let bytes = state.pending.wrapping_add(u64::from(state.carry_length));
+        let bytes = state
+            .pending
+            .wrapping_add(u64::from(state.carry_length))
+            .wrapping_add(more);
         state.pending = 0;
         state.carry_length = 0;
+        clear_token(&mut state.carry);
         state.skip = 0;
+        state.size = 0;
         state.arguments_left = 0;
         state.row = Row::UNKNOWN;
         state.phase = phase::COMMAND;
         state.flags &= !(flag::TRIAL | flag::QUOTING);
+        self.connection.shared.set_replying(0);
         if bytes != 0 {
             self.unattributed(bytes);
         }

@@ -4,7 +4,7 @@ use super::{
     super::{Content, Ledger, Segment, command, words::keep},
     Found, NO_ARGUMENT, Requests, TLS_HANDSHAKE, flag, phase,
 };
-use crate::abi::{Reason, Row};
+use crate::abi::{Reason, clear_token};
 
 impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     #[inline(always)]
@@ -77,6 +77,10 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         let state = &mut self.connection.requests;
         let index = state.content_length;
         state.content_length = index.wrapping_add(1);
+        if state.argument != state.wanted_argument {
+            // Counted, not kept: it may be a password.
+            return;
+        }
         let bits = u64::from(byte) << (index & 7).wrapping_mul(8);
         match index >> 3 {
             0 => state.carry[0] = if index == 0 { bits } else { state.carry[0] | bits },
@@ -105,8 +109,9 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
             length,
         };
         state.content_length = 0;
+        clear_token(&mut state.carry);
         if state.argument == state.wanted_argument {
-            return Found::Content(content);
+            return Found::Word(content);
         }
         state.argument = state.argument.wrapping_add(1);
         Found::Turn(true)
@@ -114,15 +119,10 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
 
     #[inline(always)]
     pub(super) fn end_line(&mut self) -> bool {
-        self.connection.requests.arguments_left = 0;
-        if self.connection.requests.argument == 0 {
-            // An empty line is no command: Valkey does not answer it.
-            self.resolve(Row::special(self.connection.slot, Row::KEYLESS));
-            self.connection.requests.row = Row::UNKNOWN;
-            self.connection.requests.phase = phase::COMMAND;
-            return true;
-        }
-        self.finish_command();
+        let state = &mut self.connection.requests;
+        state.arguments_left = 0;
+        state.since = self.scratch.now;
+        state.phase = phase::COMPLETE;
         true
     }
 }

@@ -5,10 +5,10 @@ use super::{
         Content, Ledger, Segment, command, prefix,
         words::{equal_bytes, first_marked, keep, lower, repeat},
     },
-    NO_ARGUMENT, PING, REPLCONF, Requests, flag, wanted,
+    BLOCKS, NO_ARGUMENT, PING, Requests, flag, wanted,
 };
 use crate::{
-    abi::{Loss, Mode, PrefixKey, Row},
+    abi::{KNOWN_PREFIXES, Loss, Mode, PrefixKey, Row},
     limits::NAME_BYTES,
 };
 
@@ -21,6 +21,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
             wanted::KEY => self.key(content),
             wanted::KEY_COUNT => self.key_count(content),
             wanted::KEYWORD => self.keyword(content),
+            wanted::REPLY_MODE => self.reply_mode(content),
             _ => self.subcommand(content),
         }
         true
@@ -34,7 +35,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
             lower(content.words[2]),
         ];
         let known = if content.length as usize <= NAME_BYTES {
-            self.look_up(&name)
+            command::lookup(&name)
         } else {
             None
         };
@@ -49,7 +50,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
             return true;
         };
         state.command = info;
-        state.container = name[0];
+        state.word = name[0];
         self.want(info);
         true
     }
@@ -66,36 +67,17 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
             return self.lose_trial();
         }
         self.connection.requests.flags &= !flag::TRIAL;
-        if name[0] == REPLCONF[0] {
+        if effect == command::EFFECT_REPLCONF {
             // A replica acknowledges what it has received: nobody answers it.
-            self.resolve(Row::special(self.connection.slot, Row::REPLICATION));
+            self.connection.requests.row = Row::special(self.connection.slot, Row::REPLICATION);
             self.connection.shared.set_mode(Mode::REPLICATION);
             return self.divert();
         }
         self.connection.runs.restart_producer();
         self.connection.stretches = self.connection.stretches.wrapping_add(1) | 1;
         self.connection.shared.set_trial(1);
-        self.connection
-            .shared
-            .set_sync(u32::from(self.connection.stretches));
+        self.connection.shared.set_sync(self.connection.stretches);
         true
-    }
-
-    /// Looks a name up, with the last answer of this CPU at hand.
-    #[inline(always)]
-    pub(super) fn look_up(&mut self, name: &[u64; 3]) -> Option<u32> {
-        let scratch = &mut *self.scratch;
-        if scratch.name[0] == name[0]
-            && scratch.name[1] == name[1]
-            && scratch.name[2] == name[2]
-            && name[0] != 0
-        {
-            return Some(scratch.name_info);
-        }
-        let info = command::lookup(name)?;
-        scratch.name = *name;
-        scratch.name_info = info;
-        Some(info)
     }
 
     /// Sets up the search for the first key.
@@ -118,17 +100,22 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
                     command::EFFECT_SUBSCRIBE | command::EFFECT_UNSUBSCRIBE | command::EFFECT_PUBLISH => {
                         Row::PUBSUB
                     }
-                    command::EFFECT_REPLICATION => Row::REPLICATION,
+                    command::EFFECT_REPLICATION | command::EFFECT_REPLCONF => Row::REPLICATION,
                     _ => Row::KEYLESS,
                 };
-                self.resolve(Row::special(slot, row));
+                if command::effect(info) == command::EFFECT_CLIENT_REPLY {
+                    state.wanted = wanted::REPLY_MODE;
+                    state.wanted_argument = 2;
+                    state.word = 0;
+                }
+                state.row = Row::special(slot, row);
             }
         }
     }
 
     #[inline(always)]
     pub(super) fn subcommand(&mut self, content: &Content) {
-        let container = self.connection.requests.container;
+        let container = self.connection.requests.word;
         let zero = equal_bytes(container, 0);
         let length = if zero == 0 { 8 } else { first_marked(zero) };
         let mut known = None;
@@ -152,7 +139,8 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         self.connection.requests.command = info;
         if command::kind(info) == command::KIND_CONTAINER {
             // A table that nests containers is wrong; read no further.
-            return self.resolve(Row::special(self.connection.slot, Row::KEYLESS));
+            self.connection.requests.row = Row::special(self.connection.slot, Row::KEYLESS);
+            return;
         }
         self.want(info);
     }
@@ -162,7 +150,8 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         let zeros = keep([repeat(b'0'), 0, 0, 0], content.length);
         if content.length <= 8 && content.words[0] == zeros[0] {
             self.connection.requests.wanted_argument = NO_ARGUMENT;
-            return self.resolve(Row::special(self.connection.slot, Row::KEYLESS));
+            self.connection.requests.row = Row::special(self.connection.slot, Row::KEYLESS);
+            return;
         }
         let state = &mut self.connection.requests;
         state.wanted = wanted::KEY;
@@ -172,40 +161,75 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     #[inline(always)]
     pub(super) fn keyword(&mut self, content: &Content) {
         const STREAMS: u64 = u64::from_le_bytes(*b"streams\0");
+        const BLOCK: u64 = u64::from_le_bytes(*b"block\0\0\0");
         let state = &mut self.connection.requests;
-        if content.length == 7 && lower(content.words[0]) == STREAMS {
+        let word = lower(content.words[0]);
+        if content.length == 7 && word == STREAMS {
             state.wanted = wanted::KEY;
+        }
+        if content.length == 5 && word == BLOCK {
+            state.word = BLOCKS;
         }
         state.wanted_argument = state.argument.wrapping_add(1);
     }
 
     #[inline(always)]
+    pub(super) fn reply_mode(&mut self, content: &Content) {
+        let state = &mut self.connection.requests;
+        state.wanted_argument = NO_ARGUMENT;
+        state.word = if content.length <= 8 {
+            lower(content.words[0])
+        } else {
+            0
+        };
+    }
+
+    #[inline(always)]
     pub(super) fn key(&mut self, content: &Content) {
         self.connection.requests.wanted_argument = NO_ARGUMENT;
-        let length = prefix(content, self.settings);
-        // On trial nothing is attributed, and no prefix is made known.
-        if length == 0 || self.connection.shared.trial() != 0 {
-            return self.resolve(Row::special(self.connection.slot, Row::NONE));
+        let mut content = *content;
+        let mut length = prefix(&mut content, self.settings);
+        if length == 0 && self.settings.declared != 0 {
+            length = self.ledger.declared(&content.words, content.length);
         }
-        let words = keep(content.words, length);
-        let state = &mut self.connection.requests;
-        let known = state.last_row != Row::UNKNOWN
-            && state.last_prefix_length == length
-            && state.last_prefix[0] == words[0]
-            && state.last_prefix[1] == words[1]
-            && state.last_prefix[2] == words[2]
-            && state.last_prefix[3] == words[3];
-        if !known {
-            state.last_prefix = words;
-            state.last_prefix_length = length;
-            let key = PrefixKey {
+        length = self.scratch.forget(length);
+        // On trial nothing is attributed, and no prefix is made known.
+        self.connection.requests.row = if length == 0 || self.connection.shared.trial() != 0 {
+            Row::special(self.connection.slot, Row::NONE)
+        } else {
+            self.row(&PrefixKey {
                 slot: self.connection.slot,
                 length,
-                words,
-            };
-            self.connection.requests.last_row = self.ledger.row(&key);
+                words: keep(content.words, length),
+            })
+        };
+    }
+
+    /// The row of a prefix, with what this CPU has seen lately at hand.
+    #[inline(always)]
+    fn row(&mut self, key: &PrefixKey) -> u32 {
+        const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+        let [first, second, third, fourth] = key.words;
+        let hash = (first ^ u64::from(key.slot)).wrapping_mul(FACTOR)
+            ^ (second ^ third ^ fourth).wrapping_mul(FACTOR);
+        let index = (hash >> (u64::BITS - KNOWN_PREFIXES.trailing_zeros())) as usize & (KNOWN_PREFIXES - 1);
+        let known = &mut self.scratch.known[index];
+        let generation = self.settings.generation;
+        if known.key.words[0] == first
+            && known.key.words[1] == second
+            && known.key.words[2] == third
+            && known.key.words[3] == fourth
+            && known.key.length == key.length
+            && known.key.slot == key.slot
+            && known.generation == generation
+        {
+            return known.row;
         }
-        let row = self.connection.requests.last_row;
-        self.resolve(row);
+        let row = self.ledger.row(key);
+        let known = &mut self.scratch.known[index];
+        known.key = *key;
+        known.row = row;
+        known.generation = generation;
+        row
     }
 }

@@ -7,7 +7,7 @@ mod inline;
 mod keys;
 
 use super::{Content, Ledger, Segment, command};
-use crate::abi::{CONTENT_BYTES, Connection, KeySettings, Reason, Scratch};
+use crate::abi::{CONTENT_BYTES, Connection, KeySettings, Reason, RequestCounts, Row, Scratch};
 
 /// [`crate::abi::RequestState::phase`]: what is expected next.
 mod phase {
@@ -19,8 +19,8 @@ mod phase {
     pub(super) const CONTENT: u8 = 2;
     /// A byte of an inline command.
     pub(super) const INLINE: u8 = 3;
-    /// Nothing: a whole command that changes how the connection goes on is to be dealt with.
-    pub(super) const EFFECT: u8 = 4;
+    /// Nothing: the command is complete.
+    pub(super) const COMPLETE: u8 = 4;
     /// No command any more: the connection's mode has changed.
     pub(super) const DIVERTED: u8 = 5;
 }
@@ -32,6 +32,20 @@ mod wanted {
     pub(super) const KEY_COUNT: u8 = 2;
     pub(super) const KEYWORD: u8 = 3;
     pub(super) const SUBCOMMAND: u8 = 4;
+    /// ON, OFF or SKIP of CLIENT REPLY.
+    pub(super) const REPLY_MODE: u8 = 5;
+}
+
+/// [`crate::abi::Shared::replying`].
+mod replying {
+    /// CLIENT REPLY OFF is in force.
+    pub(super) const OFF: u8 = 1;
+    /// The next command is not answered.
+    pub(super) const SKIP: u8 = 2;
+    /// Inside MULTI: what commands do happens with EXEC.
+    pub(super) const QUEUEING: u8 = 4;
+    /// A CLIENT REPLY waits for EXEC, which may fail: from then on nobody knows what is answered.
+    pub(super) const DOUBT: u8 = 8;
 }
 
 /// [`crate::abi::RequestState::flags`].
@@ -65,15 +79,17 @@ const QUIET: u32 = 2;
 /// The same where a command still waits for its reply: about a second.
 const LONG_QUIET: u32 = 1_000;
 
+/// [`crate::abi::RequestState::word`] of a stream read that says BLOCK.
+const BLOCKS: u64 = 0;
+
 /// No argument is wanted any more.
 const NO_ARGUMENT: u32 = u32::MAX;
 
 /// Valkey refuses longer multibulk requests (`INT_MAX` in networking.c, `processMultibulkBuffer`).
 const MAX_ARGUMENTS: i64 = i32::MAX as i64;
 
-/// Names that tell more than others where a connection is met in mid-stream.
+/// A name that tells more than others where a connection is met in mid-stream.
 const PING: [u64; 3] = command::pack("ping");
-const REPLCONF: [u64; 3] = command::pack("replconf");
 
 /// First byte of a TLS handshake record (RFC 8446, 5.1); no command begins with it.
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -93,55 +109,101 @@ pub struct Requests<'a, S, L> {
 }
 
 impl<S: Segment, L: Ledger> Requests<'_, S, L> {
-    /// Handles one token. Returns whether there may be another.
+    /// Handles one token, or the whole of a short command. Returns whether there may be more.
     #[inline(always)]
     pub fn step(&mut self) -> bool {
-        if self.connection.requests.skip != 0 {
-            return self.skip();
+        let again = if self.connection.requests.phase == phase::COMPLETE {
+            true
+        } else if self.connection.requests.skip != 0 {
+            self.skip()
+        } else {
+            self.token()
+        };
+        // One place for whatever completes a command: the verifier walks each copy of code on its own.
+        if self.connection.requests.phase == phase::COMPLETE {
+            return self.complete();
         }
-        if self.connection.requests.phase == phase::EFFECT {
-            return self.finish_with_effect();
-        }
+        again
+    }
+
+    #[inline(always)]
+    fn token(&mut self) -> bool {
         let Some(available) = self.scratch.available(&mut self.segment) else {
             return self.lose(Reason::LoadFailed);
         };
         if available == 0 {
             return false;
         }
-        if self.connection.requests.phase == phase::DIVERTED {
+        let phase = self.connection.requests.phase;
+        if phase == phase::DIVERTED {
             return self.divert();
         }
-        let inline = self.connection.requests.phase == phase::INLINE;
+        let inline = phase == phase::INLINE;
         let found = if inline {
             self.inline()
+        } else if phase == phase::COMMAND && self.short_command(available) {
+            Found::Argument
         } else {
             self.array(available)
         };
-        // One place understands what either form of command says: the verifier walks each copy of code on its own.
-        match found {
-            Found::Content(content) => self.understand(&content) && self.end_content(inline, content.length),
-            Found::Turn(again) => again,
-        }
+        let content = match found {
+            Found::Argument => {
+                let length = self.connection.requests.content_length;
+                Content::read(&self.scratch.window, self.scratch.position, length)
+            }
+            Found::Word(content) => content,
+            Found::Turn(again) => return again,
+        };
+        self.understand(&content) && self.end_content(content.length)
     }
 
-    /// Ends the segment: writes the open run to the ledger.
+    /// Ends the segment: writes the open run and the open command's bytes to the ledger.
     #[inline(always)]
     pub fn end(&mut self) {
         if self.scratch.lost == 0 && self.scratch.remaining() != 0 {
             self.lose(Reason::StepLimit);
         }
         self.flush();
+        let state = &mut self.connection.requests;
+        let (row, bytes) = (state.row, state.pending);
+        if row != Row::UNKNOWN && bytes != 0 {
+            state.pending = 0;
+            state.size = added(state.size, bytes);
+            self.attribute(
+                row,
+                &RequestCounts {
+                    commands: 0,
+                    size_bucket: 0,
+                    bytes,
+                },
+            );
+        }
         if self.scratch.lost != 0 {
             // The run before the loss was still in step; from here on nothing is.
+            self.forget_command(self.scratch.remaining());
             self.connection.shared.set_sync(0);
         }
+        self.segment.wipe(&mut self.scratch.window, self.scratch.dirty);
+    }
+}
+
+/// Adds to a size, which stays at its highest value.
+#[inline(always)]
+pub(super) const fn added(size: u32, bytes: u64) -> u32 {
+    let sum = bytes.wrapping_add(size as u64);
+    if sum > u32::MAX as u64 {
+        u32::MAX
+    } else {
+        sum as u32
     }
 }
 
 /// What a turn has found.
 enum Found {
-    /// An argument that matters.
-    Content(Content),
+    /// An argument that matters, at hand in the window.
+    Argument,
+    /// The same in an inline command.
+    Word(Content),
     /// None: whether there may be another turn.
     Turn(bool),
 }

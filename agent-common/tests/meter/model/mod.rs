@@ -28,7 +28,8 @@ pub(crate) fn books(requests_bytes: &[u8], replies: &[u8], keys: &Keys) -> Books
             continue;
         }
         matching.ask(words, &row);
-        if row == "(replication)" {
+        let links = |name: &[u8]| name.eq_ignore_ascii_case(b"psync") || name.eq_ignore_ascii_case(b"sync");
+        if links(&words[0]) {
             let link = (requests_bytes.len() - read) as u64;
             books.rows.entry(row).or_default().bytes_in += link;
             matching.answer(replies, &mut books);

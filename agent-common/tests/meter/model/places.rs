@@ -135,7 +135,7 @@ pub(crate) const COMMANDS: &[(&str, Form)] = &[
     ("quit", Keyless),
     ("monitor", Keyless),
     ("asking", Keyless),
-    ("replconf", Keyless),
+    ("replconf", Link),
     ("subscribe", Channels),
     ("psubscribe", Channels),
     ("ssubscribe", Channels),
@@ -200,8 +200,32 @@ fn row(form: Form, words: &[impl AsRef<[u8]>], keys: &Keys) -> Option<String> {
     }
 }
 
-/// The row of a key: what is before its delimiter number `depth`, or before its last one.
+/// The row of a key: what is before its delimiter number `depth`, or before its last one; of a key that begins with a
+/// hash tag, the tag's, which is a prefix without a delimiter as well.
 fn prefix_row(key: &[u8], keys: &Keys) -> String {
+    if let Some(tag) = hash_tag(key) {
+        let row = cut_row(tag, keys);
+        let whole = row == "(none)" && tag.len() <= keys.longest;
+        return if whole {
+            tag.escape_ascii().to_string()
+        } else {
+            row
+        };
+    }
+    cut_row(key, keys)
+}
+
+/// What is between the braces in front, if it is something and they close within what is looked at.
+fn hash_tag(key: &[u8]) -> Option<&[u8]> {
+    let rest = key[..key.len().min(33)].strip_prefix(b"{")?;
+    let end = rest
+        .iter()
+        .position(|byte| *byte == b'}')
+        .filter(|end| *end != 0)?;
+    Some(&rest[..end])
+}
+
+fn cut_row(key: &[u8], keys: &Keys) -> String {
     // What is further behind is never looked at.
     let head = &key[..key.len().min(33)];
     let places = (0..head.len()).filter(|index| keys.delimiters.contains(&head[*index]));

@@ -1,0 +1,56 @@
+//! Declared prefixes: those without a delimiter, which the programs recognise by the longest match.
+
+use agent_common::{
+    abi::DeclaredKey,
+    limits::{DECLARED_PREFIXES, PREFIX_BYTES},
+};
+use anyhow::{Context as _, Result};
+use aya::maps::{
+    MapData,
+    lpm_trie::{Key, LpmTrie},
+};
+
+/// What follows the number of bits in a [`DeclaredKey`].
+type Data = [u8; size_of::<DeclaredKey>() - 4];
+
+/// The trie.
+pub(super) struct Declared {
+    trie: LpmTrie<MapData, Data, u32>,
+    prefixes: Vec<Vec<u8>>,
+}
+
+impl Declared {
+    /// Takes over the map, which is empty.
+    pub(super) const fn new(trie: LpmTrie<MapData, Data, u32>) -> Self {
+        Self {
+            trie,
+            prefixes: Vec::new(),
+        }
+    }
+
+    /// Declares exactly these prefixes (1 to [`PREFIX_BYTES`] bytes each, at most [`DECLARED_PREFIXES`]).
+    pub(super) fn replace(&mut self, prefixes: &[Vec<u8>]) -> Result<()> {
+        for old in self.prefixes.iter().filter(|old| !prefixes.contains(old)) {
+            self.trie
+                .remove(&key(old))
+                .context("cannot take a declared prefix away")?;
+        }
+        for prefix in prefixes.iter().take(DECLARED_PREFIXES) {
+            self.trie
+                .insert(&key(prefix), prefix.len() as u32, 0)
+                .context("cannot declare a prefix")?;
+        }
+        self.prefixes = prefixes.to_vec();
+        Ok(())
+    }
+}
+
+fn key(prefix: &[u8]) -> Key<Data> {
+    let length = prefix.len().min(PREFIX_BYTES);
+    let mut words = [0; 4];
+    bytemuck::cast_slice_mut(&mut words)[..length].copy_from_slice(&prefix[..length]);
+    let key = DeclaredKey::new(words, length as u32);
+    let mut data: Data = [0; size_of::<Data>()];
+    data.copy_from_slice(&bytemuck::bytes_of(&key)[4..]);
+    Key::new(key.bits, data)
+}
