@@ -126,9 +126,9 @@ impl Cell {
         (self.pipeline == 100).then_some(60.0)
     }
 
-    /// Most nanoseconds in the kernel for a packet with one command.
+    /// Most nanoseconds in the kernel for a packet with one command: larger ones come in several.
     pub(super) fn ingress_packet_target(&self) -> Option<f64> {
-        (self.pipeline == 1).then_some(300.0)
+        (self.pipeline == 1 && self.value_bytes <= 1024).then_some(300.0)
     }
 }
 

@@ -20,6 +20,9 @@ const WHISKER: f64 = 0.16;
 /// Room around the outermost values, as a share of their distance.
 const ROOM: f64 = 0.08;
 
+/// How far apart the ends of a logarithmic axis are at least.
+const DECADE: f64 = 12.0;
+
 const STRIPE: RGBColor = RGBColor(244, 246, 248);
 const MESH: RGBColor = RGBColor(222, 226, 230);
 
@@ -34,7 +37,7 @@ pub(super) struct Row {
 pub(super) enum Scale {
     /// Linear, 1 always in sight and marked.
     Ratio,
-    /// Logarithmic.
+    /// Logarithmic, or from 0 where the values are of one magnitude: a logarithmic axis would have no figure.
     Nanoseconds,
 }
 
@@ -57,6 +60,7 @@ impl Panel {
         let (low, high) = self.limits();
         match self.scale {
             Scale::Ratio => self.draw_on(area, rows, low..high, low, high),
+            Scale::Nanoseconds if high < low * DECADE => self.draw_on(area, rows, 0.0..high, 0.0, high),
             Scale::Nanoseconds => self.draw_on(area, rows, (low..high).log_scale(), low, high),
         }
     }
@@ -150,7 +154,7 @@ impl Panel {
                 let room = (high - low) * ROOM;
                 (low - room, high + room)
             }
-            Scale::Nanoseconds => (low.max(1.0) / 1.5, high.max(10.0) * 1.5),
+            Scale::Nanoseconds => (low.max(1.0) / 1.3, high.max(10.0) * 1.3),
         }
     }
 }
@@ -160,7 +164,7 @@ impl Scale {
     fn ticks(self) -> usize {
         match self {
             Self::Ratio => 5,
-            Self::Nanoseconds => 10,
+            Self::Nanoseconds => 6,
         }
     }
 
