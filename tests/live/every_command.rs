@@ -267,7 +267,6 @@ impl Stage {
     /// The scenes that the server does not survive, and what all of it has shown.
     fn end(self) -> Result<Vec<String>> {
         let mut session = Session::begin(&self.agent, &self.doomed, self.manner, &self.table, &self.book)?;
-        scenes::replies_are_switched_off(&mut session)?;
         scenes::replicas_join(&mut session)?;
         scenes::figures_are_reset(&mut session)?;
         session.settle()?;

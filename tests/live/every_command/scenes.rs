@@ -1,7 +1,4 @@
 //! What takes two connections, or ends one, or ends the server.
-//!
-//! Three constants say where the agent is not exact yet. Once it is, a scene fails until its constant is set, and the
-//! sentence about it in docs/ARCHITECTURE.md (honest limits) can go.
 
 use std::time::{Duration, Instant};
 
@@ -13,16 +10,10 @@ use stormglass_tests::server::Server;
 use super::manner::Manner;
 use super::session::{Line, Session, number_of};
 
-/// Whether replies that are switched off are matched exactly. `false`: their connection is unattributed from then on,
-/// for the reason `client_reply`.
-const CLIENT_REPLY_IS_EXACT: bool = false;
-
 /// Whether UNSUBSCRIBE without channels is over with its last confirmation. `false`: where patterns are left, it takes the
-/// next command's confirmation for one more of its own, and every later reply counts for the command before its own.
+/// next command's confirmation for one more of its own, and every later reply counts for the command before its own. Once
+/// that is mended the scene fails until this is set; the sentence in docs/ARCHITECTURE.md (honest limits) goes, too.
 const UNSUBSCRIBE_ALL_IS_EXACT: bool = false;
-
-/// The row of REPLCONF before the connection becomes a replica's link. It belongs in `(replication)`.
-const REPLCONF_ROW: &str = "(keyless)";
 
 /// How long a server may take for what it does by itself: it blocks, forks, notices.
 const SOON: Duration = Duration::from_secs(5);
@@ -34,7 +25,7 @@ const QUIET: Duration = Duration::from_millis(200);
 type Scene = fn(&mut Session<'_>) -> Result<()>;
 
 /// All of them.
-pub(super) const SCENES: [Scene; 9] = [
+pub(super) const SCENES: [Scene; 10] = [
     blocked_clients_are_woken,
     messages_come_unasked,
     all_channels_are_left_but_not_the_patterns,
@@ -43,6 +34,7 @@ pub(super) const SCENES: [Scene; 9] = [
     clients_are_killed,
     endless_scripts_are_killed,
     reset_ends_every_mode,
+    replies_are_switched_off,
     transactions_hold_blocking_commands,
 ];
 
@@ -233,18 +225,8 @@ fn reset_ends_every_mode(session: &mut Session<'_>) -> Result<()> {
     line.ask("QUIT", "(keyless)").map(|_| ())
 }
 
-/// In a transaction nothing blocks: the reply is there at once, and belongs to EXEC.
-fn transactions_hold_blocking_commands(session: &mut Session<'_>) -> Result<()> {
-    let mut line = session.connect()?;
-    line.ask("MULTI", "(keyless)")?;
-    line.ask("BLPOP queued:1 0", "queued")?;
-    line.ask("XREAD BLOCK 0 STREAMS queued:2 $", "queued")?;
-    line.ask("EXEC", "(keyless)").map(|_| ())
-}
-
 /// Replies that are switched off: commands count, and have no reply.
-pub(super) fn replies_are_switched_off(session: &mut Session<'_>) -> Result<()> {
-    session.settle()?;
+fn replies_are_switched_off(session: &mut Session<'_>) -> Result<()> {
     let mut line = session.connect()?;
     line.send(&words("CLIENT REPLY OFF"), "(keyless)")?;
     for _ in 0..10 {
@@ -255,12 +237,16 @@ pub(super) fn replies_are_switched_off(session: &mut Session<'_>) -> Result<()> 
     line.ask("SET loud:1 value", "loud")?;
     line.send(&words("CLIENT REPLY SKIP"), "(keyless)")?;
     line.send(&words("SET silent:1 value"), "silent")?;
-    line.ask("SET loud:1 value", "loud")?;
-    if CLIENT_REPLY_IS_EXACT {
-        session.settle()
-    } else {
-        session.settle_but_for("client_reply")
-    }
+    line.ask("SET loud:1 value", "loud").map(|_| ())
+}
+
+/// In a transaction nothing blocks: the reply is there at once, and belongs to EXEC.
+fn transactions_hold_blocking_commands(session: &mut Session<'_>) -> Result<()> {
+    let mut line = session.connect()?;
+    line.ask("MULTI", "(keyless)")?;
+    line.ask("BLPOP queued:1 0", "queued")?;
+    line.ask("XREAD BLOCK 0 STREAMS queued:2 $", "queued")?;
+    line.ask("EXEC", "(keyless)").map(|_| ())
 }
 
 /// Both ways of becoming a replica: what comes from there on is the link's.
@@ -270,7 +256,7 @@ pub(super) fn replicas_join(session: &mut Session<'_>) -> Result<()> {
     control.ask("CONFIG SET repl-ping-replica-period 3600", "(keyless)")?;
     for command in ["SYNC", "PSYNC ? -1"] {
         let mut replica = session.connect()?;
-        replica.ask("REPLCONF capa psync2", REPLCONF_ROW)?;
+        replica.ask("REPLCONF capa psync2", "(replication)")?;
         replica.send(&words(command), "(replication)")?;
         wait_until(&mut control, "INFO replication", |info| {
             info.contains("state=online")
