@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use agent_common::abi::{Direction, Reason};
+use agent_common::abi::{Direction, PrefixCounters, Reason};
 
 /// Everything that one scrape shows.
 #[derive(Debug, Clone, Default)]
@@ -72,18 +72,14 @@ pub struct ClientSnapshot {
 }
 
 /// One key prefix at one server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PrefixSnapshot {
     /// The prefix as a label value: always valid UTF-8, other bytes as `\xNN`, special rows in parentheses.
     pub prefix: String,
     /// Whether this is one of the special rows (`(none)`, `(keyless)`, `(other)`, `(pubsub)`, `(replication)`).
     pub special: bool,
-    /// Commands received.
-    pub commands: u64,
-    /// Bytes of the commands.
-    pub bytes_in: u64,
-    /// Bytes of their replies.
-    pub bytes_out: u64,
+    /// Everything that was counted for it.
+    pub counters: PrefixCounters,
 }
 
 /// How full a kernel map is.
@@ -106,4 +102,16 @@ pub struct ProgramUsage {
     pub run_seconds: f64,
     /// How often it ran; zero while the statistics are off.
     pub runs: u64,
+}
+
+/// Counters of a row that tests need no more of.
+#[cfg(test)]
+pub(crate) fn counters(commands: u64, bytes_in: u64, bytes_out: u64) -> PrefixCounters {
+    let mut counters = PrefixCounters {
+        bytes_in,
+        bytes_out,
+        ..PrefixCounters::default()
+    };
+    counters.request_sizes[5] = commands;
+    counters
 }

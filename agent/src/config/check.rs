@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::ops::Range;
 
+use agent_common::limits::DECLARED_PREFIXES;
 use globset::GlobSet;
 use toml::Spanned;
 
@@ -136,6 +137,7 @@ fn keys(file: &Source<'_>, raw: &raw::Keys) -> Result<Keys> {
             raw.max_prefix_bytes.as_ref(),
             default.max_prefix_bytes,
         )?,
+        hash_tags: raw.hash_tags.unwrap_or(default.hash_tags),
     })
 }
 
@@ -188,6 +190,7 @@ struct Tenants<'a> {
     names: BTreeSet<String>,
     /// Who named an exact prefix first.
     exact: HashMap<String, String>,
+    declared: BTreeSet<Vec<u8>>,
     warnings: Vec<String>,
 }
 
@@ -199,6 +202,7 @@ impl<'a> Tenants<'a> {
             rules: Vec::new(),
             names: BTreeSet::new(),
             exact: HashMap::new(),
+            declared: BTreeSet::new(),
             warnings: Vec::new(),
         }
     }
@@ -338,6 +342,7 @@ impl<'a> Tenants<'a> {
         if let Some(why) = self.never_matches(&pattern, text) {
             self.warn(raw.span(), &format!("prefix `{text}` can never match: {why}"));
         }
+        self.declare(raw, &pattern)?;
         if matches!(pattern, PrefixPattern::Exact(_))
             && let Some(first) = self.exact.insert(text.clone(), tenant.as_str().into())
         {
@@ -348,6 +353,39 @@ impl<'a> Tenants<'a> {
             self.exact.insert(text.clone(), first);
         }
         Ok(pattern)
+    }
+
+    /// Takes note of what the pattern declares to the kernel, which holds so many prefixes of such a length.
+    fn declare(&mut self, raw: &Spanned<String>, pattern: &PrefixPattern) -> Result<()> {
+        let Some(declared) = pattern.declared(self.keys.delimiters) else {
+            return Ok(());
+        };
+        let most = self.keys.max_prefix_bytes.get();
+        if declared.len() > most {
+            return Err(self.file.error(
+                raw.span(),
+                format!(
+                    "`{}` can never match: {} bytes in front of the `*` are more than a prefix can have, \
+                     `keys.max_prefix_bytes = {most}`",
+                    raw.get_ref(),
+                    declared.len(),
+                ),
+                format!("keep the first {most} bytes or fewer"),
+            ));
+        }
+        self.declared.insert(declared);
+        if self.declared.len() > DECLARED_PREFIXES {
+            return Err(self.file.error(
+                raw.span(),
+                format!(
+                    "`{}` is one more than the {DECLARED_PREFIXES} different prefixes that can end in `*`",
+                    raw.get_ref(),
+                ),
+                "use shorter ones that stand for several, or exact prefixes where keys have a delimiter"
+                    .into(),
+            ));
+        }
+        Ok(())
     }
 
     /// Why no prefix can match, for the mistakes that are easily made.

@@ -55,6 +55,7 @@ pub(super) struct Keys {
     pub(super) delimiters: Option<Spanned<String>>,
     pub(super) depth: Option<Spanned<i64>>,
     pub(super) max_prefix_bytes: Option<Spanned<i64>>,
+    pub(super) hash_tags: Option<bool>,
     pub(super) hash_prefixes: Option<Spanned<bool>>,
 }
 

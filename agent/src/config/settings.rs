@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use agent_common::limits;
 use globset::{Glob, GlobBuilder};
 
+use crate::tenants::bytes_of_name;
 use crate::valkey::DiscoverySettings;
 
 /// Everything the file says, with the defaults filled in.
@@ -24,6 +25,18 @@ pub struct Settings {
     pub tenants: Vec<TenantRule>,
     /// What is accepted but is probably not meant, one sentence each, with the line.
     pub warnings: Vec<String>,
+}
+
+impl Settings {
+    /// The prefixes that the rules declare, see [`PrefixPattern::declared`]: each once, at most
+    /// [`limits::DECLARED_PREFIXES`].
+    #[must_use]
+    pub fn declared(&self) -> BTreeSet<Vec<u8>> {
+        let patterns = self.tenants.iter().flat_map(|rule| &rule.prefixes);
+        patterns
+            .filter_map(|pattern| pattern.declared(self.keys.delimiters))
+            .collect()
+    }
 }
 
 /// `[http]`.
@@ -60,6 +73,8 @@ pub struct Keys {
     pub depth: Depth,
     /// Longest prefix in bytes.
     pub max_prefix_bytes: PrefixBytes,
+    /// Whether a key that begins with a hash tag is cut inside it.
+    pub hash_tags: bool,
 }
 
 /// `[limits]`.
@@ -230,6 +245,23 @@ impl PrefixPattern {
             Ok(Self::Exact(text.into()))
         }
     }
+
+    /// The prefix that this rule declares: the bytes in front of the only `*`, which is its end. Keys without a delimiter
+    /// are given the longest declared prefix that they begin with, and this rule matches its row.
+    ///
+    /// `None` if it declares none: an exact name, any other glob, nothing in front of the `*`, a delimiter there (keys with
+    /// one are cut at it), or what no row's name begins with.
+    #[must_use]
+    pub fn declared(&self, delimiters: Delimiters) -> Option<Vec<u8>> {
+        let Self::Glob(glob) = self else { return None };
+        let literal = glob.glob().strip_suffix('*')?;
+        if literal.is_empty() || literal.contains(['*', '?', '[', '{']) {
+            return None;
+        }
+        let bytes = bytes_of_name(literal)?;
+        let cut = bytes.iter().any(|byte| delimiters.as_bytes().contains(byte));
+        (!cut).then_some(bytes)
+    }
 }
 
 impl Default for Http {
@@ -258,6 +290,7 @@ impl Default for Keys {
             delimiters: Delimiters::COLON,
             depth: DEPTH,
             max_prefix_bytes: PrefixBytes::MAX,
+            hash_tags: true,
         }
     }
 }

@@ -103,7 +103,7 @@ fn a_full_file_is_taken_over() {
         r#"
         http = { listen = "[::1]:0" }
         discovery = { processes = [], ports = [7000, 7001, 7000] }
-        keys = { delimiters = ":/", depth = 4, max_prefix_bytes = 8, hash_prefixes = false }
+        keys = { delimiters = ":/", depth = 4, max_prefix_bytes = 8, hash_tags = false, hash_prefixes = false }
         limits = { tenants = 1, prefixes = 2, clients = 3 }
         "#,
     )
@@ -119,6 +119,7 @@ fn a_full_file_is_taken_over() {
         (settings.keys.depth.get(), settings.keys.max_prefix_bytes.get()),
         (4, 8)
     );
+    assert!(!settings.keys.hash_tags);
     let limits = settings.limits;
     assert_eq!(
         (limits.tenants.get(), limits.prefixes.get(), limits.clients.get()),
@@ -261,6 +262,110 @@ fn a_bad_glob_an_empty_prefix_and_a_bad_label_are_refused() {
         refusal(&format!("{tenant}labels = {{ owner = \"x\" }}")).contains("neither `tenant` nor `owner`")
     );
     assert!(refusal(&format!("{tenant}owner = \"a\\nb\"")).starts_with("3:9: the owner"));
+}
+
+fn declared(text: &str) -> Vec<String> {
+    let settings = parse(text).expect("accepted");
+    let declared = settings.declared().into_iter();
+    declared.map(|bytes| bytes.escape_ascii().to_string()).collect()
+}
+
+#[test]
+fn a_prefix_that_ends_in_its_only_asterisk_is_declared() {
+    let rules = r#"
+        [[tenant]]
+        name = "a"
+        prefixes = ["cart-*", "cart-eu-*", "cart", "pay-*", '\xff\x5c*', "käse*", "a]b*", '\x28none)*']
+        [[tenant]]
+        name = "b"
+        prefixes = ["cart-*"]
+    "#;
+    assert_eq!(
+        declared(rules),
+        [
+            "(none)",
+            "a]b",
+            "cart-",
+            "cart-eu-",
+            "k\\xc3\\xa4se",
+            "pay-",
+            "\\xff\\\\"
+        ],
+        "each once, as bytes"
+    );
+}
+
+#[test]
+fn no_other_glob_declares_a_prefix() {
+    for glob in [
+        "*",
+        "**",
+        "a**",
+        "*a",
+        "a*b",
+        "a*b*",
+        "a?*",
+        "[ab]*",
+        "{a,b}*",
+        "a:b*",
+        "eu:*",
+        "(none)*",
+        // Rows are written otherwise: a line feed as \x0a, a backslash as \x5c, these bytes as the letter they are.
+        "a\\n*",
+        "a\\\\*",
+        "\\\\xc3\\\\xa4*",
+    ] {
+        let text = format!("[keys]\ndepth = 2\n[[tenant]]\nname = \"a\"\nprefixes = [\"{glob}\"]");
+        assert!(declared(&text).is_empty(), "{glob}");
+    }
+    let slash = "[keys]\ndelimiters = \"/-\"\n[[tenant]]\nname = \"a\"\nprefixes = [\"a-*\", \"a:*\"]";
+    assert_eq!(declared(slash), ["a:"], "what the delimiters are decides");
+}
+
+#[test]
+fn a_declared_prefix_that_is_too_long_is_refused() {
+    let rule = |bytes: usize| {
+        format!(
+            "[[tenant]]\nname = \"a\"\nprefixes = [\"b\", \"{}*\"]",
+            "x".repeat(bytes)
+        )
+    };
+    assert_eq!(declared(&rule(32)).len(), 1);
+    assert_eq!(
+        refusal(&rule(33)),
+        format!(
+            "3:18: `{}*` can never match: 33 bytes in front of the `*` are more than a prefix can have, \
+             `keys.max_prefix_bytes = 32`: keep the first 32 bytes or fewer",
+            "x".repeat(33)
+        )
+    );
+    let short = format!("[keys]\nmax_prefix_bytes = 8\n{}", rule(9));
+    assert!(refusal(&short).contains("`keys.max_prefix_bytes = 8`: keep the first 8 bytes"));
+}
+
+#[test]
+fn more_declared_prefixes_than_the_kernel_holds_are_refused_at_the_first_beyond() {
+    let most = agent_common::limits::DECLARED_PREFIXES;
+    let rules = |count: usize| {
+        let prefixes = (0..count).map(|number| format!("\"p{number}-*\",\n"));
+        format!(
+            "[[tenant]]\nname = \"a\"\nprefixes = [\n{}\"p0-*\"]",
+            prefixes.collect::<String>()
+        )
+    };
+    assert_eq!(
+        declared(&rules(most)).len(),
+        most,
+        "one that is there twice is one"
+    );
+    assert_eq!(
+        refusal(&rules(most + 1)),
+        format!(
+            "{}:1: `p{most}-*` is one more than the {most} different prefixes that can end in `*`: use shorter ones \
+             that stand for several, or exact prefixes where keys have a delimiter",
+            4 + most
+        )
+    );
 }
 
 #[test]

@@ -25,7 +25,7 @@ impl Watch {
                     self.add_slot(&mut totals, slot, &by_slot, window);
                 }
                 let queue = queues.get(label).copied().unwrap_or_default();
-                server_snapshot(label, &totals, queue)
+                server_snapshot(label, totals, queue)
             })
             .collect();
         let slots_in_use = self.slots_in_use();
@@ -38,7 +38,7 @@ impl Watch {
     }
 
     /// Adds what a slot has counted.
-    pub(super) fn add_slot(&self, totals: &mut Totals, slot: u32, by_slot: &BySlot, window: u64) {
+    pub(super) fn add_slot(&self, totals: &mut Totals, slot: u32, by_slot: &BySlot<'_>, window: u64) {
         let counters = self.kernel.counters(slot);
         totals.add_slot(slot, &counters, &self.kernel.special_rows(slot), by_slot, window);
     }
@@ -79,7 +79,7 @@ pub(super) fn monotonic_nanoseconds() -> u64 {
     })
 }
 
-fn server_snapshot(label: &str, totals: &Totals, accept_queue: AcceptQueue) -> ServerSnapshot {
+fn server_snapshot(label: &str, totals: Totals, accept_queue: AcceptQueue) -> ServerSnapshot {
     ServerSnapshot {
         label: label.to_owned(),
         connections: totals.connections(),
@@ -88,7 +88,7 @@ fn server_snapshot(label: &str, totals: &Totals, accept_queue: AcceptQueue) -> S
         accept_burst: totals.burst(),
         accept_queue,
         clients: totals.clients(),
-        prefixes: totals.prefixes(),
         unattributed: totals.unattributed(),
+        prefixes: totals.into_prefixes(),
     }
 }

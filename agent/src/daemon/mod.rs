@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use agent_common::abi::KeySettings;
 use anyhow::{Context as _, Result, anyhow};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -120,13 +121,17 @@ fn watch_thread(
 
 /// The programs' settings from the configuration.
 fn kernel_settings(settings: &Settings) -> KernelSettings {
+    let keys = KeySettings::new(
+        settings.keys.delimiters.as_bytes(),
+        settings.keys.depth.get() as u32,
+        settings.keys.max_prefix_bytes.get() as u32,
+    );
     KernelSettings {
-        keys: agent_common::abi::KeySettings::new(
-            settings.keys.delimiters.as_bytes(),
-            settings.keys.depth.get() as u32,
-            settings.keys.max_prefix_bytes.get() as u32,
-        ),
-        declared: Vec::new(),
+        keys: KeySettings {
+            hash_tags: u32::from(settings.keys.hash_tags),
+            ..keys
+        },
+        declared: settings.declared().into_iter().collect(),
         prefixes: settings.limits.prefixes.get() as u32,
         clients: settings.limits.clients.get() as u32,
         processes: settings.discovery.processes.clone(),

@@ -414,13 +414,14 @@ impl Watch {
         if free.is_empty() {
             return;
         }
-        let by_slot = BySlot::new(&self.kernel.readings());
+        let readings = self.kernel.readings();
+        let by_slot = BySlot::new(&readings);
         for (label, slot) in free {
             self.release(label.as_deref(), slot, &by_slot, window);
         }
     }
 
-    fn release(&mut self, label: Option<&str>, slot: u32, by_slot: &BySlot, window: u64) {
+    fn release(&mut self, label: Option<&str>, slot: u32, by_slot: &BySlot<'_>, window: u64) {
         if let Some(label) = label {
             let Some(mut server) = self.servers.remove(label) else {
                 return;

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod routes;
+mod status;
 mod views;
 
 #[cfg(test)]

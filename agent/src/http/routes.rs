@@ -9,11 +9,11 @@ use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::{Report, Source, views};
+use super::{Report, Source, status, views};
 use crate::metrics::{self, Format};
 
 /// How old the loop's last turn may be before the daemon counts as stuck. It turns once a second at least.
@@ -50,30 +50,47 @@ struct Pages {
 }
 
 impl Pages {
-    /// Collects a report and writes it. Writing takes a while for tens of thousands of clients, and the runtime's threads
-    /// are for those who wait.
+    /// A page that shows a report.
     async fn page(
         &self,
         content_type: &'static str,
         write: impl FnOnce(&Report) -> Result<Vec<u8>, String> + Send + 'static,
     ) -> Response {
-        let Ok(_permit) = self.permits.acquire().await else {
-            return unavailable("the agent is stopping".into());
-        };
-        let report = match self.source.collect().await {
-            Ok(report) => report,
-            Err(reason) => return unavailable(reason),
-        };
-        match spawn_blocking(move || write(&report)).await {
-            Ok(Ok(body)) => ([(header::CONTENT_TYPE, content_type)], body).into_response(),
-            Ok(Err(reason)) => failed(&reason),
-            Err(error) => failed(&error.to_string()),
+        match self.report().await {
+            Ok((_permit, report)) => written(content_type, move || write(&report)).await,
+            Err(reason) => unavailable(reason),
         }
+    }
+
+    /// The numbers of this moment, and the permit to write them down.
+    async fn report(&self) -> Result<(SemaphorePermit<'_>, Arc<Report>), String> {
+        let Ok(permit) = self.permits.acquire().await else {
+            return Err("the agent is stopping".into());
+        };
+        Ok((permit, self.source.collect().await?))
     }
 }
 
-async fn index() -> Html<&'static str> {
-    Html(include_str!("index.html"))
+/// Writes a page. That takes a while for tens of thousands of clients, and the runtime's threads are for those who wait.
+async fn written(
+    content_type: &'static str,
+    write: impl FnOnce() -> Result<Vec<u8>, String> + Send + 'static,
+) -> Response {
+    match spawn_blocking(write).await {
+        Ok(Ok(body)) => ([(header::CONTENT_TYPE, content_type)], body).into_response(),
+        Ok(Err(reason)) => failed(&reason),
+        Err(error) => failed(&error.to_string()),
+    }
+}
+
+async fn index(State(pages): State<Pages>) -> Response {
+    match pages.report().await {
+        Ok((_permit, report)) => written(HTML, move || Ok(status::page(&report).into_bytes())).await,
+        Err(reason) => {
+            let page = Html(status::page_without_report(&reason));
+            (StatusCode::SERVICE_UNAVAILABLE, page).into_response()
+        }
+    }
 }
 
 async fn scrape(State(pages): State<Pages>, headers: HeaderMap) -> Response {
@@ -172,3 +189,4 @@ fn failed(reason: &str) -> Response {
 }
 
 const JSON: &str = "application/json";
+const HTML: &str = "text/html; charset=utf-8";

@@ -10,7 +10,7 @@ use agent_common::abi::{Direction, Reason};
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::snapshot::{ClientSnapshot, PrefixSnapshot, ServerSnapshot, Snapshot};
+use crate::snapshot::{ClientSnapshot, PrefixSnapshot, ServerSnapshot, Snapshot, counters};
 use crate::tenants::{TenantInfo, TenantRow};
 
 /// Answers with what it was given last.
@@ -167,19 +167,20 @@ fn report() -> Report {
         prefixes: vec![PrefixSnapshot {
             prefix: "<b>\"cart\"\n\\".into(),
             special: false,
-            commands: 7,
-            bytes_in: 70,
-            bytes_out: 700,
+            counters: counters(7, 70, 700),
         }],
         unattributed: vec![(Direction::In, Reason::Hole, 9)],
         ..ServerSnapshot::default()
     };
-    let row = |server: &str| TenantRow {
-        server: server.into(),
-        tenant: "checkout".into(),
-        commands: 7,
-        bytes_in: 70,
-        bytes_out: 700,
+    let row = |server: &str, errors: u64| {
+        let mut counters = counters(7, 70, 700);
+        (counters.errors[2], counters.hits, counters.misses) = (errors, 3, 1);
+        (counters.reply_sizes[10], counters.durations[40]) = (7, 7);
+        TenantRow {
+            server: server.into(),
+            tenant: "checkout".into(),
+            counters,
+        }
     };
     let labels = [("tier".to_owned(), "1".to_owned())].into();
     Report {
@@ -187,7 +188,7 @@ fn report() -> Report {
             servers: vec![server],
             ..Snapshot::default()
         },
-        tenants: vec![row("a:1"), row("b:2")],
+        tenants: vec![row("a:1", 0), row("b:2", 5)],
         tenant_infos: vec![
             TenantInfo {
                 name: "checkout".into(),
@@ -300,18 +301,29 @@ fn the_api_shows_servers_tenants_and_clients() {
         }]})
     );
     let tenants = json(&server.get("/api/v1/tenants"));
+    let sizes = |count: u64, bytes: u64| serde_json::json!({"count": count, "p50": bytes, "p90": bytes, "p99": bytes, "p999": bytes});
+    // The middle of bucket 40, from 524.288 to 655.36 us.
+    let middle = 0.000_589_824;
+    let durations = |count: u64| serde_json::json!({"count": count, "p50": middle, "p90": middle, "p99": middle, "p999": middle});
     assert_eq!(
         tenants["tenants"][0],
         serde_json::json!({
             "tenant": "checkout", "owner": "team", "labels": {"tier": "1"},
             "commands": 14, "bytes_in": 140, "bytes_out": 1400,
+            "duration_seconds": durations(14), "request_bytes": sizes(14, 32), "reply_bytes": sizes(14, 1024),
+            "errors": {"WRONGTYPE": 5}, "hits": 6, "misses": 2,
             "servers": [
-                {"server": "a:1", "commands": 7, "bytes_in": 70, "bytes_out": 700},
-                {"server": "b:2", "commands": 7, "bytes_in": 70, "bytes_out": 700},
+                {"server": "a:1", "commands": 7, "bytes_in": 70, "bytes_out": 700,
+                    "duration_seconds": durations(7), "request_bytes": sizes(7, 32), "reply_bytes": sizes(7, 1024),
+                    "errors": {}, "hits": 3, "misses": 1},
+                {"server": "b:2", "commands": 7, "bytes_in": 70, "bytes_out": 700,
+                    "duration_seconds": durations(7), "request_bytes": sizes(7, 32), "reply_bytes": sizes(7, 1024),
+                    "errors": {"WRONGTYPE": 5}, "hits": 3, "misses": 1},
             ],
         })
     );
     assert_eq!(tenants["tenants"][1]["servers"], serde_json::json!([]));
+    assert_eq!(tenants["tenants"][1]["duration_seconds"], serde_json::Value::Null);
     let clients = json(&server.get("/api/v1/clients"));
     assert_eq!(
         clients,
@@ -342,6 +354,29 @@ fn the_index_lists_every_page_and_each_of_them_is_there() {
             "{link}"
         );
     }
+}
+
+#[test]
+fn the_index_shows_the_numbers_or_why_there_are_none() {
+    let server = Running::start(report());
+    let index = server.get("/");
+    assert_eq!(status(&index), 200);
+    assert!(
+        body(&index).contains("<td>valkey-server:6379</td><td>3</td>"),
+        "{index}"
+    );
+    assert!(
+        body(&index).contains("<td>checkout</td><td>team</td><td>14</td>"),
+        "{index}"
+    );
+    *server.source.report.lock().expect("not poisoned") = Err("the maps cannot be read".into());
+    let index = server.get("/");
+    assert_eq!(status(&index), 503);
+    assert!(
+        body(&index).contains("No numbers: the maps cannot be read"),
+        "{index}"
+    );
+    assert!(body(&index).contains("href=\"/healthz\""), "{index}");
 }
 
 #[test]

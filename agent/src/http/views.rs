@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use agent_common::abi::PrefixCounters;
 use serde::Serialize;
 
 use super::Report;
-use crate::metrics::rows;
+use crate::metrics::{distributions::Quantiles, rows};
 use crate::snapshot::ServerSnapshot;
 
 /// `/api/v1/servers`.
@@ -17,29 +18,25 @@ pub(super) fn servers(report: &Report) -> serde_json::Result<Vec<u8>> {
 
 /// `/api/v1/tenants`: every tenant of the configuration, whether it was seen or not, then `(other)` and `(unassigned)`.
 pub(super) fn tenants(report: &Report) -> serde_json::Result<Vec<u8>> {
-    let mut by_tenant: BTreeMap<&str, Vec<TenantServer<'_>>> = BTreeMap::new();
-    for row in &report.tenants {
-        let traffic = Traffic {
-            commands: row.commands,
-            bytes_in: row.bytes_in,
-            bytes_out: row.bytes_out,
-        };
-        by_tenant.entry(&row.tenant).or_default().push(TenantServer {
-            server: &row.server,
-            traffic,
-        });
-    }
+    let mut by_tenant = rows::by_tenant(report);
     let tenants = report.tenant_infos.iter().map(|info| {
-        let servers = by_tenant.remove(&*info.name).unwrap_or_default();
-        let traffic = servers
-            .iter()
-            .fold(Traffic::default(), |sum, server| sum.plus(server.traffic));
+        let rows = by_tenant.remove(&*info.name).unwrap_or_default();
+        let mut sum = PrefixCounters::default();
+        for row in &rows {
+            sum.add(&row.counters);
+        }
+        let servers = rows.into_iter().map(|row| TenantServer {
+            server: &row.server,
+            traffic: Traffic::new(&row.counters),
+            details: Details::new(&row.counters),
+        });
         Tenant {
             tenant: &info.name,
             owner: &info.owner,
             labels: &info.labels,
-            traffic,
-            servers,
+            traffic: Traffic::new(&sum),
+            details: Details::new(&sum),
+            servers: servers.collect(),
         }
     });
     serde_json::to_vec(&Tenants {
@@ -107,6 +104,8 @@ struct Tenant<'a> {
     labels: &'a BTreeMap<String, String>,
     #[serde(flatten)]
     traffic: Traffic,
+    #[serde(flatten)]
+    details: Details,
     servers: Vec<TenantServer<'a>>,
 }
 
@@ -115,6 +114,34 @@ struct TenantServer<'a> {
     server: &'a str,
     #[serde(flatten)]
     traffic: Traffic,
+    #[serde(flatten)]
+    details: Details,
+}
+
+/// What is known of a tenant beside its traffic. Distributions are null as long as nothing is in them.
+#[derive(Serialize)]
+struct Details {
+    /// Answered commands: seconds, by the middle of a fine bucket.
+    duration_seconds: Option<Distribution<f64>>,
+    /// Commands: bytes, by the upper bound of a bucket.
+    request_bytes: Option<Distribution<u64>>,
+    /// Replies and pushed messages, likewise.
+    reply_bytes: Option<Distribution<u64>>,
+    /// Error replies by word; those that occurred.
+    errors: BTreeMap<&'static str, u64>,
+    /// Values that reads found.
+    hits: u64,
+    /// Values that reads did not find.
+    misses: u64,
+}
+
+#[derive(Serialize)]
+struct Distribution<T> {
+    count: u64,
+    p50: T,
+    p90: T,
+    p99: T,
+    p999: T,
 }
 
 #[derive(Serialize)]
@@ -138,12 +165,50 @@ struct Traffic {
 }
 
 impl Traffic {
+    fn new(counters: &PrefixCounters) -> Self {
+        Self {
+            commands: counters.commands(),
+            bytes_in: counters.bytes_in,
+            bytes_out: counters.bytes_out,
+        }
+    }
+
     fn plus(self, other: Self) -> Self {
         Self {
             commands: self.commands + other.commands,
             bytes_in: self.bytes_in + other.bytes_in,
             bytes_out: self.bytes_out + other.bytes_out,
         }
+    }
+}
+
+impl Details {
+    fn new(counters: &PrefixCounters) -> Self {
+        Self {
+            duration_seconds: Distribution::new(&counters.durations, Quantiles::durations),
+            request_bytes: Distribution::new(&counters.request_sizes, Quantiles::sizes),
+            reply_bytes: Distribution::new(&counters.reply_sizes, Quantiles::sizes),
+            errors: rows::errors(counters)
+                .map(|(word, count)| (word.label(), count))
+                .collect(),
+            hits: counters.hits,
+            misses: counters.misses,
+        }
+    }
+}
+
+impl<T> Distribution<T> {
+    fn new<const CELLS: usize>(
+        cells: &[u64; CELLS],
+        quantiles: fn(&[u64; CELLS]) -> Option<Quantiles<T>>,
+    ) -> Option<Self> {
+        quantiles(cells).map(|Quantiles { p50, p90, p99, p999 }| Self {
+            count: cells.iter().sum(),
+            p50,
+            p90,
+            p99,
+            p999,
+        })
     }
 }
 

@@ -28,6 +28,11 @@ impl Declared {
         }
     }
 
+    /// How many are declared.
+    pub(super) const fn len(&self) -> usize {
+        self.prefixes.len()
+    }
+
     /// Declares exactly these prefixes (1 to [`PREFIX_BYTES`] bytes each, at most [`DECLARED_PREFIXES`]).
     pub(super) fn replace(&mut self, prefixes: &[Vec<u8>]) -> Result<()> {
         for old in self.prefixes.iter().filter(|old| !prefixes.contains(old)) {

@@ -52,6 +52,7 @@ impl Kernel {
                 self.capacity.clients as usize,
             ),
             ("SG_SLOTS", slots_in_use, limits::LISTENERS),
+            ("SG_DECLARED", self.declared.len(), limits::DECLARED_PREFIXES),
             ("SG_PARKED", self.parking.len(), limits::PARKED_SEGMENTS),
         ]
         .into_iter()

@@ -67,7 +67,7 @@ impl<'a> Family<'a> {
         labels: &[(&str, &str)],
         buckets: impl Iterator<Item = (f64, u64)>,
         beyond: u64,
-        sum: u64,
+        sum: f64,
     ) {
         debug_assert_eq!(self.metric.kind, Kind::Histogram, "{}", self.metric.name);
         let mut total = 0;
@@ -81,7 +81,7 @@ impl<'a> Family<'a> {
         let mut histogram = Histogram::default();
         histogram.set_bucket(cumulative.collect());
         histogram.set_sample_count(total + beyond);
-        histogram.set_sample_sum(sum as f64);
+        histogram.set_sample_sum(sum);
         let mut sample = self.sample(labels);
         sample.set_histogram(histogram);
         self.push(sample);

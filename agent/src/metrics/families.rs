@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use agent_common::abi::{Direction, Reason};
+use agent_common::abi::{Direction, PrefixCounters, Reason};
 use agent_common::limits;
 
 use super::builder::Family;
+use super::distributions::{DURATION_BOUNDS, Exposed, SIZE_BOUNDS, duration_sum};
 use super::rows::{self, ClientSum};
 use super::table::{self, Metric};
 use super::{COMMIT, Report, VERSION};
@@ -39,6 +40,23 @@ pub(super) static ALL: &[(&Metric, Fill)] = &[
     }),
     (&table::TENANT_BYTES, tenant_bytes),
     (&table::TENANT_COMMANDS, tenant_commands),
+    (&table::TENANT_REQUEST_DURATION, |report, family| {
+        per_tenant(report, family, |row| {
+            (Exposed::durations(&row.durations), duration_sum(row))
+        });
+    }),
+    (&table::TENANT_REQUEST_BYTES, |report, family| {
+        per_tenant(report, family, |row| {
+            (Exposed::sizes(&row.request_sizes), row.bytes_in as f64)
+        });
+    }),
+    (&table::TENANT_REPLY_BYTES, |report, family| {
+        per_tenant(report, family, |row| {
+            (Exposed::sizes(&row.reply_sizes), row.bytes_out as f64)
+        });
+    }),
+    (&table::TENANT_ERRORS, tenant_errors),
+    (&table::TENANT_READS, tenant_reads),
     (&table::TENANT_INFO, tenant_info),
     (&table::PREFIX_BYTES, prefix_bytes),
     (&table::PREFIX_COMMANDS, prefix_commands),
@@ -73,7 +91,7 @@ fn accept_burst(report: &Report, family: &mut Family<'_>) {
             &[("server", &server.label)],
             buckets,
             last,
-            server.accept_burst.connections,
+            server.accept_burst.connections as f64,
         );
     }
 }
@@ -89,7 +107,11 @@ fn per_client(report: &Report, family: &mut Family<'_>, value: fn(&ClientSum) ->
 
 fn tenant_bytes(report: &Report, family: &mut Family<'_>) {
     for row in &report.tenants {
-        for (direction, bytes) in [(Direction::In, row.bytes_in), (Direction::Out, row.bytes_out)] {
+        let counters = &row.counters;
+        for (direction, bytes) in [
+            (Direction::In, counters.bytes_in),
+            (Direction::Out, counters.bytes_out),
+        ] {
             let labels = [
                 ("server", &*row.server),
                 ("tenant", &*row.tenant),
@@ -102,7 +124,51 @@ fn tenant_bytes(report: &Report, family: &mut Family<'_>) {
 
 fn tenant_commands(report: &Report, family: &mut Family<'_>) {
     for row in &report.tenants {
-        family.count(&[("server", &row.server), ("tenant", &row.tenant)], row.commands);
+        let labels = [("server", &*row.server), ("tenant", &*row.tenant)];
+        family.count(&labels, row.counters.commands());
+    }
+}
+
+/// A histogram, with its sum, of each tenant that has anything in it.
+fn per_tenant(report: &Report, family: &mut Family<'_>, histogram: fn(&PrefixCounters) -> (Exposed, f64)) {
+    for row in &report.tenants {
+        let (exposed, sum) = histogram(&row.counters);
+        if !exposed.is_empty() {
+            let labels = [("server", &*row.server), ("tenant", &*row.tenant)];
+            family.histogram(&labels, exposed.buckets.into_iter(), exposed.beyond, sum);
+        }
+    }
+}
+
+/// The words that occurred.
+fn tenant_errors(report: &Report, family: &mut Family<'_>) {
+    for row in &report.tenants {
+        for (word, count) in rows::errors(&row.counters) {
+            let labels = [
+                ("server", &*row.server),
+                ("tenant", &*row.tenant),
+                ("error", word.label()),
+            ];
+            family.count(&labels, count);
+        }
+    }
+}
+
+/// Both results as soon as there is one: a ratio of rates needs both series from the start.
+fn tenant_reads(report: &Report, family: &mut Family<'_>) {
+    for row in &report.tenants {
+        let (hits, misses) = (row.counters.hits, row.counters.misses);
+        if (hits, misses) == (0, 0) {
+            continue;
+        }
+        for (result, count) in [("hit", hits), ("miss", misses)] {
+            let labels = [
+                ("server", &*row.server),
+                ("tenant", &*row.tenant),
+                ("result", result),
+            ];
+            family.count(&labels, count);
+        }
     }
 }
 
@@ -185,5 +251,15 @@ fn dropped(report: &Report, family: &mut Family<'_>) {
     }
 }
 
-/// The help text of the histogram counts its buckets.
-const _: () = assert!(limits::BURST_BUCKETS == 16, "table::ACCEPT_BURST says 16 buckets");
+/// The table counts the buckets of its histograms.
+const _: () = {
+    assert!(limits::BURST_BUCKETS == 16, "table::ACCEPT_BURST says 16 buckets");
+    assert!(
+        DURATION_BOUNDS + 1 == 23,
+        "table::TENANT_REQUEST_DURATION says 23 buckets"
+    );
+    assert!(
+        SIZE_BOUNDS + 1 == 13,
+        "table::TENANT_REQUEST_BYTES says 13 buckets"
+    );
+};

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod builder;
+pub(crate) mod distributions;
 mod families;
 mod openmetrics;
 pub(crate) mod rows;

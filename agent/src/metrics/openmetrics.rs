@@ -43,8 +43,7 @@ fn head(family: &MetricFamily, name: &str, unit: &str, out: &mut Vec<u8>) -> io:
 fn histogram(out: &mut Vec<u8>, name: &str, sample: &Sample) -> io::Result<()> {
     let histogram = sample.get_histogram();
     for bucket in histogram.get_bucket() {
-        // Debug writes the `.0` that OpenMetrics asks of a bound.
-        let bound = format!("{:?}", bucket.upper_bound());
+        let bound = canonical(bucket.upper_bound());
         line(
             out,
             name,
@@ -58,6 +57,20 @@ fn histogram(out: &mut Vec<u8>, name: &str, sample: &Sample) -> io::Result<()> {
     line(out, name, "_bucket", sample, Some("+Inf"), count)?;
     line(out, name, "_count", sample, None, count)?;
     line(out, name, "_sum", sample, None, histogram.get_sample_sum())
+}
+
+/// A bound as OpenMetrics wants it: Go's `%g`, with `.0` where that has neither point nor exponent. Prometheus writes all
+/// bounds so, whichever format they came in.
+fn canonical(bound: f64) -> String {
+    let scientific = format!("{bound:e}");
+    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    match exponent.parse::<i32>() {
+        Ok(exponent) if !(-4..6).contains(&exponent) => {
+            let sign = if exponent < 0 { '-' } else { '+' };
+            format!("{digits}e{sign}{:02}", exponent.unsigned_abs())
+        }
+        _ => format!("{bound:?}"),
+    }
 }
 
 fn line(
@@ -97,4 +110,26 @@ fn escape(text: &str, out: &mut Vec<u8>) -> io::Result<()> {
         rest = &special[1..];
     }
     out.write_all(rest.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_are_written_as_prometheus_writes_them() {
+        for (bound, text) in [
+            (1.0, "1.0"),
+            (16_384.0, "16384.0"),
+            (262_144.0, "262144.0"),
+            (1_048_576.0, "1.048576e+06"),
+            (67_108_864.0, "6.7108864e+07"),
+            (0.000_016_384, "1.6384e-05"),
+            (0.000_131_072, "0.000131072"),
+            (34.359_738_368, "34.359738368"),
+            (1e10, "1e+10"),
+        ] {
+            assert_eq!(canonical(bound), text);
+        }
+    }
 }

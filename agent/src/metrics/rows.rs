@@ -4,8 +4,11 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use agent_common::abi::{ErrorWord, PrefixCounters};
+
+use super::Report;
 use crate::snapshot::ServerSnapshot;
-use crate::tenants::{OTHER, row_name};
+use crate::tenants::{OTHER, TenantRow, row_name};
 
 /// What one prefix adds up to.
 #[derive(Debug, Default)]
@@ -27,11 +30,26 @@ pub(crate) fn prefixes(server: &ServerSnapshot) -> BTreeMap<Cow<'_, str>, Prefix
     let mut rows: BTreeMap<_, PrefixSum> = BTreeMap::new();
     for row in &server.prefixes {
         let sum = rows.entry(row_name(row)).or_default();
-        sum.commands += row.commands;
-        sum.bytes_in += row.bytes_in;
-        sum.bytes_out += row.bytes_out;
+        sum.commands += row.counters.commands();
+        sum.bytes_in += row.counters.bytes_in;
+        sum.bytes_out += row.counters.bytes_out;
     }
     rows
+}
+
+/// The rows of each tenant that has some, by its name, in the order of the servers.
+pub(crate) fn by_tenant(report: &Report) -> BTreeMap<&str, Vec<&TenantRow>> {
+    let mut rows: BTreeMap<&str, Vec<_>> = BTreeMap::new();
+    for row in &report.tenants {
+        rows.entry(&row.tenant).or_default().push(row);
+    }
+    rows
+}
+
+/// The errors that occurred, by word.
+pub(crate) fn errors(counters: &PrefixCounters) -> impl Iterator<Item = (ErrorWord, u64)> {
+    let words = ErrorWord::ALL.iter().copied().zip(counters.errors);
+    words.filter(|(_, count)| *count != 0)
 }
 
 /// The server's clients. A dual-stack listener knows the same one as 10.0.0.1 and as ::ffff:10.0.0.1: they become one.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use agent_common::abi::Reason;
+use agent_common::abi::{ErrorWord, Reason};
 
 /// One metric.
 #[derive(Debug, PartialEq, Eq)]
@@ -95,6 +95,21 @@ metrics! {
     TENANT_COMMANDS = Counter "stormglass_tenant_commands_total" in "commands" by ["server", "tenant"],
         at most "servers x (limits.tenants + 2)":
         "Commands received from the tenant.";
+    TENANT_REQUEST_DURATION = Histogram "stormglass_tenant_request_duration_seconds" in "seconds" by ["server", "tenant"],
+        at most "servers x (limits.tenants + 2) x 25 (23 buckets, sum and count)":
+        "Time from the arrival of a command's last header at the host to the departure of its reply; commands that wait for others (BLPOP, XREAD BLOCK, WAIT) left out.";
+    TENANT_REQUEST_BYTES = Histogram "stormglass_tenant_request_bytes" in "bytes" by ["server", "tenant"],
+        at most "servers x (limits.tenants + 2) x 15 (13 buckets, sum and count)":
+        "RESP bytes per command, headers included; the sum is all bytes in, those of a command still on its way before it is counted.";
+    TENANT_REPLY_BYTES = Histogram "stormglass_tenant_reply_bytes" in "bytes" by ["server", "tenant"],
+        at most "servers x (limits.tenants + 2) x 15 (13 buckets, sum and count)":
+        "RESP bytes per reply or pushed message, headers included; the sum is all bytes out, those of a reply still on its way before it is counted.";
+    TENANT_ERRORS = Counter "stormglass_tenant_errors_total" in "errors" by ["server", "tenant", "error"],
+        at most "servers x (limits.tenants + 2) x 32 error words":
+        "Error replies by their first word, those inside arrays (EXEC) included; only words that occurred.";
+    TENANT_READS = Counter "stormglass_tenant_reads_total" in "values" by ["server", "tenant", "result"],
+        at most "servers x (limits.tenants + 2) x 2":
+        "Values that reads (GET, GETDEL, GETEX, MGET, HGET, HMGET, LINDEX, ZSCORE, ZMSCORE) found, and did not find.";
     TENANT_INFO = Gauge "stormglass_tenant_info" in "1" by ["tenant", "owner"],
         at most "limits.tenants + 2":
         "Always 1: who answers for the tenant, to be joined on the label tenant.";
@@ -144,7 +159,14 @@ pub fn markdown() -> String {
             metric.help,
         );
     }
-    page.push_str(LABELS);
+    let words = ErrorWord::ALL
+        .iter()
+        .skip(1)
+        .map(|word| format!("`{}`", word.label()));
+    let words: Vec<_> = words.collect();
+    page.push_str(&LABELS.replace("ERROR_WORDS", &words.join(", ")));
+    page.push_str(HISTOGRAMS);
+    page.push_str(REASONS);
     for reason in Reason::ALL {
         _ = writeln!(page, "| `{}` | {} |", reason.label(), reason.meaning().trim());
     }
@@ -172,12 +194,50 @@ const LABELS: &str = "
 |---|---|
 | `server` | one Valkey or Redis server of this host, `process:port`; unique, and the same after a restart of the server |
 | `client` | the client's address; `(other)` beyond `limits.clients` |
-| `prefix` | the key's bytes before the delimiter, bytes that are not UTF-8 as `\\xNN`; `(none)`: a key without delimiter, or with a prefix that is empty or longer than `keys.max_prefix_bytes`; `(keyless)`: a command without key; `(pubsub)`: channel traffic; `(replication)`: replica links; `(other)`: beyond `limits.prefixes`. An ordinary prefix in parentheses begins with `\\x28` |
+| `prefix` | the key's bytes before the delimiter, inside a hash tag the key begins with (`keys.hash_tags`); of a key without delimiter the longest declared prefix (from a rule such as `cart-*`: `cart-`). Bytes that are not UTF-8, control characters and backslashes as `\\xNN`. `(none)`: a key without delimiter and declared prefix, or with a prefix that is empty or longer than `keys.max_prefix_bytes`; `(keyless)`: a command without key; `(pubsub)`: channel traffic; `(replication)`: replica links; `(other)`: beyond `limits.prefixes`. An ordinary prefix in parentheses begins with `\\x28` |
 | `tenant` | a tenant of the configuration; `(unassigned)`: no rule matched; `(other)`: beyond `limits.tenants` |
 | `owner` | the tenant's owner; empty if none is named |
 | `direction` | `in`: from clients to the server; `out`: the replies |
+| `error` | the first word of an error reply, if it is one that Valkey 9.1 itself sends (ERROR_WORDS); `other`: any other, as scripts and modules send |
+| `result` | `hit`: a read found a value; `miss`: it was answered nil |
 | `program`, `map` | names as `bpftool` shows them |
+";
 
+const HISTOGRAMS: &str = "
+## Histograms and ratios
+
+Every bound is the end of a bucket of the kernel's, so nothing is interpolated or moved.
+
+`stormglass_tenant_request_duration_seconds`: bounds are the powers of two from 16.384 us to 34 s. The kernel counts units of
+256 ns and holds a duration shorter than the bound; one of exactly the bound is in the next bucket. A command that arrived
+whole in several segments is measured from its last header, a pipeline's commands each from their own segment; where
+`stormglass_dropped_total{reason=\"coarse_duration\"}` grows, some were measured from an earlier one.
+
+`stormglass_tenant_request_bytes`, `stormglass_tenant_reply_bytes`: bounds are the powers of four from 16 B to 64 MiB, bound
+included. The sum is `stormglass_tenant_bytes_total` of that direction: it has the bytes of a command or reply that is not
+complete yet, or never will be, before (or without) the count having it; so the average size is exact over intervals that
+are long against a transfer, and never too small. Replication counts bytes, but no commands or replies.
+
+`/api/v1/tenants` has quantiles of finer buckets: durations by the middle of theirs, off by at most 12.5 % (or 256 ns); sizes
+by the upper bound, a power of two.
+
+What to record, per server and tenant:
+
+```
+# hit ratio
+sum by (server, tenant) (rate(stormglass_tenant_reads_total{result=\"hit\"}[5m]))
+  / sum by (server, tenant) (rate(stormglass_tenant_reads_total[5m]))
+
+# duration at the 99th percentile
+histogram_quantile(0.99, sum by (server, tenant, le) (rate(stormglass_tenant_request_duration_seconds_bucket[5m])))
+
+# errors per command
+sum by (server, tenant) (rate(stormglass_tenant_errors_total[5m]))
+  / sum by (server, tenant) (rate(stormglass_tenant_commands_total[5m]))
+```
+";
+
+const REASONS: &str = "
 ## Reasons of `stormglass_unattributed_bytes_total`
 
 | reason | meaning |

@@ -7,6 +7,7 @@ use agent_common::abi::{Direction, Reason};
 use super::*;
 use crate::snapshot::{
     AcceptQueue, BurstHistogram, ClientSnapshot, MapUsage, PrefixSnapshot, ProgramUsage, ServerSnapshot,
+    counters,
 };
 
 fn text(report: &Report, format: Format) -> String {
@@ -64,7 +65,7 @@ fn small() -> Report {
                 runs: 1_000_000,
             }],
         },
-        tenants: vec![tenant("checkout", 5), tenant("(unassigned)", 2)],
+        tenants: vec![busy("checkout", 5), tenant("(unassigned)", 2)],
         tenant_infos: vec![TenantInfo {
             name: "checkout".into(),
             owner: "team-checkout".into(),
@@ -85,9 +86,7 @@ fn prefix(prefix: &str, commands: u64) -> PrefixSnapshot {
     PrefixSnapshot {
         prefix: prefix.into(),
         special: false,
-        commands,
-        bytes_in: commands * 30,
-        bytes_out: commands * 5,
+        counters: counters(commands, commands * 30, commands * 5),
     }
 }
 
@@ -95,10 +94,24 @@ fn tenant(tenant: &str, commands: u64) -> TenantRow {
     TenantRow {
         server: "valkey-server:6379".into(),
         tenant: tenant.into(),
-        commands,
-        bytes_in: commands * 30,
-        bytes_out: commands * 5,
+        counters: counters(commands, commands * 30, commands * 5),
     }
+}
+
+/// A tenant with something in every metric.
+fn busy(name: &str, commands: u64) -> TenantRow {
+    let mut row = tenant(name, commands);
+    let counters = &mut row.counters;
+    (counters.reply_sizes[0], counters.reply_sizes[31]) = (4, 1);
+    (
+        counters.durations[0],
+        counters.durations[17],
+        counters.durations[127],
+    ) = (2, 2, 1);
+    counters.duration_units = 3_906_250_000;
+    (counters.hits, counters.misses) = (3, 0);
+    (counters.errors[0], counters.errors[2]) = (1, 7);
+    row
 }
 
 /// Compares with a file of testdata; `STORMGLASS_BLESS=1` rewrites it.
@@ -149,6 +162,26 @@ fn an_idle_host_still_has_a_valid_scrape() {
         "{scrape}"
     );
     assert_eq!(text(&Report::default(), Format::Text).lines().count(), 3);
+}
+
+#[test]
+fn a_tenant_without_a_sample_has_no_series() {
+    let mut report = small();
+    report.tenants = vec![tenant("quiet", 0)];
+    let scrape = text(&report, Format::Text);
+    assert!(
+        scrape
+            .contains("stormglass_tenant_commands_total{server=\"valkey-server:6379\",tenant=\"quiet\"} 0\n")
+    );
+    for metric in [
+        &table::TENANT_REQUEST_DURATION,
+        &table::TENANT_REQUEST_BYTES,
+        &table::TENANT_REPLY_BYTES,
+        &table::TENANT_ERRORS,
+        &table::TENANT_READS,
+    ] {
+        assert!(!scrape.contains(metric.name), "{}", metric.name);
+    }
 }
 
 #[test]

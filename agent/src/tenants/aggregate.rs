@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use agent_common::abi::PrefixCounters;
 use agent_common::limits;
 
 use super::{Rules, TenantInfo, TenantRef, row_name};
@@ -18,12 +19,8 @@ pub struct TenantRow {
     pub server: String,
     /// Label `tenant`; a configured name, `(other)` or `(unassigned)`.
     pub tenant: String,
-    /// Commands received.
-    pub commands: u64,
-    /// Bytes of the commands.
-    pub bytes_in: u64,
-    /// Bytes of their replies.
-    pub bytes_out: u64,
+    /// The sums of its prefixes.
+    pub counters: PrefixCounters,
 }
 
 /// The rules, and which tenant each prefix seen so far belongs to.
@@ -60,17 +57,16 @@ impl Tenants {
     }
 
     fn server_rows(&mut self, server: &ServerSnapshot) -> Vec<TenantRow> {
-        let mut sums: BTreeMap<TenantRef, TenantRow> = BTreeMap::new();
+        let mut sums: BTreeMap<TenantRef, PrefixCounters> = BTreeMap::new();
         for prefix in &server.prefixes {
-            let sum = sums.entry(self.tenant_of(prefix)).or_default();
-            sum.commands += prefix.commands;
-            sum.bytes_in += prefix.bytes_in;
-            sum.bytes_out += prefix.bytes_out;
+            sums.entry(self.tenant_of(prefix))
+                .or_default()
+                .add(&prefix.counters);
         }
-        let named = sums.into_iter().map(|(tenant, sum)| TenantRow {
+        let named = sums.into_iter().map(|(tenant, counters)| TenantRow {
             server: server.label.clone(),
             tenant: self.rules.name(tenant).into(),
-            ..sum
+            counters,
         });
         named.collect()
     }
@@ -95,6 +91,7 @@ mod tests {
 
     use super::*;
     use crate::config::Settings;
+    use crate::snapshot::counters;
 
     fn tenants(text: &str) -> Tenants {
         let settings = Settings::parse(Path::new("test.toml"), text).expect("a good configuration");
@@ -105,9 +102,7 @@ mod tests {
         PrefixSnapshot {
             prefix: prefix.into(),
             special: false,
-            commands,
-            bytes_in: commands * 10,
-            bytes_out: commands * 100,
+            counters: counters(commands, commands * 10, commands * 100),
         }
     }
 
@@ -125,9 +120,9 @@ mod tests {
                 (
                     &*row.server,
                     &*row.tenant,
-                    row.commands,
-                    row.bytes_in,
-                    row.bytes_out,
+                    row.counters.commands(),
+                    row.counters.bytes_in,
+                    row.counters.bytes_out,
                 )
             })
             .collect()
@@ -170,14 +165,15 @@ mod tests {
         let prefixes: Vec<_> = (0..limits::PREFIXES as u64)
             .map(|n| prefix(&format!("p{n}"), n))
             .collect();
-        let commands: u64 = prefixes.iter().map(|row| row.commands).sum();
+        let commands: u64 = prefixes.iter().map(|row| row.counters.commands()).sum();
         let snapshot = Snapshot {
             servers: vec![server("s", prefixes)],
             ..Snapshot::default()
         };
         let mut tenants = tenants("[[tenant]]\nname = \"odd\"\nprefixes = [\"p*[13579]\"]");
         for _ in 0..3 {
-            let sum: u64 = tenants.aggregate(&snapshot).iter().map(|row| row.commands).sum();
+            let rows = tenants.aggregate(&snapshot);
+            let sum: u64 = rows.iter().map(|row| row.counters.commands()).sum();
             assert_eq!(sum, commands);
         }
     }

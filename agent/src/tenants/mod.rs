@@ -3,14 +3,12 @@
 #![forbid(unsafe_code)]
 
 mod aggregate;
+mod names;
 mod rules;
 
-use std::borrow::Cow;
-
 pub use aggregate::{TenantRow, Tenants};
+pub use names::{bytes_of_name, printable, row_name};
 pub use rules::{Rules, RulesError, TenantInfo, TenantRef};
-
-use crate::snapshot::PrefixSnapshot;
 
 /// Tenant of prefixes that no rule matches.
 pub const UNASSIGNED: &str = "(unassigned)";
@@ -20,13 +18,3 @@ pub const OTHER: &str = "(other)";
 
 /// Rows of the prefix metrics that are not prefixes. A rule may name them literally; globs do not match them.
 pub const SPECIAL_ROWS: &[&str] = &["(none)", "(keyless)", "(pubsub)", "(replication)", "(other)"];
-
-/// The row's name as a label value. A client that sends the key `(other):x` must not end up in our row `(other)`: the
-/// parenthesis of an ordinary prefix in parentheses is written `\x28`.
-#[must_use]
-pub fn row_name(row: &PrefixSnapshot) -> Cow<'_, str> {
-    match row.prefix.strip_prefix('(') {
-        Some(rest) if !row.special && rest.ends_with(')') => Cow::Owned(format!("\\x28{rest}")),
-        _ => Cow::Borrowed(&row.prefix),
-    }
-}

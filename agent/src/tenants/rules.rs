@@ -174,6 +174,33 @@ mod tests {
         );
     }
 
+    /// Which tenant a key without delimiter would be given by its bytes, and which by the row of the longest declared
+    /// prefix that it begins with.
+    fn by_key_and_by_row(text: &str, key: &str) -> (String, String) {
+        let settings = Settings::parse(Path::new("test.toml"), text).expect("a good configuration");
+        let declared = settings.declared().into_iter();
+        let longest = declared
+            .filter(|declared| key.as_bytes().starts_with(declared))
+            .max_by_key(Vec::len);
+        let rules = Rules::new(&settings).expect("compiles");
+        let row = super::super::printable(&longest.expect("declared"));
+        (tenant(&rules, key).into(), tenant(&rules, &row).into())
+    }
+
+    #[test]
+    fn the_row_of_the_longest_declared_prefix_belongs_to_whom_the_key_would() {
+        for (first, second) in [("cart-*", "cart-eu-*"), ("cart-eu-*", "cart-*")] {
+            let text = format!(
+                "[[tenant]]\nname = \"first\"\nprefixes = [\"{first}\"]\n\
+                 [[tenant]]\nname = \"second\"\nprefixes = [\"{second}\", \"c*\"]"
+            );
+            for key in ["cart-eu-17", "cart-17", "cart", "cart-eu"] {
+                let (by_key, by_row) = by_key_and_by_row(&text, key);
+                assert_eq!(by_key, by_row, "{key}, {first} first");
+            }
+        }
+    }
+
     #[test]
     fn a_special_row_belongs_to_nobody_unless_a_rule_names_it() {
         let rules = rules("[[tenant]]\nname = \"all\"\nprefixes = [\"*\", \"(keyless)\"]");
