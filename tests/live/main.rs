@@ -9,6 +9,7 @@ mod command_line;
 mod connections;
 mod every_command;
 mod existing_connections;
+mod lossy_link;
 mod mid_stream;
 mod pages;
 mod placement;

@@ -10,7 +10,7 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::lab;
@@ -31,7 +31,13 @@ pub struct Wire {
     pub server: Rc<Netns>,
     /// The client's host.
     pub client: Rc<Netns>,
-    router: Netns,
+    /// What is between them.
+    pub router: Router,
+}
+
+/// The wire as something that can be disturbed.
+pub struct Router {
+    netns: Netns,
 }
 
 /// Packets that the wire has lost, doubled and let through, in one direction.
@@ -51,16 +57,36 @@ impl Wire {
         let wire = Self {
             server: Rc::new(Netns::create()?),
             client: Rc::new(Netns::create()?),
-            router: Netns::create()?,
+            router: Router {
+                netns: Netns::create()?,
+            },
         };
         wire.join(&wire.server, SERVER, "server")?;
         wire.join(&wire.client, CLIENT, "client")?;
-        wire.router.inside(|| {
+        wire.router.netns.inside(|| {
             fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("the namespace cannot be made a router")
         })?;
         Ok(wire)
     }
 
+    /// Joins a host to the router. The router's interface is called `name`.
+    fn join(&self, host: &Netns, address: Ipv4Addr, name: &str) -> Result<()> {
+        let [a, b, c, _] = address.octets();
+        let router = Ipv4Addr::new(a, b, c, 254);
+        host.link("eth0", &self.router.netns, name)?;
+        host.ip(&format!("address add {address}/24 dev eth0"))?;
+        self.router
+            .netns
+            .ip(&format!("address add {router}/24 dev {name}"))?;
+        // What Linux does unless told otherwise, and this machine may have been told otherwise.
+        host.ip(&format!("route add default via {router} congctl cubic"))?;
+        // A pair of interfaces puts frames together only if the sending one would not have cut them.
+        offload(&self.router.netns, name, &["tso", "off"])?;
+        offload(host, "eth0", &["tso", "off", "gso", "off", "gro", "on"])
+    }
+}
+
+impl Router {
     /// From now on, of a thousand packets in each direction so many are lost, and of those that are left so many doubled.
     pub fn disturb(&self, lost: u32, doubled: u32) -> Result<()> {
         let rules = format!(
@@ -88,10 +114,10 @@ impl Wire {
                 }}
             }}"
         );
-        let mut nft = self.router.command(&lab::nft()?);
+        let mut nft = self.netns.command(&lab::nft()?);
         let finished =
             Process::spawn_with_input("nft", nft.args(["-f", "-"]), rules.as_bytes())?.finish(WITHIN)?;
-        anyhow::ensure!(
+        ensure!(
             finished.status.success(),
             "nft refuses the rules: {}",
             finished.stderr
@@ -101,7 +127,7 @@ impl Wire {
 
     /// What the disturbed wire has done towards the server, and towards the client.
     pub fn tolls(&self) -> Result<[Toll; 2]> {
-        let mut nft = self.router.command(&lab::nft()?);
+        let mut nft = self.netns.command(&lab::nft()?);
         let text = read_output("nft", nft.args(["-j", "list", "counters"]), WITHIN)?;
         let list: Value = serde_json::from_str(&text).with_context(|| format!("nft wrote {text:?}"))?;
         let packets = |name: &str| {
@@ -119,19 +145,6 @@ impl Wire {
             })
         };
         Ok([toll("in")?, toll("out")?])
-    }
-
-    /// Joins a host to the router. The router's interface is called `name`.
-    fn join(&self, host: &Netns, address: Ipv4Addr, name: &str) -> Result<()> {
-        let [a, b, c, _] = address.octets();
-        let router = Ipv4Addr::new(a, b, c, 254);
-        host.link("eth0", &self.router, name)?;
-        host.ip(&format!("address add {address}/24 dev eth0"))?;
-        self.router.ip(&format!("address add {router}/24 dev {name}"))?;
-        host.ip(&format!("route add default via {router}"))?;
-        // A pair of interfaces puts frames together only if the sending one would not have cut them.
-        offload(&self.router, name, &["tso", "off"])?;
-        offload(host, "eth0", &["tso", "off", "gso", "off", "gro", "on"])
     }
 }
 
