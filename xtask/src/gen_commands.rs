@@ -79,7 +79,10 @@ fn is_container(command: &Command) -> bool {
 fn row(command: &Command, container: bool) -> Row {
     let place = match command.first_key {
         _ if container => "KIND_CONTAINER".to_owned(),
-        FirstKey::None => "KIND_NONE".to_owned(),
+        FirstKey::None => match CONFIRMED_NAMES.iter().position(|name| *name == command.name) {
+            Some(index) => format!("confirmed_as({})", index + 1),
+            None => "KIND_NONE".to_owned(),
+        },
         FirstKey::At(argument) => format!("key_at({argument})"),
         FirstKey::CountAt { argument, offset } => format!("key_count_at({argument}, {offset})"),
         FirstKey::AfterStreams(argument) => format!("key_after_streams({argument})"),
@@ -106,6 +109,16 @@ const READS: [&str; 9] = [
     "get", "getdel", "getex", "hget", "hmget", "lindex", "mget", "zmscore", "zscore",
 ];
 
+/// Commands of pub/sub that are confirmed under their name, in the order of agent-common's `run_flag::CONFIRMED_NAMES`.
+const CONFIRMED_NAMES: [&str; 6] = [
+    "subscribe",
+    "psubscribe",
+    "ssubscribe",
+    "unsubscribe",
+    "punsubscribe",
+    "sunsubscribe",
+];
+
 /// What a command does to its connection; no server reports that.
 fn effect(name: &str) -> Option<&'static str> {
     Some(match name {
@@ -121,6 +134,7 @@ fn effect(name: &str) -> Option<&'static str> {
         "multi" => "EFFECT_MULTI",
         "exec" => "EFFECT_EXEC",
         "discard" => "EFFECT_DISCARD",
+        "hello" => "EFFECT_HELLO",
         _ => return None,
     })
 }
@@ -129,7 +143,7 @@ fn render(source: &str, rows: &[Row], placing: &Placing) -> Result<String> {
     let [first, second, third] = placing.multipliers;
     let mut text = format!(
         "//! Written by `cargo xtask gen-commands` from the COMMAND reply of {source}. Do not edit.\n\n\
-         use super::command::words::{{Row, key_after_streams, key_at, key_count_at, table, with_effect}};\n\
+         use super::command::words::{{Row, confirmed_as, key_after_streams, key_at, key_count_at, table, with_effect}};\n\
          use super::command::*;\n\n\
          /// The server whose metadata this is.\n\
          pub const SOURCE: &str = \"{source}\";\n\n\

@@ -15,12 +15,10 @@ pub struct Mode;
 impl Mode {
     /// Commands and replies.
     pub const NORMAL: u8 = 0;
-    /// After MONITOR: lines that no command asked for.
-    pub const MONITOR: u8 = 1;
     /// After PSYNC or SYNC: replication traffic, never parsed.
-    pub const REPLICATION: u8 = 2;
+    pub const REPLICATION: u8 = 1;
     /// Never to be parsed again; the reason is in [`Shared::reason`].
-    pub const OPAQUE: u8 = 3;
+    pub const OPAQUE: u8 = 2;
 }
 
 /// The cells that both directions use. Each has one rule; all access is volatile.
@@ -149,15 +147,17 @@ pub struct ReplyState {
     pub stretch: u8,
     /// The current reply tells hits from misses.
     pub reads: u8,
+    /// Which name of [`super::run_flag::CONFIRMED_NAMES`] the current frame of pub/sub has, counted from 1.
+    pub name: u8,
     /// Padding.
-    pub reserved: [u8; 2],
+    pub reserved: u8,
     /// What is expected next.
     pub phase: u8,
     /// The current reply answers no command.
     pub unasked: u8,
     /// How many bytes of an unfinished token `carry` holds.
     pub carry_length: u8,
-    /// Bit set: sequence known, pushes seen, confirmed, shard channel.
+    /// Bit set: sequence known, RESP3, confirmed, no channel named, monitor.
     pub flags: u8,
     /// The unfinished token. Zeros behind it.
     pub carry: [u64; REPLY_TOKEN_BYTES / 8],

@@ -90,6 +90,8 @@ reasons! {
     LoadFailed = 9, "load_failed";
     /// Bytes in front of the first command were not seen: they came with the packet that completed the handshake.
     Handshake = 10, "handshake";
+    /// A command that changes how the connection goes on was sent while too many others waited for their replies.
+    QueueFull = 11, "queue_full";
 }
 
 /// Number of [`Reason`]s.

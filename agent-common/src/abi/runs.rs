@@ -8,6 +8,8 @@
 use bytemuck::{Pod, Zeroable};
 use core::ptr;
 
+use crate::limits::PREFIX_ROWS;
+
 /// Runs of one connection that can wait at once; a power of two. A pipeline that alternates between tenants more
 /// often than this falls back to the row `(other)`, counted.
 pub const RUNS: usize = 16;
@@ -37,15 +39,12 @@ pub enum RunKind {
     Overflow = 5,
     /// No reply: CLIENT REPLY is OFF, or SKIP came before. Never in the queue.
     Silent = 6,
-}
-
-/// What else is to be known of a run's replies; bits of its tag.
-pub mod run_flag {
-    /// The commands are reads that answer nil for what does not exist.
-    pub const READS: u32 = 1 << 28;
-    /// The commands may wait for something else than the server: their durations are not counted.
-    pub const UNTIMED: u32 = 1 << 29;
-    pub(super) const ALL: u32 = READS | UNTIMED;
+    /// MONITOR: one reply, and lines that nobody asked for behind it.
+    Monitor = 7,
+    /// HELLO: one reply, whose form tells the version of the protocol.
+    Hello = 8,
+    /// No command waits. Never in the queue.
+    Nobody = 9,
 }
 
 impl RunKind {
@@ -65,16 +64,40 @@ impl RunKind {
             3 => Self::ConfirmAll,
             4 => Self::Reset,
             6 => Self::Silent,
+            7 => Self::Monitor,
+            8 => Self::Hello,
             _ => Self::Overflow,
         }
     }
+}
+
+/// What else is to be known of a run's replies; bits of its tag.
+pub mod run_flag {
+    /// The commands are reads that answer nil for what does not exist.
+    pub const READS: u32 = 1 << 24;
+    /// The commands may wait for something else than the server: their durations are not counted.
+    pub const UNTIMED: u32 = 1 << 25;
+    /// Lowest bit of the three that hold which command of pub/sub it is: 0 for none, else the number in
+    /// [`CONFIRMED_NAMES`], counted from 1.
+    pub const NAME_SHIFT: u32 = 26;
+    pub(super) const ALL: u32 = READS | UNTIMED | 7 << NAME_SHIFT;
+
+    /// Names in confirmations.
+    pub const CONFIRMED_NAMES: [&str; 6] = [
+        "subscribe",
+        "psubscribe",
+        "ssubscribe",
+        "unsubscribe",
+        "punsubscribe",
+        "sunsubscribe",
+    ];
 }
 
 /// A run of commands with equal row and kind.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub struct Run {
-    /// Row in the low 24 bits, [`RunKind`] in the next four, [`run_flag`]s above.
+    /// Row in the low 20 bits, [`RunKind`] in the next four, [`run_flag`]s above.
     tag: u32,
     /// Commands pushed so far.
     pushed: u32,
@@ -106,8 +129,10 @@ pub enum Pushed {
     Elsewhere,
 }
 
-const KIND_SHIFT: u32 = 24;
+const KIND_SHIFT: u32 = 20;
 const ROW_MASK: u32 = (1 << KIND_SHIFT) - 1;
+
+const _: () = assert!(PREFIX_ROWS <= ROW_MASK as usize);
 
 /// The queue of runs.
 #[repr(C)]
@@ -257,30 +282,36 @@ impl RunQueue {
         self.popped = 0;
     }
 
-    /// Consumer: the oldest command that waits, if one does.
+    /// Consumer: the oldest command that waits; [`RunKind::Nobody`] if none does. (No `Option`: the verifier would see its
+    /// absent content being loaded.)
     #[inline(always)]
-    pub fn front(&mut self) -> Option<Waiting> {
+    pub fn front(&mut self) -> Waiting {
+        let mut waiting = Waiting {
+            row: 0,
+            kind: RunKind::Nobody,
+            flags: 0,
+            since: 0,
+        };
         let mut head = self.head;
         let tail = Self::load(&self.tail);
         if head == tail {
-            return None;
+            return waiting;
         }
         if self.popped >= Self::load(&self.run(head).pushed) {
             head = head.wrapping_add(1);
             if head == tail {
-                return None;
+                return waiting;
             }
             self.popped = 0;
             Self::store(&mut self.head, head);
         }
         let run = self.run(head);
         let tag = Self::load(&run.tag);
-        Some(Waiting {
-            row: tag & ROW_MASK,
-            kind: RunKind::of_tag(tag),
-            flags: tag & run_flag::ALL,
-            since: Self::load(&run.since),
-        })
+        waiting.row = tag & ROW_MASK;
+        waiting.kind = RunKind::of_tag(tag);
+        waiting.flags = tag & run_flag::ALL;
+        waiting.since = Self::load(&run.since);
+        waiting
     }
 
     /// Consumer: the oldest command has been answered.
@@ -306,7 +337,9 @@ mod tests {
 
     fn drain(queue: &mut RunQueue) -> Vec<u32> {
         let mut rows = Vec::new();
-        while let Some(waiting) = queue.front() {
+        while let waiting @ Waiting { kind, .. } = queue.front()
+            && kind != RunKind::Nobody
+        {
             rows.push(waiting.row);
             queue.pop();
         }
@@ -365,8 +398,8 @@ mod tests {
         push(&mut queue, 7, RunKind::ConfirmMany, 2, 0);
         push(&mut queue, 7, RunKind::Confirm, 1, 0);
         push(&mut queue, 7, RunKind::Confirm, 1, 0);
-        let front = queue.front().map(|waiting| (waiting.row, waiting.kind));
-        assert_eq!(front, Some((7, RunKind::ConfirmMany)));
+        let front = queue.front();
+        assert_eq!((front.row, front.kind), (7, RunKind::ConfirmMany));
         queue.drop_front_run();
         assert_eq!(drain(&mut queue), [7, 7, 7, 7]);
     }
@@ -410,7 +443,9 @@ mod tests {
         }
         assert_eq!(push(&mut queue, 7, 100), Pushed::Elsewhere);
         let mut moments = Vec::new();
-        while let Some(waiting) = queue.front() {
+        while let waiting @ Waiting { kind, .. } = queue.front()
+            && kind != RunKind::Nobody
+        {
             if waiting.row == 7 {
                 moments.push(waiting.since);
             }
@@ -425,9 +460,9 @@ mod tests {
         let mut queue = RunQueue::zeroed();
         queue.push(7, RunKind::Reply, run_flag::READS, 1, 1, 0);
         queue.push(7, RunKind::Reply, run_flag::UNTIMED, 1, 1, 0);
-        assert_eq!(queue.front().unwrap().flags, run_flag::READS);
+        assert_eq!(queue.front().flags, run_flag::READS);
         queue.pop();
-        let last = queue.front().unwrap();
+        let last = queue.front();
         assert_eq!(
             (last.row, last.kind, last.flags),
             (7, RunKind::Reply, run_flag::UNTIMED)

@@ -46,6 +46,8 @@ pub const EFFECT_MULTI: u32 = 10;
 pub const EFFECT_EXEC: u32 = 11;
 /// [`effect`]: DISCARD: the queued commands are forgotten.
 pub const EFFECT_DISCARD: u32 = 12;
+/// [`effect`]: HELLO: may change the protocol version.
+pub const EFFECT_HELLO: u32 = 13;
 
 /// Flag: the command may block until another client or a replica does something.
 pub const BLOCKING: u32 = 1 << 28;
@@ -110,11 +112,22 @@ pub const fn offset(info: u32) -> u32 {
     info >> 16 & 0xff
 }
 
-/// What the command does to its connection: [`EFFECT_NONE`] to [`EFFECT_DISCARD`].
+/// What the command does to its connection: [`EFFECT_NONE`] to [`EFFECT_HELLO`].
 #[inline(always)]
 #[must_use]
 pub const fn effect(info: u32) -> u32 {
     info >> 24 & 15
+}
+
+/// For SUBSCRIBE, UNSUBSCRIBE and their families: which of [`CONFIRMED_NAMES`](crate::abi::run_flag::CONFIRMED_NAMES) confirms it, counted from 1.
+#[inline(always)]
+#[must_use]
+pub const fn confirmed_name(info: u32) -> u32 {
+    // These commands have no argument that is a key: its number is free.
+    match effect(info) {
+        EFFECT_SUBSCRIBE | EFFECT_UNSUBSCRIBE => argument(info),
+        _ => 0,
+    }
 }
 
 /// The slot where a search begins. The last slots can be probed without wrapping: the table is longer than [`SLOTS`].
@@ -143,7 +156,7 @@ const _: () = assert!(NAME_BYTES == 24 && SLOTS.is_power_of_two() && size_of::<E
 
 /// Words that the generated table is written in.
 pub(super) mod words {
-    use super::{Entry, KIND_KEY, KIND_KEY_COUNT, KIND_KEYWORD};
+    use super::{Entry, KIND_KEY, KIND_KEY_COUNT, KIND_KEYWORD, KIND_NONE};
 
     /// A row of the generated table: slot, name, info.
     pub(in super::super) type Row = (usize, &'static str, u32);
@@ -158,6 +171,11 @@ pub(super) mod words {
 
     pub(in super::super) const fn key_after_streams(argument: u32) -> u32 {
         KIND_KEYWORD | argument << 8
+    }
+
+    /// A command of pub/sub, and which name confirms it.
+    pub(in super::super) const fn confirmed_as(name: u32) -> u32 {
+        KIND_NONE | name << 8
     }
 
     pub(in super::super) const fn with_effect(effect: u32, info: u32) -> u32 {
@@ -188,7 +206,7 @@ pub(super) mod words {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resp::commands::ROWS;
+    use crate::{abi::run_flag::CONFIRMED_NAMES, resp::commands::ROWS};
 
     fn found(name: &str) -> u32 {
         lookup(&pack(name)).unwrap_or_else(|| panic!("{name} is not in the table"))
@@ -246,18 +264,14 @@ mod tests {
     #[test]
     fn keyless_commands_are_known_and_unknown_ones_are_not() {
         for name in [
-            "ping",
-            "info",
-            "auth",
-            "multi",
-            "exec",
-            "flushall",
-            "publish",
-            "ssubscribe",
-            "spublish",
+            "ping", "info", "auth", "multi", "exec", "flushall", "publish", "spublish",
         ] {
             assert_eq!(key(name), (KIND_NONE, 0, 0), "{name}");
         }
+        for (index, name) in CONFIRMED_NAMES.iter().enumerate() {
+            assert_eq!(confirmed_name(found(name)), index as u32 + 1, "{name}");
+        }
+        assert_eq!(confirmed_name(found("get")), 0);
         for name in ["", "nosuchcommand", "GET", "ge", "gett", "client|nosuch"] {
             assert_eq!(lookup(&pack(name)), None, "{name:?}");
         }
@@ -273,7 +287,7 @@ mod tests {
             ("monitor", EFFECT_MONITOR),
             ("psync", EFFECT_REPLICATION),
             ("sync", EFFECT_REPLICATION),
-            ("hello", EFFECT_NONE),
+            ("hello", EFFECT_HELLO),
             ("replconf", EFFECT_REPLCONF),
             ("cluster|syncslots", EFFECT_REPLICATION),
             ("multi", EFFECT_MULTI),

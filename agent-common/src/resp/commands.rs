@@ -1,6 +1,6 @@
 //! Written by `cargo xtask gen-commands` from the COMMAND reply of Valkey 9.1.2. Do not edit.
 
-use super::command::words::{Row, key_after_streams, key_at, key_count_at, table, with_effect};
+use super::command::words::{Row, confirmed_as, key_after_streams, key_at, key_count_at, table, with_effect};
 use super::command::*;
 
 /// The server whose metadata this is.
@@ -139,7 +139,7 @@ pub(super) const ROWS: &[Row] = &[
     (126, "getrange", key_at(1)),
     (795, "getset", key_at(1)),
     (326, "hdel", key_at(1)),
-    (637, "hello", KIND_NONE),
+    (637, "hello", with_effect(EFFECT_HELLO, KIND_NONE)),
     (903, "hexists", key_at(1)),
     (256, "hexpire", key_at(1)),
     (681, "hexpireat", key_at(1)),
@@ -222,12 +222,12 @@ pub(super) const ROWS: &[Row] = &[
     (374, "pfselftest", KIND_NONE),
     (496, "ping", KIND_NONE),
     (675, "psetex", key_at(1)),
-    (542, "psubscribe", with_effect(EFFECT_SUBSCRIBE, KIND_NONE)),
+    (542, "psubscribe", with_effect(EFFECT_SUBSCRIBE, confirmed_as(2))),
     (35, "psync", with_effect(EFFECT_REPLICATION, KIND_NONE)),
     (786, "pttl", key_at(1)),
     (155, "publish", with_effect(EFFECT_PUBLISH, KIND_NONE)),
     (866, "pubsub", KIND_NONE),
-    (355, "punsubscribe", with_effect(EFFECT_UNSUBSCRIBE, KIND_NONE)),
+    (355, "punsubscribe", with_effect(EFFECT_UNSUBSCRIBE, confirmed_as(5))),
     (699, "quit", with_effect(EFFECT_QUIT, KIND_NONE)),
     (232, "randomkey", KIND_NONE),
     (516, "readonly", KIND_NONE),
@@ -274,13 +274,13 @@ pub(super) const ROWS: &[Row] = &[
     (940, "srandmember", key_at(1)),
     (555, "srem", key_at(1)),
     (420, "sscan", key_at(1)),
-    (513, "ssubscribe", with_effect(EFFECT_SUBSCRIBE, KIND_NONE)),
+    (513, "ssubscribe", with_effect(EFFECT_SUBSCRIBE, confirmed_as(3))),
     (161, "strlen", key_at(1)),
-    (247, "subscribe", with_effect(EFFECT_SUBSCRIBE, KIND_NONE)),
+    (247, "subscribe", with_effect(EFFECT_SUBSCRIBE, confirmed_as(1))),
     (688, "substr", key_at(1)),
     (807, "sunion", key_at(1)),
     (17, "sunionstore", key_at(1)),
-    (350, "sunsubscribe", with_effect(EFFECT_UNSUBSCRIBE, KIND_NONE)),
+    (350, "sunsubscribe", with_effect(EFFECT_UNSUBSCRIBE, confirmed_as(6))),
     (853, "swapdb", KIND_NONE),
     (425, "sync", with_effect(EFFECT_REPLICATION, KIND_NONE)),
     (475, "time", KIND_NONE),
@@ -288,7 +288,7 @@ pub(super) const ROWS: &[Row] = &[
     (667, "ttl", key_at(1)),
     (828, "type", key_at(1)),
     (566, "unlink", key_at(1)),
-    (988, "unsubscribe", with_effect(EFFECT_UNSUBSCRIBE, KIND_NONE)),
+    (988, "unsubscribe", with_effect(EFFECT_UNSUBSCRIBE, confirmed_as(4))),
     (442, "unwatch", KIND_NONE),
     (314, "wait", KIND_NONE | BLOCKING),
     (466, "waitaof", KIND_NONE | BLOCKING),

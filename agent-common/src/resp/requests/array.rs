@@ -119,6 +119,12 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     #[inline(always)]
     pub(super) fn command(&mut self, available: u32) -> Option<bool> {
         let first = self.scratch.window.byte(self.scratch.position);
+        if first == b'\n' && self.connection.requests.flags & flag::TRIAL == 0 {
+            self.consume(1);
+            self.connection.requests.flags |= flag::STARTED;
+            self.start_command(0, phase::COMPLETE);
+            return Some(true);
+        }
         if first != b'*' {
             return Some(self.first_inline(first));
         }

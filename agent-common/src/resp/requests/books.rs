@@ -30,7 +30,9 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         if effect == command::EFFECT_NONE {
             return true;
         }
-        self.change_mode(effect)
+        // It waits for its reply from here on, not from the end of the segment on: if it cannot, nothing behind it is read.
+        self.flush();
+        self.change_mode(effect) && self.scratch.lost == 0
     }
 
     /// How a command that is more than a question is answered, and what it does to those after it.
@@ -68,6 +70,8 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
                 answer.kind = RunKind::Reset;
                 answer.count = 1;
             }
+            command::EFFECT_MONITOR if !silent => answer.kind = RunKind::Monitor,
+            command::EFFECT_HELLO if !silent => answer.kind = RunKind::Hello,
             command::EFFECT_MULTI => replying |= replying::QUEUEING,
             command::EFFECT_DISCARD => replying &= !(replying::QUEUEING | replying::DOUBT),
             command::EFFECT_EXEC => replying &= !replying::QUEUEING,
@@ -122,9 +126,6 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         };
         if lost {
             return self.lose(Reason::ClientReply);
-        }
-        if effect == command::EFFECT_MONITOR {
-            self.connection.shared.set_mode(Mode::MONITOR);
         }
         if effect == command::EFFECT_REPLICATION {
             self.connection.shared.set_mode(Mode::REPLICATION);
@@ -213,6 +214,10 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
             };
             self.ledger.loss(loss, run.commands);
         }
+        if pushed == Pushed::Elsewhere && !matches!(kind, RunKind::Reply | RunKind::Hello) {
+            // How many replies it has, and what comes after them, would be a guess.
+            self.lose(Reason::QueueFull);
+        }
     }
 
     /// Counts what belongs to a row, unless it is on trial.
@@ -296,6 +301,7 @@ fn run_flags(info: u32, word: u64) -> u32 {
     if info & command::READS != 0 {
         flags |= run_flag::READS;
     }
+    flags |= command::confirmed_name(info) << run_flag::NAME_SHIFT;
     // Stream reads block only where they say so.
     if info & command::BLOCKING != 0 && (command::kind(info) != command::KIND_KEYWORD || word == BLOCKS) {
         flags |= run_flag::UNTIMED;

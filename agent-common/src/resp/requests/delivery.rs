@@ -43,8 +43,8 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     /// A segment that came early could not be parked.
     #[inline(always)]
     pub fn give_up_early(&mut self, payload: &Payload) {
-        self.forget_command(0);
         self.connection.lose_synchronisation(Reason::Hole);
+        self.forget_command(0);
         if let Some(new) = fresh(self.connection.requests.next_sequence, payload) {
             self.take(payload, &new);
         }
@@ -57,7 +57,10 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         shared.sync() != 0
             && shared.mode() != Mode::REPLICATION
             && shared.mode() != Mode::OPAQUE
-            && self.connection.requests.skip < u64::from(new.hole)
+            && !self.can_bridge(
+                u64::from(new.hole),
+                shared.last_direction() == Direction::Out as u8,
+            )
             && self.connection.parked < PARKED_SEGMENTS_OF_CONNECTION
             && self.segment.is_awaited(self.connection.requests.next_sequence)
     }
@@ -136,7 +139,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         let now = moment(payload.seen_at);
         if self.connection.shared.sync() != 0 {
             if new.hole != 0 {
-                return self.bridge(u64::from(new.hole));
+                return self.bridge(u64::from(new.hole), answered);
             }
             if !answered || self.connection.shared.trial() == 0 || self.judge_trial(now) {
                 return true;
@@ -152,17 +155,26 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         candidate
     }
 
+    /// Whether a hole is payload that need not be seen. One that ends a command is not if the server has spoken since:
+    /// that may have been the command's reply.
+    #[inline(always)]
+    fn can_bridge(&self, hole: u64, answered: bool) -> bool {
+        let state = &self.connection.requests;
+        let ends = state.skip == hole && state.arguments_left == 0;
+        state.skip >= hole && !(ends && answered)
+    }
+
     /// A hole while in step. Returns whether it was payload.
     #[inline(always)]
-    pub(super) fn bridge(&mut self, hole: u64) -> bool {
-        if self.connection.requests.skip >= hole {
+    pub(super) fn bridge(&mut self, hole: u64, answered: bool) -> bool {
+        if self.can_bridge(hole, answered) {
             self.skip_hole(hole);
             return true;
         }
-        self.forget_command(0);
         let started = self.connection.requests.flags & flag::STARTED != 0;
         self.connection
             .lose_synchronisation(if started { Reason::Hole } else { Reason::Handshake });
+        self.forget_command(0);
         false
     }
 

@@ -52,18 +52,19 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         Found::Turn(true)
     }
 
-    /// A byte inside quotes. Escapes are stepped over, not decoded: a word with one is not read.
+    /// A byte inside quotes. Escapes are stepped over, not decoded: a word with one is not read. In single quotes the
+    /// only one is that of the quote; another backslash is a byte like any other.
     #[inline(always)]
     pub(super) fn quoted(&mut self, byte: u8) {
         let state = &mut self.connection.requests;
-        let quote = if state.flags & flag::QUOTED != 0 {
-            b'"'
-        } else {
-            b'\''
-        };
-        if state.flags & flag::ESCAPED != 0 {
-            state.flags &= !flag::ESCAPED;
-        } else if byte == b'\\' {
+        let double = state.flags & flag::QUOTED != 0;
+        let quote = if double { b'"' } else { b'\'' };
+        let escaped = state.flags & flag::ESCAPED != 0;
+        state.flags &= !flag::ESCAPED;
+        if escaped && (double || byte == quote) {
+            return;
+        }
+        if byte == b'\\' {
             state.flags |= flag::ESCAPED | flag::ESCAPES;
         } else if byte == quote {
             state.flags &= !(flag::QUOTED | flag::SINGLE);

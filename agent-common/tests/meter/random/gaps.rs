@@ -8,14 +8,14 @@ pub(crate) const CLIENT_REPLY: bool = true;
 pub(crate) const MONITOR_TWICE: bool = true;
 
 /// A subscriber of RESP2 has channels and shard channels: the count of one kind is 0 while the other lives on.
-pub(crate) const SHARDS_BESIDE_CHANNELS: bool = true;
+pub(crate) const SHARDS_BESIDE_CHANNELS: bool = false;
 
 /// UNSUBSCRIBE without channels leaves patterns, or the reverse, and the next command is confirmed as well: the
 /// confirmations of both look alike to the meter.
 pub(crate) const UNSUBSCRIBED_FROM_SOME: bool = true;
 
 /// HELLO 2 on a connection that has subscribed by RESP3: from there on messages are arrays.
-pub(crate) const SUBSCRIBER_CHANGES_TO_RESP2: bool = true;
+pub(crate) const SUBSCRIBER_CHANGES_TO_RESP2: bool = false;
 
 /// A subscription, or RESET, finds the meter's queue full, and its answer is taken for an ordinary one; or an unasked
 /// SUNSUBSCRIBE meets commands that did, and is taken for their answer.
@@ -29,11 +29,11 @@ pub(crate) const SLOT_GIVEN_AWAY_AHEAD_OF_A_CONFIRMATION: bool = true;
 pub(crate) const PASSED_SEGMENTS_KEEP_THEIR_PLACES: bool = true;
 
 /// A subscriber's pong whose PING the meter has missed goes to `(pubsub)`.
-pub(crate) const PONG_WITHOUT_PING: bool = true;
+pub(crate) const PONG_WITHOUT_PING: bool = false;
 
 /// The end of a subscription is missed, and shows only after its confirmations have come: a subscriber's are taken for
 /// unasked ones, and the subscription waits for ever.
 pub(crate) const SUBSCRIPTION_KNOWN_TOO_LATE: bool = true;
 
 /// After a loss in the replies, a restart is tried at once: the meter has not noted when the server spoke.
-pub(crate) const RESTART_WITHOUT_SILENCE: bool = true;
+pub(crate) const RESTART_WITHOUT_SILENCE: bool = false;
