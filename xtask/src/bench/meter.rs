@@ -49,10 +49,8 @@ pub(super) fn run(lab: &Lab, options: &Options) -> Result<()> {
     command.run()?;
     let measured = measurements(&lab.target().join("criterion"), started)?;
     if measured.is_empty() {
-        bail!(
-            "nothing was measured; is there a stream with {:?} in its name?",
-            options.filter
-        );
+        let filter = options.filter.as_deref().unwrap_or_default();
+        bail!("no stream has {filter:?} in its name; without a filter all are measured");
     }
     println!("{}", table(&measured).join("\n"));
     Ok(())
