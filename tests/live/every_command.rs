@@ -141,6 +141,7 @@ impl Stage {
         cluster
             .connect()?
             .ask(&[b"CLUSTER", b"ADDSLOTSRANGE", b"0", b"16382"])?;
+        let book = Book::of(vec![alone.label(), cluster.label(), doomed.label()]);
         Ok(Self {
             manner,
             agent: Agent::start()?,
@@ -148,7 +149,7 @@ impl Stage {
             alone,
             cluster,
             doomed,
-            book: Rc::default(),
+            book: Rc::new(RefCell::new(book)),
             _users: users,
         })
     }

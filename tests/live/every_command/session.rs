@@ -23,13 +23,21 @@ pub(super) struct Session<'a> {
     pub(super) manner: Manner,
     table: Rc<Table>,
     book: Rc<RefCell<Book>>,
-    before: Counted,
-    unknown: u64,
+    before: Page,
+}
+
+/// What is compared of a page.
+struct Page {
+    counted: Counted,
+    /// How many command names the agent did not know, on the whole host; `None` where others have servers there, too.
+    unknown: Option<u64>,
 }
 
 /// What came of a run.
 #[derive(Default)]
 pub(super) struct Book {
+    /// The servers of this run.
+    servers: Vec<String>,
     /// Names of the commands that were sent.
     pub(super) called: BTreeSet<String>,
     /// How many were sent.
@@ -52,6 +60,16 @@ pub(super) struct Line {
     table: Rc<Table>,
 }
 
+impl Book {
+    /// An empty one, of a run with these servers alone.
+    pub(super) fn of(servers: Vec<String>) -> Self {
+        Self {
+            servers,
+            ..Self::default()
+        }
+    }
+}
+
 impl<'a> Session<'a> {
     /// Begins to count.
     pub(super) fn begin(
@@ -62,7 +80,7 @@ impl<'a> Session<'a> {
         book: &Rc<RefCell<Book>>,
     ) -> Result<Self> {
         agent.sees(&server.label())?;
-        let scrape = scrape(agent, &server.label())?;
+        let before = Page::read(agent, &server.label(), &book.borrow().servers)?;
         Ok(Self {
             agent,
             server: server.label(),
@@ -70,8 +88,7 @@ impl<'a> Session<'a> {
             manner,
             table: Rc::clone(table),
             book: Rc::clone(book),
-            before: Counted::of(&scrape, &server.label()),
-            unknown: unknown_commands(&scrape),
+            before,
         })
     }
 
@@ -97,22 +114,21 @@ impl<'a> Session<'a> {
     /// Compares what the agent has counted since the last time with what was sent and received. A difference is a fault
     /// in the book.
     pub(super) fn settle(&mut self) -> Result<()> {
-        let scrape = scrape(self.agent, &self.server)?;
-        let now = Counted::of(&scrape, &self.server);
-        let counted = now.since(&self.before)?;
-        let unknown = unknown_commands(&scrape);
         let book = &mut *self.book.borrow_mut();
+        let now = Page::read(self.agent, &self.server, &book.servers)?;
+        let counted = now.counted.since(&self.before.counted)?;
         let expected = std::mem::take(&mut book.expected);
         let calls = std::mem::take(&mut book.calls);
         let mut faults = differences(&counted, &expected, &calls);
-        if unknown != self.unknown {
-            faults.push(format!("{} commands are unknown", unknown - self.unknown));
+        if let (Some(before), Some(now)) = (self.before.unknown, now.unknown)
+            && before != now
+        {
+            faults.push(format!("{} names are unknown, among {calls:#?}", now - before));
         }
         let manner = self.manner;
         book.faults
             .extend(faults.into_iter().map(|fault| format!("{manner:?}: {fault}")));
         self.before = now;
-        self.unknown = unknown;
         Ok(())
     }
 }
@@ -174,6 +190,33 @@ impl Line {
     }
 }
 
+impl Page {
+    /// Rows and unattributed bytes of one server, and what the host has lost. The rest of a page takes longer to read than
+    /// to fetch, and pages are many.
+    fn read(agent: &Agent, server: &str, ours: &[String]) -> Result<Self> {
+        let page = agent.metrics()?;
+        let labels = |server: &str| format!("server=\"{server}\"");
+        let of_server = labels(server);
+        let is_compared = |line: &&str| {
+            let counts =
+                line.starts_with("stormglass_prefix_") || line.starts_with("stormglass_unattributed_");
+            counts && line.contains(&of_server) || line.starts_with("stormglass_dropped_total")
+        };
+        let lines: Vec<_> = page.lines().filter(is_compared).collect();
+        let scrape = Scrape::parse(&lines.join("\n"))?;
+        let ours: Vec<_> = ours.iter().map(|server| labels(server)).collect();
+        let strangers = page
+            .lines()
+            .filter(|line| line.starts_with("stormglass_connections{"))
+            .any(|line| !ours.iter().any(|labels| line.contains(labels)));
+        let unknown = scrape.count("stormglass_dropped_total", &[("reason", "unknown_command")]);
+        Ok(Self {
+            counted: Counted::of(&scrape, server),
+            unknown: (!strangers).then_some(unknown),
+        })
+    }
+}
+
 /// What is counted otherwise than expected, row by row.
 fn differences(
     counted: &Counted,
@@ -197,24 +240,6 @@ fn differences(
         faults.push(format!("unattributed: {:?}", counted.unattributed));
     }
     faults
-}
-
-/// What is compared: rows and unattributed bytes of one server, and what the host has lost. The rest of a page takes
-/// longer to read than to fetch, and pages are many.
-fn scrape(agent: &Agent, server: &str) -> Result<Scrape> {
-    let server = format!("server=\"{server}\"");
-    let page = agent.metrics()?;
-    let is_compared = |line: &&str| {
-        let counts = line.starts_with("stormglass_prefix_") || line.starts_with("stormglass_unattributed_");
-        counts && line.contains(&server) || line.starts_with("stormglass_dropped_total")
-    };
-    let lines: Vec<_> = page.lines().filter(is_compared).collect();
-    Scrape::parse(&lines.join("\n"))
-}
-
-/// How many command names the agent did not know, on the whole host.
-fn unknown_commands(scrape: &Scrape) -> u64 {
-    scrape.count("stormglass_dropped_total", &[("reason", "unknown_command")])
 }
 
 /// The number of a connection, by the server's word.
