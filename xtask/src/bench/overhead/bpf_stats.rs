@@ -25,8 +25,9 @@ pub(super) struct Statistics {
 }
 
 impl Statistics {
-    /// Switches the statistics on.
+    /// Switches the statistics on. An error if somebody else did so since the last time: the legs in between are spoilt.
     pub(super) fn enable() -> Result<Self> {
+        check_off()?;
         let before = fs::read_to_string(SWITCH).with_context(|| format!("cannot read {SWITCH}"))?;
         fs::write(SWITCH, "1").with_context(|| format!("cannot write {SWITCH}; kernel ns need it"))?;
         Ok(Self { before })
