@@ -100,12 +100,14 @@ fn meter_requests(context: &SkBuffContext, connection: &mut Connection, payload:
 
 /// Two CPUs may deliver segments of one connection at once; the state is for one. The other one is done within
 /// microseconds, since it runs with softirqs off: a bounded wait keeps the stream whole.
-#[inline(never)]
+#[inline(always)]
 fn lock(connection: &mut Connection) -> bool {
     // SAFETY: a cell of the connection's storage.
-    if unsafe { atomic::swap(&raw mut connection.requests.busy, 1) } == 0 {
-        return true;
-    }
+    unsafe { atomic::swap(&raw mut connection.requests.busy, 1) == 0 || wait_for_lock(connection) }
+}
+
+#[inline(never)]
+fn wait_for_lock(connection: &mut Connection) -> bool {
     let mut wait = Wait {
         connection,
         locked: 0,
