@@ -238,7 +238,10 @@ impl Histogram {
             assert_eq!(*count, expected, "at most {bound}");
         }
         assert_eq!(self.count, sizes.len() as u64);
-        assert_eq!((whole(self.sum), bytes), (sizes.iter().sum::<u64>(), sizes.iter().sum::<u64>()));
+        assert_eq!(
+            (whole(self.sum), bytes),
+            (sizes.iter().sum::<u64>(), sizes.iter().sum::<u64>())
+        );
     }
 }
 

@@ -5,6 +5,7 @@
 mod books;
 mod capture;
 mod corpus;
+mod details;
 mod findings;
 mod fragments;
 mod model;

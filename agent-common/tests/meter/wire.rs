@@ -358,6 +358,13 @@ impl Wire {
         scratch.lost = 1;
     }
 
+    /// Whether the meter has left nothing in the window, apart from what lay there before.
+    pub(crate) fn window_is_clean(&self) -> bool {
+        let window = bytemuck::bytes_of(&self.scratch.window);
+        let dirty = self.scratch.dirty as usize;
+        window[..dirty].iter().all(|byte| *byte == 0)
+    }
+
     /// What was counted, with what is unfinished.
     pub(crate) fn books(&self) -> Books {
         let mut books = self.counters.books();
