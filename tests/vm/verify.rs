@@ -34,67 +34,27 @@ fn run() -> Result<bool> {
         .nth(1)
         .context("name the object with the kernel programs")?;
     let object = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let names: Vec<String> = read(&object, VerifierLogLevel::STATS)?
-        .programs()
-        .map(|(name, _)| name.to_owned())
-        .collect();
+    // The summary: the whole log of a program that is nearly too large is too long to be waited for.
+    let mut ebpf = read(&object, VerifierLogLevel::STATS)?;
+    let names: Vec<String> = ebpf.programs().map(|(name, _)| name.to_owned()).collect();
     if names.is_empty() {
         bail!("{} has no programs", path.display());
     }
+    let btf = Btf::from_sys_fs()?;
     let mut accepted = true;
-    for name in names {
-        accepted &= verify(&object, &name)?;
+    for name in &names {
+        let Err(mut error) = load(&mut ebpf, name, &btf)? else {
+            println!("{name} {}", verified(&ebpf, name)?);
+            continue;
+        };
+        if !is_too_large(&error) {
+            let mut ebpf = read(&object, VerifierLogLevel::default())?;
+            error = load(&mut ebpf, name, &btf)?.err().unwrap_or(error);
+        }
+        println!("{name} is refused: {}", words(&error));
+        accepted = false;
     }
     Ok(accepted)
-}
-
-/// Loads one program, without the others, and prints the verdict. True if it is accepted.
-fn verify(object: &[u8], name: &str) -> Result<bool> {
-    // The summary first: the whole log of a program that is nearly too large is too long to be waited for.
-    let error = match load(object, name, VerifierLogLevel::STATS)? {
-        Ok(count) => {
-            println!("{name} {count}");
-            return Ok(true);
-        }
-        Err(error) => error,
-    };
-    let too_large =
-        matches!(&error, ProgramError::LoadError { io_error, .. } if io_error.raw_os_error() == Some(E2BIG));
-    let error = match too_large {
-        true => error,
-        false => load(object, name, VerifierLogLevel::default())?
-            .err()
-            .unwrap_or(error),
-    };
-    println!("{name} is refused: {}", words(&error));
-    Ok(false)
-}
-
-fn load(object: &[u8], name: &str, level: VerifierLogLevel) -> Result<Result<u32, ProgramError>> {
-    let btf = Btf::from_sys_fs()?;
-    let mut ebpf = read(object, level)?;
-    let program = ebpf
-        .program_mut(name)
-        .with_context(|| format!("{name} is gone"))?;
-    let loaded = match program {
-        Program::CgroupSkb(program) => program.load(),
-        Program::SockOps(program) => program.load(),
-        Program::RawTracePoint(program) => program.load(),
-        Program::Iter(program) => program.load("tcp", &btf),
-        other => bail!(
-            "{name} is a {:?}; teach tests/vm/verify.rs to load one",
-            other.prog_type()
-        ),
-    };
-    match loaded {
-        Ok(()) => {
-            let count = program.info()?.verified_instruction_count();
-            Ok(Ok(count.context(
-                "this kernel does not count the instructions it verifies",
-            )?))
-        }
-        Err(error) => Ok(Err(error)),
-    }
 }
 
 fn read(object: &[u8], level: VerifierLogLevel) -> Result<Ebpf> {
@@ -102,6 +62,34 @@ fn read(object: &[u8], level: VerifierLogLevel) -> Result<Ebpf> {
         .verifier_log_level(level)
         .load(object)
         .context("cannot make the maps of the kernel programs")
+}
+
+/// Loads one program: the inner result is the verdict.
+fn load(ebpf: &mut Ebpf, name: &str, btf: &Btf) -> Result<Result<(), ProgramError>> {
+    let program = ebpf
+        .program_mut(name)
+        .with_context(|| format!("{name} is gone"))?;
+    Ok(match program {
+        Program::CgroupSkb(program) => program.load(),
+        Program::SockOps(program) => program.load(),
+        Program::RawTracePoint(program) => program.load(),
+        Program::Iter(program) => program.load("tcp", btf),
+        other => bail!(
+            "{name} is a {:?}; teach tests/vm/verify.rs to load one",
+            other.prog_type()
+        ),
+    })
+}
+
+/// How many instructions of a loaded program the verifier looked at.
+fn verified(ebpf: &Ebpf, name: &str) -> Result<u32> {
+    let program = ebpf.program(name).with_context(|| format!("{name} is gone"))?;
+    let count = program.info()?.verified_instruction_count();
+    count.context("this kernel does not count the instructions that it verifies")
+}
+
+fn is_too_large(error: &ProgramError) -> bool {
+    matches!(error, ProgramError::LoadError { io_error, .. } if io_error.raw_os_error() == Some(E2BIG))
 }
 
 fn words(error: &ProgramError) -> String {

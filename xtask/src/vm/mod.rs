@@ -64,7 +64,7 @@ pub(crate) fn run(lab: &Lab, filter: Option<&str>, record: bool) -> Result<()> {
     }
     let guest = Guest::new(lab, &programs)?;
     say(format!(
-        "booting {} virtual machines, {AT_ONCE} at a time",
+        "virtual machines to boot: {}, {AT_ONCE} at a time",
         plans.len()
     ));
     let outcomes = run_all(lab, &guest, &plans)?;
