@@ -54,15 +54,19 @@ pub const MAX_STEPS: u32 = 65_536;
 /// itself waits without a bound for the same CPU, a moment later.
 pub const LOCK_TRIES: u32 = 262_144;
 
-/// Payload of the longest segment that can be parked: a whole GSO super-segment. A power of two.
-pub const PARKED_BYTES: usize = 65_536;
+/// Payload that one parking place holds: a segment of an Ethernet's size. A longer one (a GSO super-segment) takes several
+/// places. A power of two.
+pub const PARKED_BYTES: usize = 2_048;
 
-/// Segments, over all connections, that can be parked at once: 2 MiB. Beyond it a gap costs the connection its
-/// synchronisation.
-pub const PARKED_SEGMENTS: usize = 32;
+/// Parking places, over all connections: 4 MiB of payload. Beyond it a gap costs the connection its synchronisation.
+pub const PARKED_SEGMENTS: usize = 2_048;
 
-/// Segments of one connection that can be parked at once, so that one bad link does not take all places.
-pub const PARKED_SEGMENTS_OF_CONNECTION: u8 = 16;
+/// Places that one segment can need: 64 KiB.
+pub const PLACES_OF_SEGMENT: u32 = 32;
+
+/// Places of one connection, so that one bad link does not take all: what is in flight when a segment is lost on a
+/// network of the usual windows, 350 KiB in segments of an Ethernet's size. Counted in a byte.
+pub const PARKED_SEGMENTS_OF_CONNECTION: u8 = u8::MAX;
 
 /// Prefixes without a delimiter that can be declared: every tenant of a large cluster could have one.
 pub const DECLARED_PREFIXES: usize = 4096;

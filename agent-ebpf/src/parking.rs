@@ -3,14 +3,19 @@
 
 use agent_common::{
     abi::{Loss, ParkedBytes, ParkedKey, ParkedPlace, WINDOW_BYTES, Window},
-    limits::PARKED_BYTES,
+    limits::{PARKED_BYTES, PLACES_OF_SEGMENT},
     resp::{Payload, Segment},
 };
 use aya_ebpf::{
     bindings::{BPF_NOEXIST, bpf_tcp_sock},
-    helpers::generated::{bpf_get_socket_cookie, bpf_probe_read_kernel, bpf_sk_fullsock, bpf_skb_load_bytes},
+    helpers::generated::{
+        bpf_get_socket_cookie, bpf_loop, bpf_probe_read_kernel, bpf_sk_fullsock, bpf_skb_load_bytes,
+    },
 };
-use core::{ffi::c_void, ptr};
+use core::{
+    ffi::{c_long, c_void},
+    ptr,
+};
 
 use crate::{
     atomic,
@@ -32,8 +37,8 @@ pub(crate) struct Source {
 
 /// What became of a segment that came early.
 pub(crate) enum Parked {
-    /// It is kept.
-    Now,
+    /// It is kept in so many places.
+    In(u8),
     /// One that begins like it is kept already.
     Already,
     /// There is no place for it.
@@ -61,35 +66,65 @@ impl Source {
         self.set_place(PACKET);
     }
 
-    /// Keeps the packet's payload.
+    /// Keeps the packet's payload, in as many places as it needs.
     #[inline(always)]
     pub(crate) fn park(&mut self, payload: &Payload) -> Parked {
-        let key = self.key(payload.sequence);
+        if payload.length > PLACES_OF_SEGMENT * PARKED_BYTES as u32 {
+            return Parked::No;
+        }
+        let mut parker = Parker {
+            source: Source {
+                skb: self.skb,
+                place: self.place,
+            },
+            payload: *payload,
+            parked: 0,
+            failed: 0,
+        };
+        // SAFETY: the callback gets the parker and outlives nothing.
+        unsafe {
+            bpf_loop(
+                PLACES_OF_SEGMENT,
+                park_step as *mut c_void,
+                (&raw mut parker).cast(),
+                0,
+            );
+        }
+        if parker.failed != 0 {
+            return Parked::No;
+        }
+        match parker.parked {
+            0 => Parked::Already,
+            places => Parked::In(places as u8),
+        }
+    }
+
+    /// Copies a part of the packet's payload to a place of its own.
+    #[inline(always)]
+    fn park_part(&self, part: &Payload) -> Parked {
+        let key = self.key(part.sequence);
         if SG_PARKED.get_ptr(&key).is_some() {
             return Parked::Already;
-        }
-        if payload.length as usize > PARKED_BYTES {
-            return Parked::No;
         }
         let Ok(Some(place)) = SG_FREE_PLACES.pop() else {
             count_loss(Loss::ParkingFull, 1);
             return Parked::No;
         };
         let value = ParkedPlace {
-            parked_at: payload.seen_at,
+            parked_at: part.seen_at,
             place,
-            length: payload.length,
+            length: part.length,
         };
-        if self.fill(place, payload) && SG_PARKED.insert(&key, &value, u64::from(BPF_NOEXIST)).is_ok() {
-            return Parked::Now;
+        if self.fill(place, part) && SG_PARKED.insert(&key, &value, u64::from(BPF_NOEXIST)).is_ok() {
+            return Parked::In(1);
         }
         free(place);
         Parked::No
     }
 
-    /// Copies the packet's payload to a place.
+    /// Copies payload of the packet to a place.
     #[inline(always)]
-    fn fill(&mut self, place: u32, payload: &Payload) -> bool {
+    fn fill(&self, place: u32, payload: &Payload) -> bool {
         let Some(parked) = SG_PARKING.get_ptr_mut(place) else {
             return false;
         };
@@ -168,6 +203,45 @@ impl Source {
             bpf_probe_read_kernel(target, length, from.cast()) == 0
         }
     }
+}
+
+/// A segment on its way into its places.
+struct Parker {
+    source: Source,
+    payload: Payload,
+    parked: u32,
+    failed: u32,
+}
+
+unsafe extern "C" fn park_step(index: u32, parker: *mut Parker) -> c_long {
+    // SAFETY: `park` passes its parker.
+    let Parker {
+        source,
+        payload,
+        parked,
+        failed,
+    } = unsafe { &mut *parker };
+    let start = index.wrapping_mul(PARKED_BYTES as u32);
+    if start >= payload.length {
+        return 1;
+    }
+    let rest = payload.length.wrapping_sub(start);
+    let part = Payload {
+        seen_at: payload.seen_at,
+        sequence: payload.sequence.wrapping_add(start),
+        offset: payload.offset.wrapping_add(start),
+        length: if rest < PARKED_BYTES as u32 {
+            rest
+        } else {
+            PARKED_BYTES as u32
+        },
+    };
+    match source.park_part(&part) {
+        Parked::In(_) => *parked = parked.wrapping_add(1),
+        Parked::Already => {}
+        Parked::No => *failed = 1,
+    }
+    c_long::from(*failed != 0)
 }
 
 #[inline(always)]

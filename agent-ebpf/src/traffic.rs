@@ -207,7 +207,7 @@ unsafe extern "C" fn segment_step(index: u32, delivery: *mut Delivery<'_>) -> c_
             meter.end();
         }
         Plan::Park => match meter.segment.park(payload) {
-            Parked::Now => meter.parked(payload),
+            Parked::In(places) => meter.parked(payload, places),
             Parked::Already => {}
             Parked::No => meter.give_up_early(payload),
         },

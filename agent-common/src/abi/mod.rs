@@ -65,7 +65,7 @@ assert_layout! {
     RunQueue: 216, 4;
     ParkedKey: 16, 8;
     ParkedPlace: 16, 8;
-    ParkedBytes: 66048, 1;
+    ParkedBytes: 2560, 1;
     Connection: 432, 8;
 }
 

@@ -279,7 +279,8 @@ fn early_segments_in_reverse_order_are_read_in_order() {
 
 /// Segments of one connection that can be parked.
 fn limits() -> usize {
-    usize::from(agent_common::limits::PARKED_SEGMENTS_OF_CONNECTION)
+    use agent_common::limits::{PARKED_SEGMENTS_OF_CONNECTION, PLACES_OF_SEGMENT};
+    usize::from(PARKED_SEGMENTS_OF_CONNECTION) - PLACES_OF_SEGMENT as usize + 1
 }
 
 #[test]

@@ -311,7 +311,7 @@ impl Wire {
         if self.parked.len() < self.parking_room {
             self.parked
                 .insert(payload.sequence, (payload.seen_at, packet.payload.clone()));
-            self.meter(packet).parked(payload);
+            self.meter(packet).parked(payload, 1);
         } else {
             self.meter(packet).give_up_early(payload);
         }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     abi::{Direction, Mode, Reason, RequestCounts, Row, clear_token},
-    limits::PARKED_SEGMENTS_OF_CONNECTION,
+    limits::{PARKED_SEGMENTS_OF_CONNECTION, PLACES_OF_SEGMENT},
 };
 
 impl<S: Segment, L: Ledger> Requests<'_, S, L> {
@@ -30,14 +30,14 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         self.take(payload, &new)
     }
 
-    /// A segment that came early was parked.
+    /// A segment that came early was parked, in so many places.
     #[inline(always)]
-    pub fn parked(&mut self, payload: &Payload) {
+    pub fn parked(&mut self, payload: &Payload, places: u8) {
         let end = payload.sequence.wrapping_add(payload.length);
         if self.connection.parked == 0 || end.wrapping_sub(self.connection.requests.parked_end) < 1 << 31 {
             self.connection.requests.parked_end = end;
         }
-        self.connection.parked = self.connection.parked.wrapping_add(1);
+        self.connection.parked = self.connection.parked.wrapping_add(places);
     }
 
     /// A segment that came early could not be parked.
@@ -61,7 +61,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
                 u64::from(new.hole),
                 shared.last_direction() == Direction::Out as u8,
             )
-            && self.connection.parked < PARKED_SEGMENTS_OF_CONNECTION
+            && self.connection.parked <= PARKED_SEGMENTS_OF_CONNECTION.wrapping_sub(PLACES_OF_SEGMENT as u8)
             && self.segment.is_awaited(self.connection.requests.next_sequence)
     }
 
