@@ -218,6 +218,10 @@ included. The sum is `stormglass_tenant_bytes_total` of that direction: it has t
 complete yet, or never will be, before (or without) the count having it; so the average size is exact over intervals that
 are long against a transfer, and never too small. Replication counts bytes, but no commands or replies.
 
+`stormglass_tenant_reads_total` counts values, not commands: MGET of three keys is three. A read that is refused because the
+value has another type has found it, as in Valkey's own `keyspace_hits`. A read inside MULTI is not seen again in the reply
+to EXEC: it counts as a hit when it is queued.
+
 `/api/v1/tenants` has quantiles of finer buckets: durations by the middle of theirs, off by at most 12.5 % (or 256 ns); sizes
 by the upper bound, a power of two.
 
