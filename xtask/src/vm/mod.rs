@@ -254,8 +254,11 @@ impl Outcome<'_> {
             || format!("tests passed: {}", self.plan.tests.len()),
             |fault| format!("FAILED: {fault}"),
         );
+        let memory = self.report.memory.map_or_else(String::new, |bytes| {
+            format!(", verifying took up to {} MiB", bytes >> 20)
+        });
         format!(
-            "linux {} ({release}): {verdict}, {seconds:.1} s",
+            "linux {} ({release}): {verdict}, {seconds:.1} s{memory}",
             self.plan.series.name
         )
     }

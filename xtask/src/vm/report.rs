@@ -15,6 +15,8 @@ pub(super) struct Report {
     pub(super) verifier: String,
     /// Its exit status.
     pub(super) verifier_status: Option<i32>,
+    /// The most memory that it took at a time, the verifier's included, in bytes.
+    pub(super) memory: Option<u64>,
     /// What the tests printed.
     pub(super) tests: String,
     /// Their exit status.
@@ -40,6 +42,8 @@ impl Report {
                 kernel.clone_into(&mut report.kernel);
             } else if let Some(status) = mark.strip_prefix("verifier ended ") {
                 report.verifier_status = status.parse().ok();
+            } else if let Some(bytes) = mark.strip_prefix("verifier took ") {
+                report.memory = bytes.parse().ok();
             } else if let Some(status) = mark.strip_prefix("ended ") {
                 report.status = status.parse().ok();
             }
@@ -83,7 +87,7 @@ mod tests {
     use super::*;
 
     const GOOD: &str = "insmod: a warning\nstormglass-vm: kernel 6.12.9 #1 SMP Debian 6.12.9-1\nstormglass-vm: verifier\n\
-        sg_a 42\nsg_b 7\nstormglass-vm: verifier ended 0\nstormglass-vm: tests\ntest x ... ok\nstormglass-vm: ended 0\n";
+        sg_a 42\nsg_b 7\nstormglass-vm: verifier ended 0\nstormglass-vm: verifier took 9000\nstormglass-vm: tests\ntest x ... ok\nstormglass-vm: ended 0\n";
 
     #[test]
     fn a_report_is_taken_apart() {
@@ -93,6 +97,7 @@ mod tests {
             report.verified(),
             BTreeMap::from([("sg_a".into(), 42), ("sg_b".into(), 7)])
         );
+        assert_eq!(report.memory, Some(9000));
         assert_eq!(report.tests, "test x ... ok\n");
         assert_eq!(report.fault(&remains(false), true), None);
     }
