@@ -342,8 +342,8 @@ losses! {
     BurstContended = 11, "burst_contended";
     /// A segment that came early could not be parked: every place is taken. Its connection lost its synchronisation.
     ParkingFull = 12, "parking_full";
-    /// The duration of a command was measured from an earlier one of its row: too many segments of commands waited.
-    CoarseDuration = 13, "coarse_duration";
+    /// A command's duration was measured from an earlier one of its row or not at all, and it is no hit: too many waited.
+    CoarseReply = 13, "coarse_reply";
 }
 
 /// Number of [`Loss`]es.

@@ -17,8 +17,8 @@ pub const RUNS: usize = 16;
 /// Commands after which a run is closed, so that its counters never wrap.
 const RUN_LIMIT: u32 = 1 << 30;
 
-/// Runs that may wait before commands of the same row but of different moments share one: the other half of the queue is
-/// for commands of different rows, since whose bytes they are matters more than when they came.
+/// Runs that may wait before commands of the same row but of different moments, or of which only some are reads or timed,
+/// share one: the other half of the queue is for commands of different rows, since whose bytes they are matters more.
 const TIMED_RUNS: u32 = RUNS as u32 / 2;
 
 /// What answers the commands of a run; the top bits of a run's tag.
@@ -123,7 +123,7 @@ pub struct Waiting {
 pub enum Pushed {
     /// They wait.
     Exactly,
-    /// They wait, and will seem to have come at the moment of an earlier command.
+    /// They wait, and their replies will be counted without hits, with the moment of an earlier command, or without one.
     Coarsely,
     /// The queue was full: they wait as commands of the overflow row.
     Elsewhere,
@@ -194,16 +194,18 @@ impl RunQueue {
         let waiting = self.waiting();
         if self.fresh == 0 && tail != 0 {
             let last = self.run_mut(tail.wrapping_sub(1));
-            let joinable = !matches!(kind, RunKind::ConfirmMany);
-            let at_once = last.since == since;
-            if last.tag == tag && joinable && last.pushed < RUN_LIMIT && (at_once || waiting >= TIMED_RUNS) {
+            let joinable = !matches!(kind, RunKind::ConfirmMany) && last.pushed < RUN_LIMIT;
+            let exact = last.tag == tag && last.since == since;
+            let similar = (last.tag ^ tag) & !(run_flag::READS | run_flag::UNTIMED) == 0;
+            if joinable && (exact || similar && waiting >= TIMED_RUNS) {
+                if last.tag != tag {
+                    // Not all of them are reads, or timed: none is taken for one any more.
+                    let tag = tag & !run_flag::READS | run_flag::UNTIMED;
+                    Self::store(&mut last.tag, tag);
+                }
                 let pushed = last.pushed.wrapping_add(count);
                 Self::store(&mut last.pushed, pushed);
-                return if at_once {
-                    Pushed::Exactly
-                } else {
-                    Pushed::Coarsely
-                };
+                return if exact { Pushed::Exactly } else { Pushed::Coarsely };
             }
         }
         if waiting < RUNS as u32 - 1 || self.fresh != 0 {
@@ -467,5 +469,22 @@ mod tests {
             (last.row, last.kind, last.flags),
             (7, RunKind::Reply, run_flag::UNTIMED)
         );
+    }
+
+    #[test]
+    fn reads_and_writes_of_one_row_in_turn_keep_their_row_in_a_long_pipeline() {
+        let mut queue = RunQueue::zeroed();
+        for number in 0..200 {
+            let flags = if number % 2 == 0 { run_flag::READS } else { 0 };
+            let pushed = queue.push(7, RunKind::Reply, flags, 5, 1, 99);
+            assert_ne!(pushed, Pushed::Elsewhere, "{number}");
+        }
+        assert!(
+            queue.push(8, RunKind::Reply, 0, 5, 1, 99) == Pushed::Exactly,
+            "another row has room"
+        );
+        let rows = drain(&mut queue);
+        assert_eq!(rows.len(), 201);
+        assert!(rows[..200].iter().all(|row| *row == 7));
     }
 }

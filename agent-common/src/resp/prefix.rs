@@ -44,11 +44,12 @@ impl Content {
 #[must_use]
 pub fn prefix(content: &mut Content, settings: &KeySettings) -> u32 {
     let mut whole = 0;
-    if settings.hash_tags != 0 && content.words[0] & 0xff == u64::from(b'{') {
-        if let Some(tag) = tag(content) {
-            *content = tag;
-            whole = tag.length;
-        }
+    if settings.hash_tags != 0
+        && content.words[0] & 0xff == u64::from(b'{')
+        && let Some(tag) = tag(content)
+    {
+        *content = tag;
+        whole = tag.length;
     }
     let length = if settings.depth <= 1 {
         shallow(content, settings)

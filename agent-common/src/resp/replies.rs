@@ -321,10 +321,10 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
                 if first == b'-' && !self.error(available) {
                     return self.carry(available);
                 }
-                if first == b'_' {
-                    self.note_nil();
-                } else {
-                    self.count_value(false);
+                match first {
+                    b'_' => self.note_nil(),
+                    b'-' => {}
+                    _ => self.count_value(false),
                 }
                 self.connection.replies.phase = phase::LINE;
                 self.line(available)
@@ -343,6 +343,10 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         }
         let word = error_word(&self.scratch.window, at);
         self.count_error(word);
+        if matches!(word, ErrorWord::WrongType) {
+            // There is something, of another type: a hit in the server's own statistics, too.
+            self.count_value(false);
+        }
         true
     }
 
@@ -510,7 +514,7 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
     /// Whether there are subscriptions of the kind that a name is about.
     #[inline(always)]
     fn set_subscribed(&mut self, name: u8, any: bool) {
-        let kind = if name % 3 == 0 {
+        let kind = if name.is_multiple_of(3) {
             Shared::SHARD_CHANNELS
         } else {
             Shared::CHANNELS

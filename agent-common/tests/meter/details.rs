@@ -145,13 +145,18 @@ fn nil_is_a_miss_and_anything_else_a_hit_for_reads_only() {
         ("ZSCORE cart:1 a", b",1.5\r\n"),
         ("SET cart:1 a NX", b"$-1\r\n"),
         ("LPOP cart:1", b"$-1\r\n"),
+        ("GET cart:1", b"-WRONGTYPE Operation\r\n"),
+        ("GET cart:1 2", b"-ERR wrong number of arguments\r\n"),
+        ("MULTI", b"+OK\r\n"),
+        ("GET cart:1", b"+QUEUED\r\n"),
+        ("DISCARD", b"+OK\r\n"),
         ("LRANGE cart:1 0 1", b"*2\r\n$1\r\na\r\n$1\r\nb\r\n"),
     ] {
         wire.request(words(line));
         wire.reply(reply);
     }
     let details = wire.counters.details("cart");
-    assert_eq!((details.hits, details.misses), (5, 4));
+    assert_eq!((details.hits, details.misses), (6, 4));
 }
 
 #[test]
@@ -164,7 +169,7 @@ fn too_many_moments_share_one_and_that_is_counted() {
     wire.reply("$-1\r\n".repeat(20));
     let details = wire.counters.details("cart");
     assert_eq!(details.durations.values().sum::<u64>(), 20);
-    assert_eq!(wire.books().losses.get("coarse_duration"), Some(&12));
+    assert_eq!(wire.books().losses.get("coarse_reply"), Some(&12));
     assert!(details.duration_units >= (1..=20).map(|time| u64::from(units(time))).sum());
 }
 

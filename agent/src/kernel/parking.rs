@@ -11,8 +11,8 @@ use bytemuck::Zeroable as _;
 
 use super::Raw;
 
-/// How long a gap may take to be filled, in nanoseconds: longer than TCP's first five retransmissions.
-const PATIENCE_NANOSECONDS: u64 = 10_000_000_000;
+/// How long a gap may take to be filled, in nanoseconds: longer than TCP's first three retransmissions.
+const PATIENCE_NANOSECONDS: u64 = 2_000_000_000;
 
 /// The maps of the parking.
 pub(super) struct Parking {

@@ -211,7 +211,7 @@ Every bound is the end of a bucket of the kernel's, so nothing is interpolated o
 `stormglass_tenant_request_duration_seconds`: bounds are the powers of two from 16.384 us to 34 s. The kernel counts units of
 256 ns and holds a duration shorter than the bound; one of exactly the bound is in the next bucket. A command that arrived
 whole in several segments is measured from its last header, a pipeline's commands each from their own segment; where
-`stormglass_dropped_total{reason=\"coarse_duration\"}` grows, some were measured from an earlier one.
+`stormglass_dropped_total{reason=\"coarse_reply\"}` grows, some were measured from an earlier one.
 
 `stormglass_tenant_request_bytes`, `stormglass_tenant_reply_bytes`: bounds are the powers of four from 16 B to 64 MiB, bound
 included. The sum is `stormglass_tenant_bytes_total` of that direction: it has the bytes of a command or reply that is not
@@ -219,8 +219,8 @@ complete yet, or never will be, before (or without) the count having it; so the 
 are long against a transfer, and never too small. Replication counts bytes, but no commands or replies.
 
 `stormglass_tenant_reads_total` counts values, not commands: MGET of three keys is three. A read that is refused because the
-value has another type has found it, as in Valkey's own `keyspace_hits`. A read inside MULTI is not seen again in the reply
-to EXEC: it counts as a hit when it is queued.
+value has another type has found it, as in Valkey's own `keyspace_hits`. Reads inside MULTI do not count: the reply to EXEC
+does not say which of its values answers which.
 
 `/api/v1/tenants` has quantiles of finer buckets: durations by the middle of theirs, off by at most 12.5 % (or 256 ns); sizes
 by the upper bound, a power of two.

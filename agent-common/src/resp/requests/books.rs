@@ -140,7 +140,8 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         let state = &mut self.connection.requests;
         let size_bucket = size_bucket(added(state.size, state.pending));
         let size_bucket = self.scratch.forget(size_bucket);
-        let flags = run_flags(state.command, state.word);
+        let queued = self.connection.shared.replying() & replying::QUEUEING != 0;
+        let flags = run_flags(state.command, state.word, queued);
         let (row, since) = (state.row, state.since);
         let run = &self.scratch.requests;
         let same = run.row == row
@@ -208,7 +209,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         let pushed = runs.push(run.row, kind, run.flags, run.since, run.answers, overflow);
         if pushed != Pushed::Exactly {
             let loss = if pushed == Pushed::Coarsely {
-                Loss::CoarseDuration
+                Loss::CoarseReply
             } else {
                 Loss::RunQueueFull
             };
@@ -296,9 +297,10 @@ struct Answer {
 
 /// What is to be known of the command's reply.
 #[inline(always)]
-fn run_flags(info: u32, word: u64) -> u32 {
+fn run_flags(info: u32, word: u64, queued: bool) -> u32 {
     let mut flags = 0;
-    if info & command::READS != 0 {
+    // Inside MULTI the reply is no value yet.
+    if info & command::READS != 0 && !queued {
         flags |= run_flag::READS;
     }
     flags |= command::confirmed_name(info) << run_flag::NAME_SHIFT;

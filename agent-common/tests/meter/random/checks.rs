@@ -62,7 +62,9 @@ fn whole(conversation: &Conversation, style: &Style) -> Checked {
     compare(conversation, expected, delivery.books()).map_err(|wrong| wrong.told_by(&delivery))
 }
 
-fn compare(conversation: &Conversation, expected: Books, counted: Books) -> Checked {
+fn compare(conversation: &Conversation, expected: Books, mut counted: Books) -> Checked {
+    // About moments, of which the model knows nothing.
+    counted.losses.remove("coarse_reply");
     if counted == expected {
         return Ok(());
     }
