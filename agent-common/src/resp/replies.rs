@@ -622,7 +622,7 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         self.scratch.pending = self.scratch.pending.wrapping_add(bytes);
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn flush(&mut self) {
         let run = self.scratch.replies;
         if run.bytes == 0 {
@@ -640,7 +640,9 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
     #[inline(always)]
     fn carry(&mut self, available: u32) -> bool {
         let [first, second, third, ..] = self.scratch.window.token(self.scratch.position);
-        let [first, second, third, _] = keep([first, second, third, 0], available);
+        // With its range known the optimiser would drop the mask by which older verifiers see that it is in bounds.
+        let length = self.scratch.forget(available);
+        let [first, second, third, _] = keep([first, second, third, 0], length);
         self.connection.replies.carry = [first, second, third];
         self.connection.replies.carry_length = available as u8;
         self.scratch.position = self.scratch.fill;

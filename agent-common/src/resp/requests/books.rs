@@ -184,8 +184,9 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         false
     }
 
-    /// Writes the run to the ledger, and to the queue of commands that wait.
-    #[inline(always)]
+    /// Writes the run to the ledger, and to the queue of commands that wait. A function of its own: for the verifier, its
+    /// many ways end with it.
+    #[inline(never)]
     pub(super) fn flush(&mut self) {
         let run = self.scratch.requests;
         if run.bytes == 0 {
@@ -252,7 +253,9 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
             return self.lose_trial();
         }
         let token = self.scratch.window.token(self.scratch.position);
-        self.connection.requests.carry = keep_token(token, available);
+        // With its range known the optimiser would drop the mask by which older verifiers see that it is in bounds.
+        let length = self.scratch.forget(available);
+        self.connection.requests.carry = keep_token(token, length);
         self.connection.requests.carry_length = available as u8;
         self.scratch.position = self.scratch.fill;
         false

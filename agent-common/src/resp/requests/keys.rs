@@ -15,7 +15,7 @@ use crate::{
 impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     /// What a wanted argument says. Returns false when the meter gives up.
     #[inline(always)]
-    pub(super) fn understand(&mut self, content: &Content) -> bool {
+    pub(super) fn understand(&mut self, content: &mut Content) -> bool {
         match self.connection.requests.wanted {
             wanted::NAME => return self.name(content),
             wanted::KEY => self.key(content),
@@ -184,11 +184,11 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         };
     }
 
-    #[inline(always)]
-    pub(super) fn key(&mut self, content: &Content) {
+    /// The first key. A function of its own: for the verifier, its many ways end with it.
+    #[inline(never)]
+    pub(super) fn key(&mut self, content: &mut Content) {
         self.connection.requests.wanted_argument = NO_ARGUMENT;
-        let mut content = *content;
-        let mut length = prefix(&mut content, self.settings);
+        let mut length = prefix(content, self.settings);
         if length == 0 && self.settings.declared != 0 {
             length = self.ledger.declared(&content.words, content.length);
         }

@@ -146,7 +146,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         } else {
             self.array(available)
         };
-        let content = match found {
+        let mut content = match found {
             Found::Argument => {
                 let length = self.connection.requests.content_length;
                 Content::read(&self.scratch.window, self.scratch.position, length)
@@ -154,7 +154,8 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
             Found::Word(content) => content,
             Found::Turn(again) => return again,
         };
-        self.understand(&content) && self.end_content(content.length)
+        let length = content.length;
+        self.understand(&mut content) && self.end_content(length)
     }
 
     /// Ends the segment: writes the open run and the open command's bytes to the ledger.
