@@ -206,11 +206,7 @@ unsafe extern "C" fn segment_step(index: u32, delivery: *mut Delivery<'_>) -> c_
             }
             meter.end();
         }
-        Plan::Park => match meter.segment.park(payload) {
-            Parked::In(places) => meter.parked(payload, places),
-            Parked::Already => {}
-            Parked::No => meter.give_up_early(payload),
-        },
+        Plan::Park => park(meter, payload),
         Plan::Done => {}
     }
     if index != 0 {
@@ -223,6 +219,18 @@ unsafe extern "C" fn segment_step(index: u32, delivery: *mut Delivery<'_>) -> c_
 #[inline(never)]
 fn begin(meter: &mut Requests<'_, Source, Maps>, payload: &Payload) -> Plan {
     meter.begin(payload)
+}
+
+/// Keeps a segment that came early; a function of its own for the same reason.
+#[inline(never)]
+fn park(meter: &mut Requests<'_, Source, Maps>, payload: &Payload) {
+    let mut payload = *payload;
+    meter.trim(&mut payload);
+    match meter.segment.park(&payload) {
+        Parked::In(places) => meter.parked(&payload, places),
+        Parked::Already => {}
+        Parked::No => meter.give_up_early(&payload),
+    }
 }
 
 unsafe extern "C" fn requests_step(_: u32, meter: *mut Requests<'_, Source, Maps>) -> c_long {

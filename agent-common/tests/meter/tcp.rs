@@ -313,6 +313,24 @@ fn more_early_segments_than_can_be_parked_are_a_hole() {
 }
 
 #[test]
+fn early_segments_that_overlap_are_read_whole() {
+    let mut wire = Wire::from_start();
+    let (first, second, third) = (words("GET cart:1"), words("GET stock:1"), words("GET session:1"));
+    let start = wire.sent(In);
+    let at = |offset: usize| start.wrapping_add(offset as u32);
+    wire.skip(In, first.len() as u32);
+    let rest = [second.clone(), third.clone()].concat();
+    // A doubled packet: the end of one super-segment is the start of the next.
+    wire.segment(In, at(first.len()), &rest[..40]);
+    wire.segment(In, at(first.len() + 30), &rest[30..]);
+    wire.segment(In, start, &first);
+    let books = wire.books();
+    let commands = ["cart", "stock", "session"].map(|row| books.row(row).commands);
+    assert_eq!(commands, [1, 1, 1], "{books:?}");
+    assert!(clean(&books), "{books:?}");
+}
+
+#[test]
 fn an_early_segment_that_comes_twice_is_parked_once() {
     let mut wire = Wire::from_start();
     let (first, second) = (words("GET cart:1"), words("GET stock:1"));

@@ -305,12 +305,20 @@ impl Wire {
 
     /// Keeps an early segment, unless it is kept already.
     fn park(&mut self, packet: &Packet, payload: &Payload) {
+        let mut payload = *payload;
+        self.meter(packet).trim(&mut payload);
+        let payload = &payload;
         if self.parked.contains_key(&payload.sequence) {
             return;
         }
         if self.parked.len() < self.parking_room {
-            self.parked
-                .insert(payload.sequence, (payload.seen_at, packet.payload.clone()));
+            self.parked.insert(
+                payload.sequence,
+                (
+                    payload.seen_at,
+                    packet.payload[(payload.offset - packet.offset) as usize..].to_vec(),
+                ),
+            );
             self.meter(packet).parked(payload, 1);
         } else {
             self.meter(packet).give_up_early(payload);

@@ -30,6 +30,18 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         self.take(payload, &new)
     }
 
+    /// What of a segment that came early is to be parked: not what lies behind others already. A doubled packet ends one
+    /// super-segment and begins the next; both are looked for where they begin.
+    #[inline(always)]
+    pub fn trim(&self, payload: &mut Payload) {
+        let overlap = self.connection.requests.parked_end.wrapping_sub(payload.sequence);
+        if self.connection.parked != 0 && overlap < payload.length {
+            payload.sequence = payload.sequence.wrapping_add(overlap);
+            payload.offset = payload.offset.wrapping_add(overlap);
+            payload.length = payload.length.wrapping_sub(overlap);
+        }
+    }
+
     /// A segment that came early was parked, in so many places.
     #[inline(always)]
     pub fn parked(&mut self, payload: &Payload, places: u8) {

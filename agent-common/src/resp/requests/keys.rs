@@ -177,7 +177,8 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     pub(super) fn reply_mode(&mut self, content: &Content) {
         let state = &mut self.connection.requests;
         state.wanted_argument = NO_ARGUMENT;
-        state.word = if content.length <= 8 {
+        // Nothing longer is a mode: it is not kept.
+        state.word = if content.length <= 4 {
             lower(content.words[0])
         } else {
             0
