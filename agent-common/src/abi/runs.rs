@@ -14,8 +14,11 @@ use crate::limits::PREFIX_ROWS;
 /// often than this falls back to the row `(other)`, counted.
 pub const RUNS: usize = 16;
 
-/// Commands after which a run is closed, so that its counters never wrap.
-const RUN_LIMIT: u32 = 1 << 30;
+/// Commands after which a run is closed, so that its counters never wrap: a power of two.
+const RUN_LIMIT_SHIFT: u32 = 30;
+
+/// Flags in which commands of one run may differ where there is little room.
+const LOOSE: u32 = run_flag::READS | run_flag::UNTIMED;
 
 /// Runs that may wait before commands of the same row but of different moments, or of which only some are reads or timed,
 /// share one: the other half of the queue is for commands of different rows, since whose bytes they are matters more.
@@ -194,18 +197,28 @@ impl RunQueue {
         let waiting = self.waiting();
         if self.fresh == 0 && tail != 0 {
             let last = self.run_mut(tail.wrapping_sub(1));
-            let joinable = !matches!(kind, RunKind::ConfirmMany) && last.pushed < RUN_LIMIT;
-            let exact = last.tag == tag && last.since == since;
-            let similar = (last.tag ^ tag) & !(run_flag::READS | run_flag::UNTIMED) == 0;
-            if joinable && (exact || similar && waiting >= TIMED_RUNS) {
-                if last.tag != tag {
-                    // Not all of them are reads, or timed: none is taken for one any more.
-                    let tag = tag & !run_flag::READS | run_flag::UNTIMED;
-                    Self::store(&mut last.tag, tag);
-                }
+            // Differences as bits, not as comparisons: the verifier walks both ways of each.
+            let differs = last.tag ^ tag;
+            let apart = differs & !LOOSE
+                | (kind as u32 ^ RunKind::ConfirmMany as u32).wrapping_sub(1) >> 31
+                | last.pushed >> RUN_LIMIT_SHIFT;
+            let coarse = differs & LOOSE | last.since ^ since;
+            if apart == 0 && (coarse == 0 || waiting >= TIMED_RUNS) {
+                // Where not all of them are reads, or timed, none is taken for one any more.
+                let loosened = differs & LOOSE;
+                let tag = if loosened == 0 {
+                    tag
+                } else {
+                    tag & !run_flag::READS | run_flag::UNTIMED
+                };
+                Self::store(&mut last.tag, tag);
                 let pushed = last.pushed.wrapping_add(count);
                 Self::store(&mut last.pushed, pushed);
-                return if exact { Pushed::Exactly } else { Pushed::Coarsely };
+                return if coarse == 0 {
+                    Pushed::Exactly
+                } else {
+                    Pushed::Coarsely
+                };
             }
         }
         if waiting < RUNS as u32 - 1 || self.fresh != 0 {

@@ -83,7 +83,8 @@ pub fn lookup(name: &[u64; 3]) -> Option<u32> {
     let mut probe = 0;
     while probe < MAX_PROBES {
         let entry = TABLE.get(home + probe)?;
-        if entry.name[0] == name[0] && entry.name[1] == name[1] && entry.name[2] == name[2] {
+        let differs = entry.name[0] ^ name[0] | entry.name[1] ^ name[1] | entry.name[2] ^ name[2];
+        if differs == 0 {
             return Some(entry.info);
         }
         probe += 1;

@@ -216,14 +216,15 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         let index = (hash >> (u64::BITS - KNOWN_PREFIXES.trailing_zeros())) as usize & (KNOWN_PREFIXES - 1);
         let known = &mut self.scratch.known[index];
         let generation = self.settings.generation;
-        if known.key.words[0] == first
-            && known.key.words[1] == second
-            && known.key.words[2] == third
-            && known.key.words[3] == fourth
-            && known.key.length == key.length
-            && known.key.slot == key.slot
-            && known.generation == generation
-        {
+        let words = known.key.words;
+        let differs = words[0] ^ first
+            | words[1] ^ second
+            | words[2] ^ third
+            | words[3] ^ fourth
+            | u64::from(
+                known.key.length ^ key.length | known.key.slot ^ key.slot | known.generation ^ generation,
+            );
+        if differs == 0 {
             return known.row;
         }
         let row = self.ledger.row(key);

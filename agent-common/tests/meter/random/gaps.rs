@@ -34,6 +34,3 @@ pub(crate) const PONG_WITHOUT_PING: bool = false;
 /// The end of a subscription is missed, and shows only after its confirmations have come: a subscriber's are taken for
 /// unasked ones, and the subscription waits for ever.
 pub(crate) const SUBSCRIPTION_KNOWN_TOO_LATE: bool = true;
-
-/// After a loss in the replies, a restart is tried at once: the meter has not noted when the server spoke.
-pub(crate) const RESTART_WITHOUT_SILENCE: bool = false;

@@ -26,19 +26,6 @@ pub(crate) struct Script {
     pub(crate) delivery: Vec<u8>,
 }
 
-impl Script {
-    /// A script from any bytes.
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
-        let (setting, rest) = bytes.split_at(bytes.len().min(4));
-        let (delivery, rest) = rest.split_at(rest.len().min(16));
-        Self {
-            setting: setting.to_vec(),
-            delivery: delivery.to_vec(),
-            steps: rest.chunks(12).map(<[u8]>::to_vec).collect(),
-        }
-    }
-}
-
 /// A conversation on one connection, seen whole.
 #[derive(Debug, Clone)]
 pub(crate) struct Conversation {
