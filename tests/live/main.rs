@@ -18,5 +18,6 @@ mod pages;
 mod placement;
 mod protocol;
 mod reads;
+mod secrets;
 mod server_lifecycle;
 mod tenants;

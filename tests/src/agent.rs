@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::exposition::Scrape;
@@ -25,7 +26,7 @@ const NOTICED_WITHIN: Duration = Duration::from_secs(4);
 pub struct Agent {
     process: Process,
     port: u16,
-    _config: ConfigFile,
+    config: ConfigFile,
 }
 
 impl Agent {
@@ -36,17 +37,36 @@ impl Agent {
 
     /// Starts an agent with these further tables in its configuration, and waits until it is ready.
     pub fn start_with(tables: &str) -> Result<Self> {
+        Self::start_logging("info", tables)
+    }
+
+    /// The same, logging at a level.
+    pub fn start_logging(level: &str, tables: &str) -> Result<Self> {
         let port = ports::free_port()?;
         let config = ConfigFile::new(&format!("[http]\nlisten = \"127.0.0.1:{port}\"\n\n{tables}"))?;
         let mut command = Command::new(lab::agent()?);
-        command.args(["run", "--config"]).arg(config.path());
+        command
+            .args(["run", "--log-level", level, "--config"])
+            .arg(config.path());
         let mut agent = Self {
             process: Process::spawn("stormglass", &mut command)?,
             port,
-            _config: config,
+            config,
         };
         agent.wait_until_ready()?;
         Ok(agent)
+    }
+
+    /// Its process number.
+    #[must_use]
+    pub fn id(&self) -> Pid {
+        self.process.id()
+    }
+
+    /// Its configuration.
+    #[must_use]
+    pub fn config(&self) -> &ConfigFile {
+        &self.config
     }
 
     /// A page: status and body.

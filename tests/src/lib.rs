@@ -10,6 +10,7 @@
 //! | `agent`, `exposition` | the agent, and what it shows |
 //! | `ledger` | both counts over the same interval |
 //! | `bpf` | what is loaded into and attached in the kernel |
+//! | `images`, `secrets` | the bytes that the agent holds, and what is left of secrets in them |
 //!
 //! Everything that is made is a guard: it is undone when it goes out of scope, also when a test panics.
 #![forbid(unsafe_code)]
@@ -18,6 +19,7 @@ pub mod agent;
 pub mod bpf;
 pub mod cgroup;
 pub mod exposition;
+pub mod images;
 pub mod lab;
 pub mod ledger;
 pub mod netns;
@@ -25,5 +27,6 @@ pub mod poll;
 pub mod ports;
 pub mod process;
 pub mod resp;
+pub mod secrets;
 pub mod server;
 pub mod wire;

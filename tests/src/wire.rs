@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -114,15 +115,25 @@ impl Router {
                 }}
             }}"
         );
-        let mut nft = self.netns.command(&lab::nft()?);
-        let finished =
-            Process::spawn_with_input("nft", nft.args(["-f", "-"]), rules.as_bytes())?.finish(WITHIN)?;
-        ensure!(
-            finished.status.success(),
-            "nft refuses the rules: {}",
-            finished.stderr
-        );
-        Ok(())
+        self.rules(&rules)
+    }
+
+    /// From now on, packets towards the server whose length with all headers is in `lengths` do not arrive.
+    pub fn lose(&self, lengths: &RangeInclusive<u16>) -> Result<()> {
+        let (first, last) = (lengths.start(), lengths.end());
+        self.rules(&format!(
+            "table ip gap {{
+                chain forward {{
+                    type filter hook forward priority 0;
+                    oifname server ip length {first}-{last} drop
+                }}
+            }}"
+        ))
+    }
+
+    /// Ends what [`Self::lose`] began.
+    pub fn lose_no_more(&self) -> Result<()> {
+        self.rules("delete table ip gap")
     }
 
     /// What the disturbed wire has done towards the server, and towards the client.
@@ -145,6 +156,18 @@ impl Router {
             })
         };
         Ok([toll("in")?, toll("out")?])
+    }
+
+    fn rules(&self, rules: &str) -> Result<()> {
+        let mut nft = self.netns.command(&lab::nft()?);
+        let finished =
+            Process::spawn_with_input("nft", nft.args(["-f", "-"]), rules.as_bytes())?.finish(WITHIN)?;
+        ensure!(
+            finished.status.success(),
+            "nft refuses the rules: {}",
+            finished.stderr
+        );
+        Ok(())
     }
 }
 
