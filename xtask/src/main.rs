@@ -6,6 +6,7 @@ mod build;
 mod clippy;
 mod demo;
 mod deny;
+mod fuzz;
 mod gen_commands;
 mod lab;
 mod process;
@@ -43,6 +44,8 @@ enum Command {
     Deny,
     /// Run the tests
     Test(test::Options),
+    /// Fuzz the RESP meter
+    Fuzz(fuzz::Options),
     /// Measure what Stormglass costs
     Bench(bench::Options),
     /// Show Stormglass at work on real servers and real load
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Command::Clippy => clippy::run(&lab),
         Command::Deny => deny::run(&lab),
         Command::Test(options) => test::run(&lab, &options),
+        Command::Fuzz(options) => fuzz::run(&lab, &options),
         Command::Bench(options) => bench::run(&lab, &options),
         Command::Demo(options) => demo::run(&lab, &options),
     };

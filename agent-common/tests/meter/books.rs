@@ -210,7 +210,13 @@ impl Counters {
             .map(|(key, _)| key);
         let key = key.expect("a row that was given out");
         assert_ne!(key.length, 0, "an empty prefix has no row");
-        key.bytes().escape_ascii().to_string()
+        let name = key.bytes().escape_ascii().to_string();
+        // A prefix may look like a special row.
+        if Row::LABELS.contains(&name.as_str()) {
+            format!("\\{name}")
+        } else {
+            name
+        }
     }
 }
 

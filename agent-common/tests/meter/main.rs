@@ -5,6 +5,7 @@
 mod books;
 mod capture;
 mod corpus;
+mod corpus_of_fuzz;
 mod details;
 mod findings;
 mod fragments;

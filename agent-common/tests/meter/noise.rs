@@ -40,6 +40,7 @@ pub(crate) fn check(input: &[u8]) {
             bytes.chunks(longest).collect()
         });
         assert_eq!(again.rows, books.rows, "in pieces of {longest}");
+        assert_eq!(again.losses, books.losses, "in pieces of {longest}");
         // Whether the rest of a token is unfinished or lost depends on whether a segment comes behind the loss.
         for direction in Direction::ALL {
             assert_eq!(

@@ -253,6 +253,8 @@ impl Wire {
         for _ in 0..=limits::PARKED_SEGMENTS_OF_CONNECTION {
             self.meter_requests(&packet, &payload);
             if self.connection.parked == 0 {
+                // What the meter has given up is not taken up any more; the daemon frees such places.
+                self.parked.clear();
                 return;
             }
             let sequence = self.connection.requests.next_sequence;

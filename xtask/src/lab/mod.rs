@@ -4,6 +4,7 @@
 //! again. Everything that is started from here is found in `target/lab/bin`, under the name it has in its package.
 
 mod apt;
+pub(crate) mod fuzzer;
 pub(crate) mod machines;
 mod node;
 mod part;

@@ -20,8 +20,14 @@ enum Answer {
     Monitor,
     /// One reply, and everything is as at the beginning.
     Reset,
+    /// One reply; a transaction begins unless it is an error.
+    Multi,
+    /// One reply; there is no transaction any more.
+    EndOfTransaction,
     /// From here on everything is replication.
     Link,
+    /// No command, but it is counted as one by CLIENT REPLY SKIP.
+    Nothing,
     /// CLIENT REPLY: one reply unless it is switched off.
     Replies(Option<Switch>),
 }
@@ -42,6 +48,7 @@ pub(super) struct Matching {
     /// Channels, patterns, shard channels.
     subscriptions: [BTreeSet<Vec<u8>>; 3],
     monitors: bool,
+    transaction: bool,
     /// No command is answered.
     silent: bool,
     /// The next command is not answered.
@@ -55,6 +62,7 @@ impl Default for Matching {
             version: 2,
             subscriptions: Default::default(),
             monitors: false,
+            transaction: false,
             silent: false,
             skips: false,
         }
@@ -78,6 +86,8 @@ impl Matching {
             },
             "monitor" => Answer::Monitor,
             "reset" => Answer::Reset,
+            "multi" => Answer::Multi,
+            "exec" | "discard" => Answer::EndOfTransaction,
             "psync" | "sync" => Answer::Link,
             "client" if word(1).as_deref() == Some("reply") => Answer::Replies(match word(2).as_deref() {
                 Some("on") => Some(Switch::On),
@@ -95,6 +105,11 @@ impl Matching {
             _ => Answer::One,
         };
         self.waiting.push_back((row.to_owned(), answer));
+    }
+
+    /// An empty line or array.
+    pub(super) fn ask_nothing(&mut self) {
+        self.waiting.push_back((String::new(), Answer::Nothing));
     }
 
     /// Books the messages of a stream. Returns how many bytes are explained.
@@ -125,7 +140,10 @@ impl Matching {
         while let Some((_, answer)) = self.waiting.front().cloned() {
             let confirmed = matches!(answer, Answer::Confirm { .. } | Answer::ConfirmAll { .. });
             match answer {
-                Answer::Monitor if self.monitors => {}
+                Answer::Nothing => self.skips = false,
+                // A subscriber of RESP2 gets an error, and so does who has begun a transaction.
+                Answer::Monitor if self.monitors && !self.refuses_switches() => {}
+                Answer::Replies(_) if self.refuses_switches() && !self.silent => return,
                 Answer::Replies(Some(Switch::Off)) => self.silent = true,
                 Answer::Replies(Some(Switch::Skip)) => self.skips = true,
                 Answer::Replies(Some(Switch::On)) => {
@@ -158,6 +176,8 @@ impl Matching {
         let (row, answer) = self.waiting.pop_front()?;
         match answer {
             Answer::Hello(version) if reply.kind != b'-' => self.version = version,
+            Answer::Multi if reply.kind != b'-' => self.transaction = true,
+            Answer::EndOfTransaction => self.transaction = false,
             Answer::Monitor => self.monitors = reply.line == b"OK",
             Answer::Reset => {
                 *self = Self {
@@ -170,15 +190,22 @@ impl Matching {
         Some(row)
     }
 
+    fn refuses_switches(&self) -> bool {
+        self.transaction || (self.version == 2 && self.is_subscribed())
+    }
+
+    fn is_subscribed(&self) -> bool {
+        self.subscriptions.iter().any(|channels| !channels.is_empty())
+    }
+
     /// Whether an array of RESP2 is a message to a subscriber, or a confirmation.
     fn is_about_channels(&self, reply: &Reply<'_>) -> bool {
         let Some(Some(name)) = reply.strings.first() else {
             return false;
         };
-        let subscribed = self.subscriptions.iter().any(|channels| !channels.is_empty());
         let name = String::from_utf8_lossy(name);
         match name.as_ref() {
-            "message" | "pmessage" | "smessage" if subscribed => true,
+            "message" | "pmessage" | "smessage" if self.is_subscribed() => true,
             // A node that gives a slot away says so unasked.
             "sunsubscribe" => true,
             name => kind_of(name).is_some() && self.is_awaited(name),

@@ -25,6 +25,10 @@ pub(crate) fn books(requests_bytes: &[u8], replies: &[u8], keys: &Keys) -> Books
         read += length;
         let row = ask(&mut books, words, *length, keys);
         if words.is_empty() {
+            let blank = matches!(requests_bytes[read - length], b' ' | b'\t');
+            if !blank {
+                matching.ask_nothing();
+            }
             continue;
         }
         matching.ask(words, &row);

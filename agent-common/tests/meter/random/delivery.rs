@@ -30,6 +30,8 @@ pub(crate) struct Style {
     losses: usize,
     /// Which direction goes first when both can: 0 the server, 1 the client, else by chance.
     turn: usize,
+    /// So many commands are always on their way, each message in a segment of its own; 0: as many as may be.
+    lag: usize,
     /// Sequence numbers at which both directions begin.
     start: [u32; 2],
     seed: u64,
@@ -49,6 +51,7 @@ impl Style {
             missed_payload: choices.pick(&[0, 0, 1, 3]),
             losses: 0,
             turn: choices.below(3),
+            lag: choices.pick(&[0, 0, 0, 1, 2, 3, 5]),
             start: [start(choices), start(choices)],
             seed: choices.word(),
         }
@@ -161,6 +164,7 @@ impl<'a> Delivery<'a> {
             if sends {
                 let direction = match (&open[..], self.style.turn) {
                     ([one], _) => *one,
+                    _ if self.style.lag != 0 => self.lagging(),
                     (_, 0) => Out,
                     (_, 1) => In,
                     _ => open[self.random.below(2)],
@@ -176,6 +180,16 @@ impl<'a> Delivery<'a> {
                 };
                 self.release(index);
             }
+        }
+    }
+
+    /// Whose turn it is while a number of commands wait.
+    fn lagging(&self) -> Direction {
+        let [asked, answered] = [0, 1].map(|index| self.streams[index].begun_before(self.cut[index]));
+        if asked < answered + self.style.lag {
+            In
+        } else {
+            Out
         }
     }
 
@@ -198,7 +212,11 @@ impl<'a> Delivery<'a> {
             self.log.push(Event::Silence(pause));
             self.wire.wait(pause);
         }
-        let most = (stream.limit(start, done).min(end) - start).min(SEGMENT_BYTES);
+        let mut limit = stream.limit(start, done).min(end);
+        if self.style.lag != 0 {
+            limit = limit.min(stream.begun(start + 1));
+        }
+        let most = (limit - start).min(SEGMENT_BYTES);
         let class = match self.style.piece {
             mixed if mixed == PIECES.len() => 1 + self.random.below(PIECES.len() - 1),
             class => class,
@@ -212,9 +230,7 @@ impl<'a> Delivery<'a> {
         let end = start + length;
         self.cut[index] = end;
         if self.held.is_empty() {
-            let ends_unseen = direction == In && stream.whole(end) == end && stream.whole(start) != start;
-            let spared = gaps::SUBSCRIPTION_KNOWN_TOO_LATE && ends_unseen;
-            if self.chance(self.style.losses) && !spared {
+            if self.chance(self.style.losses) {
                 return self.lose(direction, start, end);
             }
             let missed = self.missed_payload(direction, start, end);
@@ -234,7 +250,7 @@ impl<'a> Delivery<'a> {
             }
             return self.send(direction, start, end);
         }
-        let overlaps = self.sight[index] == start || !gaps::SUBSCRIPTION_KNOWN_TOO_LATE;
+        let overlaps = self.sight[index] == start || !gaps::SUBSCRIPTION_SEEN_TOO_LATE;
         let earlier = if overlaps && self.chance(self.style.overlaps) {
             self.random.below(start.min(200) + 1)
         } else {
@@ -292,8 +308,12 @@ impl<'a> Delivery<'a> {
         let sequence = self.base[index].wrapping_add(start as u32);
         self.log.push(Event::Segment(direction, start, end));
         self.sight[index] = self.sight[index].max(end);
+        let in_step = self.wire.connection.shared.sync() != 0;
         self.wire
             .segment(direction, sequence, &self.streams[index].bytes[start..end]);
+        if in_step && self.wire.connection.shared.sync() == 0 {
+            self.log.push(Event::Lost);
+        }
     }
 
     fn chance(&mut self, of: usize) -> bool {
@@ -309,6 +329,8 @@ enum Event {
     Missed(Direction, usize, usize),
     /// Milliseconds.
     Silence(u64),
+    /// The meter has lost its synchronisation.
+    Lost,
 }
 
 impl Event {
@@ -323,6 +345,7 @@ impl Event {
                 let segment = Self::Segment(direction, start, end).line(streams);
                 format!("# missed, from {start} on: {segment}")
             }
+            Self::Lost => "# here the meter is out of step".to_owned(),
             Self::Silence(milliseconds) => format!("# {milliseconds} ms of silence"),
         }
     }

@@ -1,36 +1,43 @@
 //! What the meter is known to get wrong. Random conversations leave it out, so that they find what is not known yet; each
 //! gap has a test of its own in [`crate::findings`]. When that passes, the gap is closed: set it to false.
 
-/// CLIENT REPLY ends the attribution of its connection.
-pub(crate) const CLIENT_REPLY: bool = true;
+/// CLIENT REPLY of a subscriber of RESP2, which gets an error for it.
+pub(crate) const CLIENT_REPLY_OF_A_SUBSCRIBER: bool = true;
 
-/// A second MONITOR, which the server does not answer.
-pub(crate) const MONITOR_TWICE: bool = true;
+/// Subscriptions while CLIENT REPLY is OFF: confirmations are sent and refusals are not, so the meter gives up.
+pub(crate) const SILENT_SUBSCRIPTIONS: bool = true;
 
-/// A subscriber of RESP2 has channels and shard channels: the count of one kind is 0 while the other lives on.
-pub(crate) const SHARDS_BESIDE_CHANNELS: bool = false;
+/// A line of blanks behind CLIENT REPLY SKIP, which an empty line ends and a blank one does not.
+pub(crate) const BLANK_LINE_BEHIND_SKIP: bool = true;
 
-/// UNSUBSCRIBE without channels leaves patterns, or the reverse, and the next command is confirmed as well: the
-/// confirmations of both look alike to the meter.
-pub(crate) const UNSUBSCRIBED_FROM_SOME: bool = true;
+/// MULTI that is refused: CLIENT REPLY behind it is taken for one in a transaction.
+pub(crate) const REFUSED_MULTI: bool = true;
 
-/// HELLO 2 on a connection that has subscribed by RESP3: from there on messages are arrays.
-pub(crate) const SUBSCRIBER_CHANGES_TO_RESP2: bool = false;
+/// CLIENT REPLY in a transaction: servers differ in whether it is queued, so the meter gives up at EXEC.
+pub(crate) const CLIENT_REPLY_IN_A_TRANSACTION: bool = true;
 
-/// A subscription, or RESET, finds the meter's queue full, and its answer is taken for an ordinary one; or an unasked
-/// SUNSUBSCRIBE meets commands that did, and is taken for their answer.
-pub(crate) const SUBSCRIPTIONS_IN_A_FULL_QUEUE: bool = true;
+/// A second MONITOR, which the server does not answer, and then a subscription; or one from a subscriber of RESP2, which
+/// gets an error for it.
+pub(crate) const SECOND_MONITOR_AND_SUBSCRIPTIONS: bool = true;
 
-/// The server gives a slot away, and its unasked SUNSUBSCRIBE meets a subscription that waits for its confirmation.
-pub(crate) const SLOT_GIVEN_AWAY_AHEAD_OF_A_CONFIRMATION: bool = true;
+/// HELLO finds the meter's queue full, and the change of the version is not seen.
+pub(crate) const HELLO_IN_A_FULL_QUEUE: bool = true;
+
+/// UNSUBSCRIBE without channels leaves patterns, or the reverse, and the next command is an UNSUBSCRIBE of the same kind:
+/// the confirmations of both are the same to the meter.
+pub(crate) const UNSUBSCRIBED_TWICE: bool = true;
+
+/// The server gives a slot away while SUNSUBSCRIBE is on its way: the confirmation that nobody asked for has the same name.
+pub(crate) const SLOT_GIVEN_AWAY_AHEAD_OF_SUNSUBSCRIBE: bool = true;
 
 /// Early segments that the meter steps over, since their bytes are inside a string, keep their places until the last
 /// one that is parked has been passed: 16 places do not last for ever.
 pub(crate) const PASSED_SEGMENTS_KEEP_THEIR_PLACES: bool = true;
 
-/// A subscriber's pong whose PING the meter has missed goes to `(pubsub)`.
-pub(crate) const PONG_WITHOUT_PING: bool = false;
+/// A subscription is missed, and seen only in a retransmission behind its confirmations: they were taken for unasked ones,
+/// and it waits for ever. TCP does that if the server's acknowledgements were lost, and the confirmations were not.
+pub(crate) const SUBSCRIPTION_SEEN_TOO_LATE: bool = true;
 
-/// The end of a subscription is missed, and shows only after its confirmations have come: a subscriber's are taken for
-/// unasked ones, and the subscription waits for ever.
-pub(crate) const SUBSCRIPTION_KNOWN_TOO_LATE: bool = true;
+/// A connection that is met is tried at its first segment, although nobody knows when the server spoke: one silence while
+/// replies are owed is enough then to mislead the meter.
+pub(crate) const MET_WITHOUT_SILENCE: bool = true;

@@ -5,7 +5,7 @@ pub(crate) mod checks;
 pub(crate) mod choices;
 mod commands;
 mod delivery;
-pub(crate) mod gaps;
+mod gaps;
 mod server;
 mod stream;
 mod talk;
@@ -24,6 +24,19 @@ pub(crate) struct Script {
     pub(crate) steps: Vec<Vec<u8>>,
     /// What TCP does to it.
     pub(crate) delivery: Vec<u8>,
+}
+
+impl Script {
+    /// A script from any bytes.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
+        let (setting, rest) = bytes.split_at(bytes.len().min(4));
+        let (delivery, rest) = rest.split_at(rest.len().min(16));
+        Self {
+            setting: setting.to_vec(),
+            delivery: delivery.to_vec(),
+            steps: rest.chunks(12).map(<[u8]>::to_vec).collect(),
+        }
+    }
 }
 
 /// A conversation on one connection, seen whole.

@@ -34,9 +34,7 @@ pub(crate) struct Server {
     pub(crate) closed: bool,
     /// The connection is a replica's link.
     pub(crate) link: bool,
-    /// It never ends a subscription by itself.
-    pub(crate) keeps_slots: bool,
-    /// It has done so.
+    /// It has ended a subscription by itself.
     pub(crate) gave_away: bool,
 }
 
@@ -51,7 +49,6 @@ impl Default for Server {
             skips: false,
             closed: false,
             link: false,
-            keeps_slots: false,
             gave_away: false,
         }
     }
@@ -127,6 +124,9 @@ impl Server {
             Deed::Multi | Deed::Exec | Deed::Discard | Deed::Quit | Deed::Reset | Deed::Link
         );
         if let Some(queued) = self.transaction.filter(|_| !at_once) {
+            if matches!(deed, Deed::Replies(_)) {
+                return simple(out, b'-', "ERR Command not allowed inside a transaction");
+            }
             if choices.one_in(16) {
                 return error(out, choices);
             }
@@ -141,10 +141,7 @@ impl Server {
             Deed::Multi | Deed::Exec | Deed::Discard => self.transact(deed, out, choices),
             Deed::Hello(version) => self.hello(*version, out, choices),
             Deed::Reset => {
-                *self = Self {
-                    keeps_slots: self.keeps_slots,
-                    ..Self::default()
-                };
+                *self = Self::default();
                 simple(out, b'+', "RESET");
             }
             // Whoever gets the lines already gets nothing.
@@ -334,7 +331,7 @@ impl Server {
         let kind = choices.pick(&subscribed);
         let channel = self.subscriptions[kind].first().cloned().unwrap_or_default();
         let case = choices.below(12);
-        if kind == 2 && case == 11 && !self.keeps_slots {
+        if kind == 2 && case == 11 {
             // The server gives the channel's slot away.
             self.gave_away = true;
             self.subscriptions[2].remove(&channel);

@@ -91,16 +91,21 @@ impl Stream {
         (*start <= from).then_some(*end)
     }
 
+    /// How many messages begin before `end`.
+    pub(crate) fn begun_before(&self, end: usize) -> usize {
+        self.marks.partition_point(|mark| mark.start < end)
+    }
+
     /// The last beginning of a message up to `end`: what is before it is whole.
     pub(crate) fn whole(&self, end: usize) -> usize {
-        let begun = self.marks.partition_point(|mark| mark.start <= end);
+        let begun = self.begun_before(end + 1);
         let start = self.marks[..begun].last().map_or(0, |mark| mark.start);
         if end == self.bytes.len() { end } else { start }
     }
 
     /// The first beginning of a message from `end` on: what is before it has been begun.
     pub(crate) fn begun(&self, end: usize) -> usize {
-        let before = self.marks.partition_point(|mark| mark.start < end);
+        let before = self.begun_before(end);
         self.marks.get(before).map_or(self.bytes.len(), |mark| mark.start)
     }
 

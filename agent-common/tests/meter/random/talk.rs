@@ -65,11 +65,15 @@ pub(crate) fn conversation(script: &Script) -> Conversation {
 
 /// The same in two halves, with a quiet point between them at which the connection is as when it opened: exchanges
 /// behind long silence, from which any meter can go on. Returns where the first half ends and where the second begins;
-/// none if nothing can follow.
-pub(crate) fn conversation_with_quiet_point(script: &Script) -> (Conversation, Option<[[usize; 2]; 2]>) {
+/// none if nothing can follow. `slow`: the server may once owe replies during a silence.
+pub(crate) fn conversation_with_quiet_point(
+    script: &Script,
+    slow: bool,
+) -> (Conversation, Option<[[usize; 2]; 2]>) {
     let (first, second) = script.steps.split_at(script.steps.len() / 2);
     let mut talk = Talk::new(&mut Choices::new(&script.setting));
     talk.polite = true;
+    talk.server_was_slow = !slow;
     talk.steps(first);
     let end = talk.ends();
     if talk.ended || talk.server.closed {
@@ -90,11 +94,15 @@ struct Talk {
     /// Lines of MONITOR cannot be told from replies in words that begin with a digit, which are then left out.
     monitors: bool,
     ended: bool,
-    /// A subscriber of RESP2 sends nothing that must be refused, and only a replica says REPLCONF: a meter that starts in
-    /// mid-stream has to rely on it.
+    /// A subscriber of RESP2 sends nothing that must be refused, only a replica says REPLCONF, and replies are not switched
+    /// off: a meter that starts in mid-stream has to rely on it.
     polite: bool,
-    /// The last command left some of the subscriptions.
-    unsettled: bool,
+    /// Replies have been owed during a silence: once, which must not mislead a meter that starts in mid-stream. Twice may.
+    server_was_slow: bool,
+    /// The kind of subscription of which all were ended, while others are left, by the last command that was answered.
+    unsettled: Option<usize>,
+    /// The last command was a MONITOR that is not answered.
+    second_monitor: bool,
     /// Commands that the client still sends after QUIT.
     overrun: usize,
     /// Where the replies to the last commands end.
@@ -115,13 +123,14 @@ impl Talk {
             monitors: setting.one_in(6),
             ended: false,
             polite: false,
-            unsettled: false,
+            server_was_slow: false,
+            unsettled: None,
+            second_monitor: false,
             overrun: 3,
             answered: VecDeque::new(),
             read: 0,
             pause: 0,
         };
-        talk.server.keeps_slots = gaps::SUBSCRIPTIONS_IN_A_FULL_QUEUE && talk.deep;
         if setting.one_in(2) {
             talk.say(
                 &words(&["HELLO", "3"]),
@@ -188,6 +197,7 @@ impl Talk {
     fn step(&mut self, choices: &mut Choices<'_>) {
         if self.server.closed {
             self.overrun -= 1;
+            return self.say(&data(choices), &Deed::Data, choices);
         }
         let subscriber = self.server.is_subscriber();
         match choices.below(64) {
@@ -216,24 +226,34 @@ impl Talk {
 
     /// Sends a command, and lets the server answer it.
     fn say(&mut self, words: &Words, deed: &Deed, choices: &mut Choices<'_>) {
-        let special = matches!(deed, Deed::Subscribe(_) | Deed::Unsubscribe(_) | Deed::Reset);
-        let full_queue = gaps::SUBSCRIPTIONS_IN_A_FULL_QUEUE && self.deep;
-        let given_away = gaps::SLOT_GIVEN_AWAY_AHEAD_OF_A_CONFIRMATION && self.server.gave_away;
-        if special && (full_queue || given_away) {
+        let full = gaps::HELLO_IN_A_FULL_QUEUE && self.deep && matches!(deed, Deed::Hello(_));
+        let given_away = gaps::SLOT_GIVEN_AWAY_AHEAD_OF_SUNSUBSCRIBE && self.server.gave_away;
+        if full || given_away && *deed == Deed::Unsubscribe(2) {
             self.read = self.replies.bytes.len();
         }
-        let waits_for = if self.deep || self.answered.len() < SHALLOW {
+        // A MONITOR that is not answered waits until something else is.
+        let shallow = SHALLOW - usize::from(self.monitors);
+        let waits_for = if self.deep || self.answered.len() < shallow {
             self.read
         } else {
-            self.read.max(self.answered[self.answered.len() - SHALLOW])
+            self.read.max(self.answered[self.answered.len() - shallow])
         };
         self.requests.begin(waits_for, std::mem::take(&mut self.pause));
         write(&mut self.requests, words, choices);
         self.replies.begin(self.requests.bytes.len(), 0);
+        let before = self.replies.bytes.len();
         self.server.answer(deed, words, &mut self.replies, choices);
-        let everything = matches!(deed, Deed::Unsubscribe(_)) && words.len() == 1;
-        let confirmed = matches!(deed, Deed::Subscribe(_) | Deed::Unsubscribe(_));
-        self.unsettled = confirmed && (self.unsettled || everything && self.server.is_subscribed());
+        let silent = self.replies.bytes.len() == before;
+        match deed {
+            Deed::Unsubscribe(kind) if words.len() == 1 && self.server.is_subscribed() => {
+                self.unsettled = Some(*kind);
+            }
+            _ if silent => self.second_monitor |= *deed == Deed::Monitor,
+            _ => {
+                self.unsettled = None;
+                self.second_monitor = false;
+            }
+        }
         self.answered.push_back(self.replies.bytes.len());
         if self.answered.len() > SHALLOW {
             self.answered.pop_front();
@@ -242,6 +262,12 @@ impl Talk {
 
     /// Everything that has been asked is answered and read before the client goes on.
     fn wait(&mut self, choices: &mut Choices<'_>) {
+        if self.polite && !self.server_was_slow && choices.one_in(2) {
+            // The server owes replies, and both are silent for a while.
+            self.server_was_slow = true;
+            self.pause = PAUSE;
+            return;
+        }
         self.read = self.replies.bytes.len();
         self.pause = choices.pick(&[0, PAUSE, 1, 1_500]);
     }
@@ -285,7 +311,7 @@ impl Talk {
             words.push(choices.pick(CHANNELS).into());
         }
         // Confirmations inside the reply of EXEC are not counted right by the server itself.
-        if self.server.transaction.is_none() && self.mixes_well(kind) {
+        if self.server.transaction.is_none() && !self.confirmations_are_lost() {
             self.say(&words, &Deed::Subscribe(kind), choices);
         }
     }
@@ -297,24 +323,22 @@ impl Talk {
         for _ in 0..[0, 0, 1, 2][choices.below(4)] {
             words.push(choices.pick(CHANNELS).into());
         }
-        if self.server.transaction.is_none() && self.mixes_well(kind) {
+        let twice = gaps::UNSUBSCRIBED_TWICE && self.unsettled == Some(kind);
+        if self.server.transaction.is_none() && !self.confirmations_are_lost() && !twice {
             self.say(&words, &Deed::Unsubscribe(kind), choices);
         }
     }
 
-    /// Whether the meter can tell the confirmations apart.
-    fn mixes_well(&self, kind: usize) -> bool {
-        let [channels, patterns, shards] = self
-            .server
-            .subscriptions
-            .each_ref()
-            .map(|names| !names.is_empty());
-        let others = if kind == 2 { channels || patterns } else { shards };
-        let shards_beside = gaps::SHARDS_BESIDE_CHANNELS && self.server.version == 2 && others;
-        !(shards_beside || gaps::UNSUBSCRIBED_FROM_SOME && self.unsettled)
+    fn confirmations_are_lost(&self) -> bool {
+        let silent = gaps::SILENT_SUBSCRIPTIONS && (self.server.silent || self.server.skips);
+        silent || gaps::SECOND_MONITOR_AND_SUBSCRIPTIONS && self.second_monitor
     }
 
     fn transact(&mut self, choices: &mut Choices<'_>) {
+        let refused = self.server.is_subscriber() && gaps::REFUSED_MULTI;
+        if refused || self.server.silent || self.server.skips {
+            return;
+        }
         let open = self.server.transaction.is_some();
         let (name, deed) = match choices.below(8) {
             0..=5 if open => ("EXEC", Deed::Exec),
@@ -330,9 +354,6 @@ impl Talk {
             return;
         }
         let (version, text) = choices.pick(&[(Some(3), "3"), (Some(2), "2"), (None, ""), (Some(4), "4")]);
-        if gaps::SUBSCRIBER_CHANGES_TO_RESP2 && self.server.is_subscribed() && version == Some(2) {
-            return;
-        }
         let mut line = vec!["Hello"];
         if version.is_some() {
             line.push(text);
@@ -342,34 +363,40 @@ impl Talk {
     }
 
     fn monitor(&mut self, choices: &mut Choices<'_>) {
-        let again = self.server.monitors && gaps::MONITOR_TWICE;
-        if self.monitors && !again && self.server.transaction.is_none() && !self.server.silent {
+        let mute = self.server.silent || self.server.skips;
+        let refused = self.server.monitors && self.server.is_subscriber();
+        let unwanted = self.second_monitor || refused && gaps::SECOND_MONITOR_AND_SUBSCRIPTIONS;
+        if self.monitors && self.server.transaction.is_none() && !(mute || unwanted) {
             self.say(&words(&["MONITOR"]), &Deed::Monitor, choices);
         }
     }
 
     fn reply_switch(&mut self, choices: &mut Choices<'_>) {
         let (word, deed) = choices.pick(&[("SKIP", "skip"), ("off", "off"), ("ON", "on")]);
-        if !gaps::CLIENT_REPLY && self.server.transaction.is_none() && !self.server.monitors {
+        let refused = self.server.is_subscriber() && gaps::CLIENT_REPLY_OF_A_SUBSCRIBER;
+        let queued = self.server.transaction.is_some() && gaps::CLIENT_REPLY_IN_A_TRANSACTION;
+        if !self.polite && !refused && !queued && !self.server.monitors {
             self.say(&words(&["CLIENT", "REPLY", word]), &Deed::Replies(deed), choices);
         }
     }
 
     /// No command, and no answer.
     fn empty(&mut self, choices: &mut Choices<'_>) {
+        let nothing = choices.pick(&["\r\n", "\n", "*0\r\n", "*-1\r\n", " \t\r\n"]);
+        let blank = nothing.starts_with(' ');
+        if blank && self.server.skips && gaps::BLANK_LINE_BEHIND_SKIP {
+            return;
+        }
         self.requests.begin(self.read, std::mem::take(&mut self.pause));
-        self.requests
-            .put(choices.pick(&["\r\n", "\n", "*0\r\n", "*-1\r\n", " \t\r\n"]));
+        self.requests.put(nothing);
+        // The server takes it for the command that is skipped.
+        self.server.skips &= blank;
     }
 
     /// Many commands at once: of one tenant, or of several in turn.
     fn pipeline(&mut self, choices: &mut Choices<'_>) {
         let tenants: Vec<_> = (0..=choices.below(6)).map(|_| key(choices)).collect();
-        let most = match (self.server.closed, self.deep) {
-            (true, _) => 1,
-            (_, true) => 120,
-            _ => 20,
-        };
+        let most = if self.deep { 120 } else { 20 };
         for number in 0..=choices.below(most) {
             let key = tenants[number % tenants.len()].clone();
             let deed = Deed::Data;

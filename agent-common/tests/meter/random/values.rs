@@ -47,8 +47,9 @@ pub(crate) fn text(choices: &mut Choices<'_>) -> Vec<u8> {
         30 => choices.below(6_000),
         _ => choices.below(70_000),
     };
-    let mut text: Vec<u8> = pattern.iter().copied().cycle().take(length).collect();
-    text.resize(length, b'v');
+    let mut text = pattern.repeat(3);
+    text.resize(length.saturating_sub(pattern.len()), b'v');
+    text.extend(pattern);
     text
 }
 
