@@ -185,9 +185,8 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         false
     }
 
-    /// Writes the run to the ledger, and to the queue of commands that wait. A function of its own: for the verifier, its
-    /// many ways end with it.
-    #[inline(never)]
+    /// Writes the run to the ledger, and to the queue of commands that wait.
+    #[inline(always)]
     pub(super) fn flush(&mut self) {
         let run = self.scratch.requests;
         if run.bytes == 0 {

@@ -185,8 +185,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         };
     }
 
-    /// The first key. A function of its own: for the verifier, its many ways end with it.
-    #[inline(never)]
+    #[inline(always)]
     pub(super) fn key(&mut self, content: &mut Content) {
         self.connection.requests.wanted_argument = NO_ARGUMENT;
         let mut length = prefix(content, self.settings);
