@@ -225,6 +225,8 @@ fn begin(meter: &mut Requests<'_, Source, Maps>, payload: &Payload) -> Plan {
 #[inline(never)]
 fn park(meter: &mut Requests<'_, Source, Maps>, payload: &Payload) {
     let mut payload = *payload;
+    // What the verifier learns of the length would distinguish the ways back from here.
+    payload.length = meter.scratch.forget(payload.length);
     meter.trim(&mut payload);
     match meter.segment.park(&payload) {
         Parked::In(places) => meter.parked(&payload, places),
