@@ -185,12 +185,20 @@ impl Counters {
 
     /// What else was counted of a row, buckets and words without a count left out.
     pub(crate) fn details(&self, name: &str) -> Details {
-        let row = self.details.iter().find(|(row, _)| self.name(**row) == name);
-        let mut details = row.map(|(_, details)| details.clone()).unwrap_or_default();
-        details.request_sizes.retain(|_, count| *count != 0);
-        details.reply_sizes.retain(|_, count| *count != 0);
-        details.durations.retain(|_, count| *count != 0);
-        details
+        self.all_details().remove(name).unwrap_or_default()
+    }
+
+    /// The same of all rows.
+    pub(crate) fn all_details(&self) -> BTreeMap<String, Details> {
+        let mut all = BTreeMap::new();
+        for (row, details) in &self.details {
+            let mut details = details.clone();
+            details.request_sizes.retain(|_, count| *count != 0);
+            details.reply_sizes.retain(|_, count| *count != 0);
+            details.durations.retain(|_, count| *count != 0);
+            all.insert(self.name(*row), details);
+        }
+        all
     }
 
     /// Whether any prefix has got a row, counted or not.

@@ -419,3 +419,13 @@ fn a_connection_that_is_met_is_tried_behind_silence_alone() {
     wire.reply("$-1\r\n");
     assert!(wire.books().row("cart").bytes_out <= 5, "{:?}", wire.books());
 }
+
+#[test]
+#[ignore = "whatever has a length is taken for a value"]
+fn an_error_with_a_length_is_no_hit() {
+    let mut wire = Wire::from_start();
+    wire.request(words("GET cart:1"));
+    wire.reply("!5\r\nERR x\r\n");
+    let details = wire.counters.details("cart");
+    assert_eq!((details.hits, details.misses), (0, 0));
+}

@@ -1,18 +1,19 @@
 //! Random conversations against the model, case by case. `STORMGLASS_CASES` says how many, `STORMGLASS_SEED` which ones and
 //! `STORMGLASS_CASE` with which number they begin: a failure names all three.
 
-use std::{env, fmt, time::Instant};
+use std::{collections::BTreeSet, env, fmt, time::Instant};
 
 use proptest::{
     collection::vec,
     prelude::*,
     sample::select,
+    strategy::ValueTree,
     test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner},
 };
 
 use crate::{
-    noise,
-    random::{Script, checks::check},
+    model, noise,
+    random::{Script, checks::check, conversation},
 };
 
 /// Cases of an ordinary run.
@@ -31,6 +32,50 @@ fn random_conversations_have_the_books_of_the_model() {
     println!("{cases} random conversations from seed {seed}, case {first} on: no difference, {seconds:.1} s");
 }
 
+/// What the generator no longer makes is not tested any more.
+#[test]
+fn random_conversations_have_everything_that_the_protocol_has() {
+    let mut names = BTreeSet::new();
+    let mut kinds = BTreeSet::new();
+    let mut forms = [false; 4];
+    for case in 0..3_000 {
+        let mut runner = runner(7, case);
+        let tree = script()
+            .new_tree(&mut runner)
+            .expect("a script can always be made");
+        let conversation = conversation(&tree.current());
+        let requests = model::frames::requests(&conversation.requests.bytes);
+        for (words, _) in &requests.whole {
+            forms[0] |= words.is_empty();
+            names.extend(words.first().map(|name| name.to_ascii_lowercase()));
+        }
+        let replies = &conversation.replies.bytes;
+        kinds.extend(
+            replies
+                .windows(3)
+                .filter(|bytes| bytes.starts_with(b"\r\n"))
+                .map(|bytes| bytes[2]),
+        );
+        forms[1] |= conversation
+            .requests
+            .bytes
+            .first()
+            .is_some_and(u8::is_ascii_alphabetic);
+        forms[2] |= requests.rest.is_some_and(|rest| rest.refused != 0);
+        forms[3] |= replies.windows(5).any(|bytes| bytes == b"\n*-1\r");
+    }
+    let known = model::places::COMMANDS.iter().map(|(name, _)| *name);
+    let missing: Vec<_> = known
+        .filter(|name| *name != "sync" && !names.contains(name.as_bytes()))
+        .collect();
+    assert!(missing.is_empty(), "commands: {missing:?}");
+    assert!(
+        b"+-:$*_#,(!=~%>|".iter().all(|kind| kinds.contains(kind)),
+        "{kinds:?}"
+    );
+    assert_eq!(forms, [true; 4], "nothing, inline, broken, null array");
+}
+
 /// A number from the environment.
 fn number(name: &str, default: u64) -> u64 {
     let Ok(text) = env::var(format!("STORMGLASS_{name}")) else {
@@ -42,16 +87,7 @@ fn number(name: &str, default: u64) -> u64 {
 
 /// One case, shrunk if it fails.
 fn run(seed: u64, case: u64) -> Result<(), String> {
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    bytes[8..16].copy_from_slice(&case.to_le_bytes());
-    let config = Config {
-        cases: 1,
-        max_shrink_iters: 50_000,
-        failure_persistence: None,
-        ..Config::default()
-    };
-    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+    let mut runner = runner(seed, case);
     let tree = script()
         .new_tree(&mut runner)
         .expect("a script can always be made");
@@ -62,6 +98,19 @@ fn run(seed: u64, case: u64) -> Result<(), String> {
         Err(TestError::Fail(reason, script)) => Err(format!("{reason}\n{script:?}")),
         _ => Ok(()),
     }
+}
+
+fn runner(seed: u64, case: u64) -> TestRunner {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    bytes[8..16].copy_from_slice(&case.to_le_bytes());
+    let config = Config {
+        cases: 1,
+        max_shrink_iters: 50_000,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
 }
 
 fn script() -> impl Strategy<Value = Script> {

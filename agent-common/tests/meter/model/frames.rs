@@ -209,3 +209,42 @@ fn resp3_reply(bytes: &[u8]) -> Option<Reply<'_>> {
     }
     Some(reply)
 }
+
+/// A value that contains no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leaf<'a> {
+    Nil,
+    Value,
+    /// An error on a line: the line.
+    Error(&'a [u8]),
+    /// An error with its length before it.
+    LongError,
+}
+
+/// The values inside a message, those of attributes included. The crate keeps no equal elements of sets and maps, but it
+/// says where each one ends.
+pub(crate) fn leaves<'a>(bytes: &'a [u8], version: u8, found: &mut Vec<Leaf<'a>>) {
+    let line_end = bytes
+        .iter()
+        .position(|byte| *byte == b'\r')
+        .unwrap_or(bytes.len());
+    let line = &bytes[1..line_end];
+    let count = std::str::from_utf8(line)
+        .ok()
+        .and_then(|line| line.parse::<i64>().ok());
+    let elements = match (bytes[0], count) {
+        (b'_', _) | (b'$' | b'*', Some(-1)) => return found.push(Leaf::Nil),
+        (b'-', _) => return found.push(Leaf::Error(line)),
+        (b'!', _) => return found.push(Leaf::LongError),
+        (b'*' | b'~' | b'>', Some(count)) => count,
+        (b'%', Some(count)) => 2 * count,
+        (b'|', Some(count)) => 2 * count + 1,
+        _ => return found.push(Leaf::Value),
+    };
+    let mut rest = &bytes[line_end + 2..];
+    for _ in 0..elements {
+        let length = reply(rest, version).map_or(rest.len(), |element| element.length);
+        leaves(&rest[..length], version, found);
+        rest = &rest[length..];
+    }
+}

@@ -2,14 +2,19 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::frames::{Reply, Words, reply};
-use crate::books::Books;
+use super::{
+    Account,
+    details::is_read,
+    frames::{Reply, Words, reply},
+};
 
 /// How a command is answered.
 #[derive(Debug, Clone)]
 enum Answer {
     /// One reply.
     One,
+    /// One reply, which tells hits from misses.
+    Read,
     /// One reply, and from it on another version of the protocol unless it is an error.
     Hello(u8),
     /// A confirmation for each channel, or one refusal.
@@ -102,6 +107,7 @@ impl Matching {
                     left: channels.max(1),
                 },
             },
+            name if is_read(name.as_bytes()) => Answer::Read,
             _ => Answer::One,
         };
         self.waiting.push_back((row.to_owned(), answer));
@@ -113,14 +119,15 @@ impl Matching {
     }
 
     /// Books the messages of a stream. Returns how many bytes are explained.
-    pub(super) fn answer(&mut self, bytes: &[u8], books: &mut Books) -> usize {
+    pub(super) fn answer(&mut self, bytes: &[u8], account: &mut Account) -> usize {
         let mut done = 0;
         while done < bytes.len() {
             self.drop_unanswered(bytes[done]);
             // What comes before the answer was under way already.
             let link = self.waiting.front().filter(|_| bytes[done] == b'+');
             if let Some((row, Answer::Link)) = link {
-                books.rows.entry(row.clone()).or_default().bytes_out += (bytes.len() - done) as u64;
+                let counts = account.books.rows.entry(row.clone()).or_default();
+                counts.bytes_out += (bytes.len() - done) as u64;
                 return bytes.len();
             }
             // HELLO is answered by a map in the version that it asks for.
@@ -128,8 +135,13 @@ impl Matching {
             let Some(reply) = reply(&bytes[done..], version) else {
                 break;
             };
-            let Some(row) = self.take(&reply) else { break };
-            books.rows.entry(row).or_default().bytes_out += reply.length as u64;
+            let Some((row, read)) = self.take(&reply) else {
+                break;
+            };
+            let message = &bytes[done..done + reply.length];
+            account.books.rows.entry(row.clone()).or_default().bytes_out += reply.length as u64;
+            let details = account.details.entry(row).or_default();
+            details.reply(message, version, read);
             done += reply.length;
         }
         done
@@ -164,16 +176,17 @@ impl Matching {
         }
     }
 
-    /// The row that a message belongs to; none: nothing explains it.
-    fn take(&mut self, reply: &Reply<'_>) -> Option<String> {
+    /// The row that a message belongs to, and whether it tells hits from misses; none: nothing explains it.
+    fn take(&mut self, reply: &Reply<'_>) -> Option<(String, bool)> {
         if reply.kind == b'>' || (reply.kind == b'*' && self.version == 2 && self.is_about_channels(reply)) {
             self.take_frame(reply);
-            return Some("(pubsub)".to_owned());
+            return Some(("(pubsub)".to_owned(), false));
         }
         if reply.kind == b'+' && self.monitors && reply.line.first().is_some_and(u8::is_ascii_digit) {
-            return Some("(keyless)".to_owned());
+            return Some(("(keyless)".to_owned(), false));
         }
         let (row, answer) = self.waiting.pop_front()?;
+        let read = matches!(answer, Answer::Read) && !self.transaction;
         match answer {
             Answer::Hello(version) if reply.kind != b'-' => self.version = version,
             Answer::Multi if reply.kind != b'-' => self.transaction = true,
@@ -187,7 +200,7 @@ impl Matching {
             }
             _ => {}
         }
-        Some(row)
+        Some((row, read))
     }
 
     fn refuses_switches(&self) -> bool {

@@ -1,6 +1,6 @@
 //! What has to be true of the meter's books after a random conversation.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use agent_common::abi::{Direction, KeySettings};
 
@@ -13,7 +13,7 @@ use super::{
     talk::conversation_with_quiet_point,
 };
 use crate::{
-    books::{Books, Counts},
+    books::{Books, Counts, Details},
     model,
     wire::Wire,
 };
@@ -58,8 +58,39 @@ fn whole(conversation: &Conversation, style: &Style) -> Checked {
     let mut wire = style.wire();
     let mut delivery = deliver(&mut wire, conversation, style);
     delivery.run(style, ends(conversation));
-    let expected = expected(conversation, ends(conversation));
-    compare(conversation, expected, delivery.books()).map_err(|wrong| wrong.told_by(&delivery))
+    let (requests, replies) = (&conversation.requests.bytes, &conversation.replies.bytes);
+    let expected = model::account(requests, replies, &conversation.keys);
+    let checked = compare(conversation, expected.books.clone(), delivery.books());
+    checked
+        .and_then(|()| compare_details(&expected, &delivery))
+        .map_err(|wrong| wrong.told_by(&delivery))
+}
+
+/// What the rows keep beside their books, durations apart.
+fn compare_details(expected: &model::Account, delivery: &Delivery<'_>) -> Checked {
+    let counted = delivery.books();
+    if counted.losses.contains_key("run_queue_full") {
+        return Ok(());
+    }
+    let mut all = delivery.details();
+    // Replication is bytes alone.
+    for name in expected.books.rows.keys().filter(|name| *name != "(replication)") {
+        let mut counted_details = Details {
+            durations: BTreeMap::new(),
+            duration_units: 0,
+            ..all.remove(name).unwrap_or_default()
+        };
+        let expected_details = expected.details.get(name).cloned().unwrap_or_default();
+        if counted.losses.contains_key("coarse_reply") {
+            counted_details.hits = expected_details.hits;
+            counted_details.misses = expected_details.misses;
+        }
+        if counted_details != expected_details {
+            let what = format!("{name}: expected {expected_details:?}, counted {counted_details:?}");
+            return Err(difference(&what, expected.books.clone(), counted));
+        }
+    }
+    Ok(())
 }
 
 fn compare(conversation: &Conversation, expected: Books, mut counted: Books) -> Checked {

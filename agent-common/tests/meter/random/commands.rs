@@ -126,6 +126,8 @@ pub(crate) fn keyless(choices: &mut Choices<'_>) -> Words {
         &["OBJECT", "HELP"],
         &["xgroup", "nothing", "cart:1"],
         &["REPLCONF", "capa", "eof"],
+        &["ACL", "WHOAMI"],
+        &["pubsub", "channels", "a:*"],
     ];
     words(choices.pick(LINES))
 }

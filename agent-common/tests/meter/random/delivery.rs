@@ -1,10 +1,17 @@
 //! How TCP brings a conversation to the meter: cut anywhere, both directions interleaved, with duplicates, overlaps,
 //! early segments, and segments that the meter never sees.
 
+use std::collections::BTreeMap;
+
 use agent_common::abi::Direction::{self, In, Out};
 
 use super::{Conversation, Stream, choices::Choices, gaps};
-use crate::{books::Books, capture::notation, fragments::Random, wire::Wire};
+use crate::{
+    books::{Books, Details},
+    capture::notation,
+    fragments::Random,
+    wire::Wire,
+};
 
 /// Segments that may be early at once; the meter parks 16.
 const EARLY: usize = 12;
@@ -132,6 +139,11 @@ impl<'a> Delivery<'a> {
     /// What has been counted so far.
     pub(crate) fn books(&self) -> Books {
         self.wire.books()
+    }
+
+    /// What has been counted beside the books.
+    pub(crate) fn details(&self) -> BTreeMap<String, Details> {
+        self.wire.counters.all_details()
     }
 
     /// Where the streams have been brought to.
