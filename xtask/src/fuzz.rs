@@ -97,6 +97,9 @@ fn build(lab: &Lab) -> Result<()> {
         .run()
 }
 
+/// How libFuzzer ends on a signal.
+const INTERRUPTED: i32 = 72;
+
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 
 fn folder(lab: &Lab) -> PathBuf {
@@ -196,6 +199,9 @@ impl Running {
                 log.lines().last().unwrap_or_default()
             ));
             return Ok(());
+        }
+        if status.code() == Some(INTERRUPTED) {
+            bail!("the target {name} was interrupted before its time; until then it found nothing");
         }
         let told = log
             .lines()

@@ -180,7 +180,6 @@ fn a_segment_of_empty_lines_has_not_too_many_tokens() {
 }
 
 #[test]
-#[ignore = "early segments that were stepped over keep their places"]
 fn early_segments_that_are_stepped_over_give_their_places_back() {
     let mut wire = Wire::from_start();
     wire.request("\r\n");

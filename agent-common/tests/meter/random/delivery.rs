@@ -290,9 +290,7 @@ impl<'a> Delivery<'a> {
         self.send(In, start, end);
         self.ahead.push(start);
         let received = self.received();
-        if self.held.is_empty() || !gaps::PASSED_SEGMENTS_KEEP_THEIR_PLACES {
-            self.ahead.retain(|start| *start > received);
-        }
+        self.ahead.retain(|start| *start > received);
     }
 
     /// Something that has been sent already, or a keep-alive.

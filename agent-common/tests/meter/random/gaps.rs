@@ -30,10 +30,6 @@ pub(crate) const UNSUBSCRIBED_TWICE: bool = true;
 /// The server gives a slot away while SUNSUBSCRIBE is on its way: the confirmation that nobody asked for has the same name.
 pub(crate) const SLOT_GIVEN_AWAY_AHEAD_OF_SUNSUBSCRIBE: bool = true;
 
-/// Early segments that the meter steps over, since their bytes are inside a string, keep their places until the last
-/// one that is parked has been passed: 16 places do not last for ever.
-pub(crate) const PASSED_SEGMENTS_KEEP_THEIR_PLACES: bool = true;
-
 /// A subscription is missed, and seen only in a retransmission behind its confirmations: they were taken for unasked ones,
 /// and it waits for ever. TCP does that if the server's acknowledgements were lost, and the confirmations were not.
 pub(crate) const SUBSCRIPTION_SEEN_TOO_LATE: bool = true;

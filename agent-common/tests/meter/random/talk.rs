@@ -91,7 +91,7 @@ struct Talk {
     server: Server,
     keys: Keys,
     deep: bool,
-    /// Lines of MONITOR cannot be told from replies in words that begin with a digit, which are then left out.
+    /// The client may say MONITOR. No reply in words begins with a digit here, as its lines do.
     monitors: bool,
     ended: bool,
     /// A subscriber of RESP2 sends nothing that must be refused, only a replica says REPLCONF, and replies are not switched
