@@ -68,7 +68,7 @@ pub(crate) fn storage(socket: *mut core::ffi::c_void, flags: u64) -> *mut Connec
 }
 
 /// A packet of a socket without state: a connection from before the agent, or none of ours.
-#[inline(always)]
+#[inline(never)]
 fn adopt(context: &SkBuffContext, socket: *mut bpf_sock) -> Option<&'static mut Connection> {
     // SAFETY: not null; the helper returns null for sockets that are none yet.
     let socket = unsafe { bpf_sk_fullsock(socket) };

@@ -256,7 +256,7 @@ impl Segment for Source {
     fn load(&mut self, window: &mut Window, tail: u32, offset: u32, length: u32) -> bool {
         // The verifier wants proof that the length is positive and fits.
         let length = atomic::masked::<{ WINDOW_BYTES - 1 }>(length.wrapping_sub(1) as usize) as u32 + 1;
-        let target: *mut c_void = window.behind(tail).cast();
+        let target: *mut c_void = window.behind(atomic::masked::<63>(tail as usize) as u32).cast();
         match SG_PARKING.get_ptr(self.place()) {
             Some(parked) => self.load_parked(parked, target, offset, length),
             // SAFETY: at most 63 + 512 bytes from the start of the window, which is as long.

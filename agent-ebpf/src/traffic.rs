@@ -1,12 +1,13 @@
 //! cgroup_skb: the segments of the servers' connections, through the meter.
 
 use agent_common::{
-    abi::{Connection, Loss, Reason, Scratch},
+    abi::{Connection, KeySettings, Loss, Reason, Scratch},
     limits,
-    resp::{Payload, Plan, Replies, Requests},
+    resp::{Payload, Plan, Replies, Requests, Turn},
 };
 use aya_ebpf::{
     EbpfContext,
+    bindings::__sk_buff,
     helpers::{bpf_ktime_get_ns, generated::bpf_loop},
     programs::SkBuffContext,
 };
@@ -26,23 +27,40 @@ pub(crate) fn ingress(context: &SkBuffContext) {
     let Some(connection) = connections::of_packet(context) else {
         return;
     };
-    let Some(tcp) = packet::tcp(context) else {
-        return ledger::count_loss(Loss::HeaderUnreadable, 1);
+    let Some(scratch) = SG_SCRATCH_IN.get_ptr_mut(0) else {
+        return;
     };
-    if tcp.payload.length != 0 {
-        let payload = Payload {
-            // SAFETY: reading the clock has no precondition.
-            seen_at: unsafe { bpf_ktime_get_ns() },
-            ..tcp.payload
-        };
-        meter_requests(context, connection, &payload);
+    // SAFETY: ingress runs with softirqs off: nobody else uses this CPU's area.
+    let scratch = unsafe { &mut *scratch };
+    let flags = take_segment(context, scratch);
+    if flags == UNREADABLE {
+        return ledger::count_loss(Loss::HeaderUnreadable, 1);
+    }
+    let Payload { sequence, length, .. } = scratch.segment();
+    if length != 0 {
+        // SAFETY: reading the clock has no precondition.
+        scratch.segment_seen_at = unsafe { bpf_ktime_get_ns() };
+        meter_requests(context, connection, scratch);
     }
     // A reset with another sequence number is not obeyed by TCP (RFC 5961).
-    let end = tcp.payload.sequence.wrapping_add(tcp.payload.length);
-    if ends(connection, &tcp) && (tcp.flags & RST == 0 || connection.expects(end)) {
+    let end = sequence.wrapping_add(length);
+    if ends(connection, flags) && (flags & RST == 0 || connection.expects(end)) {
         connections::ended(connection);
         connections::close_request_books(connection);
     }
+}
+
+/// What [`take_segment`] returns instead of flags. No segment has all of them.
+const UNREADABLE: u8 = u8::MAX;
+
+/// Puts the packet's segment at hand. Returns its TCP flags.
+#[inline(never)]
+fn take_segment(context: &SkBuffContext, scratch: &mut Scratch) -> u8 {
+    let Some(tcp) = packet::tcp(context) else {
+        return UNREADABLE;
+    };
+    scratch.set_segment(&tcp.payload);
+    tcp.flags
 }
 
 /// A segment on its way from a server.
@@ -51,7 +69,7 @@ pub(crate) fn egress(context: &SkBuffContext) {
     let Some(connection) = connections::of_packet(context) else {
         return;
     };
-    let Some(tcp) = packet::tcp(context) else {
+    let Some(tcp) = leaving(context) else {
         return ledger::count_loss(Loss::HeaderUnreadable, 1);
     };
     if tcp.payload.length != 0 {
@@ -61,10 +79,15 @@ pub(crate) fn egress(context: &SkBuffContext) {
         };
         meter_replies(context, connection, &payload);
     }
-    if ends(connection, &tcp) {
+    if ends(connection, tcp.flags) {
         connections::ended(connection);
         connections::close_reply_books(connection);
     }
+}
+
+#[inline(never)]
+fn leaving(context: &SkBuffContext) -> Option<Tcp> {
+    packet::tcp(context)
 }
 
 /// When a segment leaves: TCP has written that on it, on the monotonic clock (net/ipv4/tcp_output.c, since Linux 5.18 for
@@ -83,17 +106,17 @@ fn departure(context: &SkBuffContext) -> u64 {
 /// Whether a segment ends a connection that existed before the agent: those have no socket callbacks, their end is seen
 /// in their packets.
 #[inline(always)]
-fn ends(connection: &Connection, tcp: &Tcp) -> bool {
-    connection.adopted != 0 && tcp.flags & (FIN | RST) != 0
+fn ends(connection: &Connection, flags: u8) -> bool {
+    connection.adopted != 0 && flags & (FIN | RST) != 0
 }
 
 #[inline(always)]
-fn meter_requests(context: &SkBuffContext, connection: &mut Connection, payload: &Payload) {
+fn meter_requests(context: &SkBuffContext, connection: &mut Connection, scratch: &mut Scratch) {
     if !lock(connection) {
         // This segment will read as a hole, which it is.
         return connection.lose_synchronisation(Reason::Contended);
     }
-    run_requests(context, connection, payload);
+    run_requests(context, connection, scratch);
     // SAFETY: a cell of the connection's storage; volatile, so that it stays behind the work.
     unsafe { core::ptr::write_volatile(&raw mut connection.requests.busy, 0) };
 }
@@ -142,54 +165,41 @@ unsafe extern "C" fn lock_step(_: u32, wait: *mut Wait) -> c_long {
 }
 
 #[inline(always)]
-fn run_requests(context: &SkBuffContext, connection: &mut Connection, payload: &Payload) {
-    let Some(scratch) = SG_SCRATCH_IN.get_ptr_mut(0) else {
-        return;
-    };
+fn run_requests(context: &SkBuffContext, connection: &mut Connection, scratch: &mut Scratch) {
     let Some(settings) = SG_SETTINGS.get(0) else {
         return;
     };
-    let source = Source {
-        skb: context.as_ptr(),
-        // SAFETY: a cell of this CPU's scratch.
-        place: unsafe { &raw mut (*scratch).place },
-    };
-    let mut delivery = Delivery {
-        meter: Requests {
-            connection,
-            // SAFETY: ingress runs with softirqs off: nobody else uses this CPU's area.
-            scratch: unsafe { &mut *scratch },
-            settings,
-            segment: source,
-            ledger: Maps,
+    let place = &raw mut scratch.place;
+    let mut meter = Requests {
+        connection,
+        scratch,
+        settings,
+        segment: Source {
+            skb: context.as_ptr(),
+            place,
         },
-        payload: *payload,
+        ledger: Maps,
     };
-    // SAFETY: the callback gets the delivery and outlives nothing.
+    // SAFETY: the callback gets the meter and outlives nothing.
     unsafe {
         bpf_loop(
             1 + u32::from(limits::PARKED_SEGMENTS_OF_CONNECTION),
             segment_step as *mut c_void,
-            (&raw mut delivery).cast(),
+            (&raw mut meter).cast(),
             0,
         );
     }
 }
 
-/// A segment, and then those parked behind it.
-struct Delivery<'a> {
-    meter: Requests<'a, Source, Maps>,
-    payload: Payload,
-}
-
-unsafe extern "C" fn segment_step(index: u32, delivery: *mut Delivery<'_>) -> c_long {
-    // SAFETY: `run_requests` passes its delivery.
-    let Delivery { meter, payload } = unsafe { &mut *delivery };
+/// Handles the segment at hand, and then those parked behind it.
+unsafe extern "C" fn segment_step(index: u32, meter: *mut Requests<'_, Source, Maps>) -> c_long {
+    // SAFETY: `run_requests` passes its meter.
+    let meter = unsafe { &mut *meter };
     if index == 0 {
         meter.segment.read_packet();
     } else {
         match meter.segment.unpark(meter.connection.requests.next_sequence) {
-            Some(parked) => *payload = parked,
+            Some(parked) => meter.scratch.set_segment(&parked),
             None => {
                 meter.forget_passed();
                 return 1;
@@ -197,7 +207,7 @@ unsafe extern "C" fn segment_step(index: u32, delivery: *mut Delivery<'_>) -> c_
         }
         meter.connection.parked = meter.connection.parked.wrapping_sub(1);
     }
-    match begin(meter, payload) {
+    match begin(meter) {
         Plan::Read => {
             let inner: *mut Requests<'_, Source, Maps> = meter;
             // SAFETY: the callback gets the meter and outlives nothing.
@@ -206,39 +216,80 @@ unsafe extern "C" fn segment_step(index: u32, delivery: *mut Delivery<'_>) -> c_
             }
             meter.end();
         }
-        Plan::Park => park(meter, payload),
+        Plan::Park => park(meter),
         Plan::Done => {}
     }
     if index != 0 {
-        meter.segment.leave(payload.length);
+        meter.segment.leave(meter.scratch.segment_length);
     }
     c_long::from(meter.connection.parked == 0)
 }
 
 /// A function of its own: what the verifier learns in it ends with it, and it walks what follows once.
 #[inline(never)]
-fn begin(meter: &mut Requests<'_, Source, Maps>, payload: &Payload) -> Plan {
-    meter.begin(payload)
+fn begin(meter: &mut Requests<'_, Source, Maps>) -> Plan {
+    let segment = meter.scratch.segment();
+    meter.begin(&segment)
 }
 
 /// Keeps a segment that came early; a function of its own for the same reason.
 #[inline(never)]
-fn park(meter: &mut Requests<'_, Source, Maps>, payload: &Payload) {
-    let mut payload = *payload;
-    // What the verifier learns of the length would distinguish the ways back from here.
-    payload.length = meter.scratch.forget(payload.length);
-    meter.trim(&mut payload);
-    match meter.segment.park(&payload) {
-        Parked::In(places) => meter.parked(&payload, places),
+fn park(meter: &mut Requests<'_, Source, Maps>) {
+    let mut segment = meter.scratch.segment();
+    meter.trim(&mut segment);
+    match meter.segment.park(&segment) {
+        Parked::In(places) => meter.parked(&segment, places),
         Parked::Already => {}
-        Parked::No => meter.give_up_early(&payload),
+        Parked::No => meter.give_up_early(&segment),
     }
 }
 
 unsafe extern "C" fn requests_step(_: u32, meter: *mut Requests<'_, Source, Maps>) -> c_long {
     // SAFETY: `segment_step` passes its meter.
     let meter = unsafe { &mut *meter };
-    c_long::from(!meter.step())
+    match meter.quick() {
+        Turn::Again => 0,
+        Turn::Done => 1,
+        Turn::Slow => {
+            let again = sg_slow_request(
+                meter.segment.skb.cast(),
+                meter.connection,
+                meter.scratch,
+                meter.settings,
+            );
+            // A callback returns 0 or 1: the verifier wants to see it.
+            (atomic::masked::<1>(again as usize) ^ 1) as c_long
+        }
+    }
+}
+
+/// The slow half of a step. A global function: the verifier checks it once, on its own, and not again for whatever it
+/// knows at each place that calls it. Such a function gets each pointer as an argument, and may be given null.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn sg_slow_request(
+    skb: *mut __sk_buff,
+    connection: *mut Connection,
+    scratch: *mut Scratch,
+    settings: *const KeySettings,
+) -> u32 {
+    if connection.is_null() || scratch.is_null() || settings.is_null() {
+        return 0;
+    }
+    // SAFETY: not null; the verifier knows their sizes by their types, and checks each caller's.
+    let mut meter = unsafe {
+        Requests {
+            connection: &mut *connection,
+            scratch: &mut *scratch,
+            settings: &*settings,
+            segment: Source {
+                skb: skb.cast(),
+                place: &raw mut (*scratch).place,
+            },
+            ledger: Maps,
+        }
+    };
+    u32::from(meter.slow())
 }
 
 #[inline(always)]

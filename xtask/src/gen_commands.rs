@@ -84,6 +84,7 @@ fn row(command: &Command, container: bool) -> Row {
             None => "KIND_NONE".to_owned(),
         },
         FirstKey::At(argument) => format!("key_at({argument})"),
+        FirstKey::AtOrBehindKeys(argument) => format!("key_at_or_behind_keys({argument})"),
         FirstKey::CountAt { argument, offset } => format!("key_count_at({argument}, {offset})"),
         FirstKey::AfterStreams(argument) => format!("key_after_streams({argument})"),
     };
@@ -143,7 +144,7 @@ fn render(source: &str, rows: &[Row], placing: &Placing) -> Result<String> {
     let [first, second, third] = placing.multipliers;
     let mut text = format!(
         "//! Written by `cargo xtask gen-commands` from the COMMAND reply of {source}. Do not edit.\n\n\
-         use super::command::words::{{Row, confirmed_as, key_after_streams, key_at, key_count_at, table, with_effect}};\n\
+         use super::command::words::{{Row, confirmed_as, key_after_streams, key_at, key_at_or_behind_keys, key_count_at, table, with_effect}};\n\
          use super::command::*;\n\n\
          /// The server whose metadata this is.\n\
          pub const SOURCE: &str = \"{source}\";\n\n\

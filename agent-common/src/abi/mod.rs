@@ -61,7 +61,7 @@ assert_layout! {
     Event: 48, 8;
     Seed: 20, 4;
     Window: 576, 8;
-    Scratch: 1496, 8;
+    Scratch: 1512, 8;
     RunQueue: 216, 4;
     ParkedKey: 16, 8;
     ParkedPlace: 16, 8;

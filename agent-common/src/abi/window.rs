@@ -80,6 +80,22 @@ impl Window {
         }
     }
 
+    /// How many bytes [`Self::wipe_start`] overwrites.
+    pub(crate) const START_BYTES: u32 = 64;
+
+    /// Overwrites the first bytes with zeros, by stores: for the short segments of single commands that is quicker than a
+    /// call.
+    #[inline(always)]
+    pub(crate) fn wipe_start(&mut self) {
+        let start = self.bytes.as_mut_ptr().cast::<u64>();
+        let mut index = 0;
+        while index < Self::START_BYTES as usize / 8 {
+            // SAFETY: inside `bytes`, which is aligned to 8; volatile, so that it does not become a call of memset.
+            unsafe { ptr::write_volatile(start.add(index), 0) };
+            index += 1;
+        }
+    }
+
     /// Where a load of up to [`WINDOW_BYTES`] bytes behind a tail of fewer than 64 bytes goes.
     #[inline(always)]
     pub fn behind(&mut self, tail: u32) -> *mut u8 {
@@ -202,6 +218,13 @@ pub struct Scratch {
     pub lost: u32,
     /// Claimed by a running program (egress only).
     pub claimed: u32,
+    /// Sequence number of the segment at hand (ingress only, as the next three: what the verifier knows of a value on the
+    /// stack would distinguish the ways on from there).
+    pub segment_sequence: u32,
+    /// Offset of its payload in the packet.
+    pub segment_offset: u32,
+    /// Length of its payload.
+    pub segment_length: u32,
     /// Parked segment that is read; `u32::MAX`: the packet.
     pub place: u32,
     /// Duration of the command whose reply is read, in units of 256 ns; `u32::MAX`: it has none, or is counted.
@@ -210,8 +233,8 @@ pub struct Scratch {
     pub hits: u32,
     /// The same for nil.
     pub misses: u32,
-    /// Padding.
-    pub reserved: u32,
+    /// When the segment at hand was seen, in nanoseconds.
+    pub segment_seen_at: u64,
     /// Bytes of the reply being read that are not part of a run yet.
     pub pending: u64,
     /// The run of commands being added up (ingress only).

@@ -11,7 +11,8 @@ pub use super::commands::SOURCE;
 
 /// [`kind`]: the command has no key.
 pub const KIND_NONE: u32 = 0;
-/// [`kind`]: the first key is argument number [`argument`]. The command's name is argument 0, so GET has 1.
+/// [`kind`]: the first key is argument number [`argument`]. The command's name is argument 0, so GET has 1. Where
+/// [`offset`] is not 0 and that argument is empty, the first key follows the word KEYS (MIGRATE).
 pub const KIND_KEY: u32 = 1;
 /// [`kind`]: argument number [`argument`] is the number of keys; the first one is [`offset`] arguments behind it.
 pub const KIND_KEY_COUNT: u32 = 2;
@@ -106,11 +107,18 @@ pub const fn argument(info: u32) -> u32 {
     info >> 8 & 0xff
 }
 
-/// For [`KIND_KEY_COUNT`]: how many arguments behind the count the first key is.
+/// For [`KIND_KEY_COUNT`]: how many arguments behind the count the first key is. For [`KIND_KEY`]: see there.
 #[inline(always)]
 #[must_use]
 pub const fn offset(info: u32) -> u32 {
     info >> 16 & 0xff
+}
+
+/// For [`KIND_KEY`]: whether the first key follows the word KEYS where argument number [`argument`] is empty.
+#[inline(always)]
+#[must_use]
+pub const fn has_keys_elsewhere(info: u32) -> bool {
+    kind(info) == KIND_KEY && offset(info) != 0
 }
 
 /// What the command does to its connection: [`EFFECT_NONE`] to [`EFFECT_HELLO`].
@@ -164,6 +172,10 @@ pub(super) mod words {
 
     pub(in super::super) const fn key_at(argument: u32) -> u32 {
         KIND_KEY | argument << 8
+    }
+
+    pub(in super::super) const fn key_at_or_behind_keys(argument: u32) -> u32 {
+        KIND_KEY | argument << 8 | 1 << 16
     }
 
     pub(in super::super) const fn key_count_at(argument: u32, offset: u32) -> u32 {
@@ -232,7 +244,7 @@ mod tests {
             "the destination comes before the count"
         );
         assert_eq!(key("bitop"), (KIND_KEY, 2, 0), "the destination");
-        assert_eq!(key("migrate"), (KIND_KEY, 3, 0));
+        assert_eq!(key("migrate"), (KIND_KEY, 3, 1), "or behind KEYS");
     }
 
     #[test]

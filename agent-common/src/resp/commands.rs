@@ -1,6 +1,8 @@
 //! Written by `cargo xtask gen-commands` from the COMMAND reply of Valkey 9.1.2. Do not edit.
 
-use super::command::words::{Row, confirmed_as, key_after_streams, key_at, key_count_at, table, with_effect};
+use super::command::words::{
+    Row, confirmed_as, key_after_streams, key_at, key_at_or_behind_keys, key_count_at, table, with_effect,
+};
 use super::command::*;
 
 /// The server whose metadata this is.
@@ -197,7 +199,7 @@ pub(super) const ROWS: &[Row] = &[
     (459, "memory|stats", KIND_NONE),
     (148, "memory|usage", key_at(2)),
     (526, "mget", key_at(1) | READS),
-    (707, "migrate", key_at(3)),
+    (707, "migrate", key_at_or_behind_keys(3)),
     (499, "module", KIND_NONE),
     (74, "monitor", with_effect(EFFECT_MONITOR, KIND_NONE)),
     (77, "move", key_at(1)),

@@ -19,7 +19,7 @@ pub(crate) mod words;
 pub use header::{Header, header};
 pub use prefix::{Content, prefix};
 pub use replies::Replies;
-pub use requests::Requests;
+pub use requests::{Requests, Turn};
 
 use crate::abi::{
     DURATION_SHIFT, Direction, ErrorWord, Loss, PrefixKey, Reason, ReplyCounts, RequestCounts, Scratch,
@@ -130,8 +130,29 @@ pub fn fresh(next_sequence: u32, payload: &Payload) -> Option<Fresh> {
     })
 }
 
-/// The meter's way through a segment, kept in the scratch.
+/// The segment at hand, and the meter's way through it, kept in the scratch.
 impl Scratch {
+    /// The segment at hand.
+    #[inline(always)]
+    #[must_use]
+    pub fn segment(&self) -> Payload {
+        Payload {
+            seen_at: self.segment_seen_at,
+            sequence: self.segment_sequence,
+            offset: self.segment_offset,
+            length: self.segment_length,
+        }
+    }
+
+    /// Puts a segment at hand.
+    #[inline(always)]
+    pub fn set_segment(&mut self, payload: &Payload) {
+        self.segment_seen_at = payload.seen_at;
+        self.segment_sequence = payload.sequence;
+        self.segment_offset = payload.offset;
+        self.segment_length = payload.length;
+    }
+
     /// Starts on a segment: the carried token first, then the packet.
     #[inline(always)]
     fn enter<const WORDS: usize>(&mut self, fresh: &Fresh, carry: &mut [u64; WORDS], carry_length: u8) {
@@ -191,6 +212,22 @@ impl Scratch {
         self.position = 0;
         self.fill = 0;
         left.wrapping_add(jumped)
+    }
+
+    /// Whether the whole segment has been consumed.
+    #[inline(always)]
+    fn is_read(&self) -> bool {
+        (self.fill ^ self.position) | (self.end ^ self.next) == 0
+    }
+
+    /// Overwrites what the segment may have written to in the window.
+    #[inline(always)]
+    fn wipe<S: Segment>(&mut self, segment: &mut S) {
+        if self.dirty <= Window::START_BYTES {
+            self.window.wipe_start();
+        } else {
+            segment.wipe(&mut self.window, self.dirty);
+        }
     }
 
     /// Bytes of the segment (and of the carried token) that have not been consumed.

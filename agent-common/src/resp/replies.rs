@@ -188,7 +188,7 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
             self.forget_reply(self.scratch.remaining());
             self.connection.shared.set_sync(0);
         }
-        self.segment.wipe(&mut self.scratch.window, self.scratch.dirty);
+        self.scratch.wipe(&mut self.segment);
     }
 
     /// First byte of a reply: finds the command that it answers. Returns false when the segment is done with.

@@ -428,3 +428,18 @@ fn an_error_with_a_length_is_no_hit() {
     let details = wire.counters.details("cart");
     assert_eq!((details.hits, details.misses), (0, 0));
 }
+
+#[test]
+fn migrate_of_several_keys_has_its_first_one_behind_keys() {
+    let several = b"MIGRATE 10.0.0.2 6379 \"\" 0 5000 COPY AUTH2 someone kEYs keys cart:1 stock:2\r\n";
+    check(&[(In, several.to_vec()), answer("+OK\r\n")]);
+    let none = b"MIGRATE 10.0.0.2 6379 \"\" 0 5000 REPLACE\r\n";
+    check(&[(In, none.to_vec()), answer("-ERR syntax error\r\n")]);
+    let one = ask("MIGRATE 10.0.0.2 6379 cart:1 0 5000 KEYS stock:1");
+    check(&[one, answer("+OK\r\n")]);
+    let array = b"*8\r\n$7\r\nMIGRATE\r\n$1\r\nh\r\n$1\r\n1\r\n$0\r\n\r\n$1\r\n0\r\n$1\r\n1\r\n$4\r\nKEYS\r\n$6\r\ncart:1\r\n";
+    for cut in 1..array.len() {
+        let parts = array.split_at(cut);
+        check(&[(In, parts.0.to_vec()), (In, parts.1.to_vec()), answer("+OK\r\n")]);
+    }
+}

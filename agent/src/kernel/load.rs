@@ -3,7 +3,7 @@
 use agent_common::{abi::KeySettings, limits};
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
-    Btf, Ebpf, EbpfLoader,
+    Btf, Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{Array, HashMap, Map, MapData, Queue, RingBuf, lpm_trie::LpmTrie},
     programs::{CgroupSkb, Iter, ProgramError, RawTracePoint, SockOps},
 };
@@ -52,6 +52,8 @@ pub enum KernelError {
         kernel: String,
         /// The system call's error.
         reason: String,
+        /// The verifier gave up at its limit of instructions.
+        too_large: bool,
         /// Tail of the verifier's log.
         log: String,
     },
@@ -79,13 +81,13 @@ impl Kernel {
             prefixes: settings.prefixes.clamp(1, limits::PREFIXES as u32),
             clients: settings.clients.clamp(1, limits::CLIENTS as u32),
         };
-        let mut ebpf = EbpfLoader::new()
-            .map_max_entries("SG_CLIENTS", capacity.clients)
-            .load(OBJECT)
-            .context(
-                "cannot create the maps of the kernel programs; `stormglass doctor` says what is missing",
-            )?;
-        load_programs(&mut ebpf)?;
+        let ebpf = match load_object(capacity, VerifierLogLevel::STATS) {
+            // Again, for the verifier's words; but of a program that is too large they are too many to be waited for.
+            Err(KernelError::Refused { too_large: false, .. }) => {
+                load_object(capacity, VerifierLogLevel::default())
+            }
+            result => result,
+        }?;
         let (mut kernel, events) = Self::with_maps(ebpf, capacity)?;
         kernel.set_key_settings(settings.keys, &settings.declared)?;
         kernel.fill_free_lists()?;
@@ -170,6 +172,17 @@ fn command_name(process: &str) -> [u8; 16] {
     name
 }
 
+/// Makes the maps and loads the programs, with so much of the verifier's log in errors.
+fn load_object(capacity: Capacity, log: VerifierLogLevel) -> Result<Ebpf, KernelError> {
+    let mut ebpf = EbpfLoader::new()
+        .map_max_entries("SG_CLIENTS", capacity.clients)
+        .verifier_log_level(log)
+        .load(OBJECT)
+        .context("cannot create the maps of the kernel programs; `stormglass doctor` says what is missing")?;
+    load_programs(&mut ebpf)?;
+    Ok(ebpf)
+}
+
 fn load_programs(ebpf: &mut Ebpf) -> Result<(), KernelError> {
     let btf = Btf::from_sys_fs().context(
         "cannot read the kernel's types at /sys/kernel/btf/vmlinux; run a kernel with CONFIG_DEBUG_INFO_BTF=y",
@@ -205,6 +218,7 @@ fn refused(program: &'static str, error: ProgramError) -> KernelError {
             program,
             kernel: super::requirements::kernel_release(),
             reason: io_error.to_string(),
+            too_large: io_error.raw_os_error() == Some(libc::E2BIG),
             log: tail(&verifier_log.to_string(), LOG_LINES),
         },
         other => KernelError::Other(anyhow!(other).context(format!("cannot load the program {program}"))),

@@ -18,7 +18,12 @@ pub(super) struct Command {
 pub(super) enum FirstKey {
     None,
     At(i64),
-    CountAt { argument: i64, offset: i64 },
+    /// There, or, if that argument is empty, behind the word KEYS.
+    AtOrBehindKeys(i64),
+    CountAt {
+        argument: i64,
+        offset: i64,
+    },
     AfterStreams(i64),
 }
 
@@ -66,7 +71,13 @@ fn first_key(specifications: &[Value]) -> Result<FirstKey> {
             first = Some((begin, key));
         }
     }
-    Ok(first.map_or(FirstKey::None, |(_, key)| key))
+    Ok(match first {
+        Some((_, FirstKey::At(index))) if specifications.iter().any(is_behind_keys) => {
+            FirstKey::AtOrBehindKeys(index)
+        }
+        Some((_, key)) => key,
+        None => FirstKey::None,
+    })
 }
 
 /// One specification as sort position and place. `None`: no key (a channel), or a place that the server itself calls
@@ -96,10 +107,17 @@ fn key(specification: &Value) -> Result<Option<(i64, FirstKey)>> {
             i64::MAX,
             FirstKey::AfterStreams(number(begin, "startfrom")?),
         ))),
-        // STORE of SORT and GEORADIUS, KEYS of MIGRATE: another key comes before them.
+        // STORE of SORT and GEORADIUS, KEYS of MIGRATE (`is_behind_keys`): another key comes before them.
         ("keyword" | "unknown", _) => Ok(None),
         (begin, find) => bail!("`{begin}` with `{find}` is new; teach it to xtask and to the meter"),
     }
+}
+
+/// Whether keys follow the word KEYS.
+fn is_behind_keys(specification: &Value) -> bool {
+    let keyword =
+        field(specification, "begin_search").and_then(|search| specification_field(search, "keyword"));
+    keyword.and_then(text).is_ok_and(|keyword| keyword == "KEYS")
 }
 
 fn has(flags: &[Value], name: &str) -> bool {

@@ -29,10 +29,6 @@ const PACKAGE: &str = "stormglass-vm-tests";
 /// Machines at the same time. Each has two processors; more than this on two of the host's only makes all of them slow.
 const AT_ONCE: usize = 2;
 
-/// A kernel whose machine runs only where the filter names it: its verifier does not accept `sg_ingress` yet (it stops at a
-/// million instructions; 6.18's looks at 215,000 for the same program).
-const NOT_YET: &str = "newest";
-
 /// How much of the kernel's own words a failure shows.
 const CONSOLE_LINES: usize = 60;
 
@@ -145,12 +141,6 @@ fn plans(lab: &Lab, tests: &[String], filter: &str) -> Result<Vec<Plan>> {
     let supported = machines::SUPPORTED.iter().rev().map(|series| (series, true));
     let mut plans = Vec::new();
     for (series, supported) in supported.chain([(&machines::TOO_OLD, false)]) {
-        if series.name == NOT_YET && !filter.contains(NOT_YET) {
-            say(format!(
-                "linux {NOT_YET}: skipped, it refuses the programs; `--vm {NOT_YET}` runs it"
-            ));
-            continue;
-        }
         let tests = chosen(tests, series.name, supported, filter);
         if !tests.is_empty() {
             plans.push(Plan {

@@ -1,11 +1,7 @@
 //! Commands as arrays of bulk strings.
 
 use super::{
-    super::{
-        Header, Ledger, Segment, command, header,
-        header::short,
-        words::{keep_word, lower},
-    },
+    super::{Header, Ledger, Segment, header, header::short},
     Found, MAX_ARGUMENTS, NO_ARGUMENT, Requests, flag, needed_of, phase, wanted,
 };
 use crate::abi::{Reason, TOKEN_BYTES};
@@ -32,52 +28,6 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
             return Found::Turn(self.carry(available));
         }
         Found::Argument
-    }
-
-    /// The head of a command as nearly every client sends it: fewer than ten arguments, a name of at most eight letters,
-    /// the key behind it, all of that in the window. Two comparisons instead of three tokens; whatever is otherwise goes
-    /// the long way. Returns whether the key is at hand.
-    #[inline(always)]
-    pub(super) fn short_command(&mut self, available: u32) -> bool {
-        const HEAD: u64 = u64::from_le_bytes(*b"*0\r\n$0\r\n");
-        const DIGITS: u64 = 0x0000_0f00_0000_0f00;
-        let at = self.scratch.position;
-        let head = self.scratch.window.word::<0>(at) ^ HEAD;
-        let arguments = (head >> 8) as u32 & 15;
-        let letters = (head >> 40) as u32 & 15;
-        let trial = self.connection.requests.flags & flag::TRIAL;
-        // Nine digits from 1 on, eight letters from 1 on; a second key argument is needed.
-        if head & !DIGITS != 0 || trial != 0 || arguments.wrapping_sub(2) > 7 || letters.wrapping_sub(1) > 7 {
-            return false;
-        }
-        let name = lower(keep_word(self.scratch.window.word::<8>(at), letters));
-        let Some(info) = command::lookup(&[name, 0, 0]) else {
-            return false;
-        };
-        if info & command::PLACE != command::PLACE_FIRST {
-            return false;
-        }
-        let key_at = at.wrapping_add(letters).wrapping_add(10);
-        let head = self.scratch.window.word::<0>(key_at);
-        let Some((key, header)) = short(head) else {
-            return false;
-        };
-        let key = key as u32;
-        let taken = letters.wrapping_add(10).wrapping_add(header);
-        if head & 0xff != u64::from(b'$') || taken.wrapping_add(needed_of(key)) > available {
-            return false;
-        }
-        self.consume(taken);
-        let now = self.scratch.now;
-        let state = &mut self.connection.requests;
-        state.flags |= flag::STARTED;
-        state.arguments_left = arguments.wrapping_sub(1);
-        state.argument = 1;
-        state.wanted = wanted::KEY;
-        state.command = info;
-        state.content_length = key;
-        state.since = now;
-        true
     }
 
     /// The argument has been understood.

@@ -137,31 +137,51 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     /// Adds the complete command to the run, or begins a new run with it.
     #[inline(always)]
     fn fold(&mut self, kind: u32, answers: u32) {
-        let state = &mut self.connection.requests;
+        let member = self.member(kind);
+        if !self.is_like_run(&member) {
+            self.flush();
+        }
+        self.join_run(&member, answers);
+    }
+
+    /// What a run has to be like for the complete command to be part of it.
+    #[inline(always)]
+    pub(super) fn member(&mut self, kind: u32) -> Member {
+        let state = &self.connection.requests;
         let size_bucket = size_bucket(added(state.size, state.pending));
-        let size_bucket = self.scratch.forget(size_bucket);
         let queued = self.connection.shared.replying() & replying::QUEUEING != 0;
-        let flags = run_flags(state.command, state.word, queued);
-        let (row, since) = (state.row, state.since);
+        Member {
+            row: state.row,
+            kind,
+            flags: run_flags(state.command, state.word, queued),
+            since: state.since,
+            size_bucket: self.scratch.forget(size_bucket),
+        }
+    }
+
+    /// Whether the run is empty, or of such commands.
+    #[inline(always)]
+    pub(super) fn is_like_run(&self, member: &Member) -> bool {
         let run = &self.scratch.requests;
         // Differences as bits, not as comparisons: the verifier walks both ways of each.
-        let differs = run.row ^ row
-            | run.kind ^ kind
-            | run.flags ^ flags
-            | run.since ^ since
-            | run.size_bucket ^ size_bucket;
-        let same = differs == 0 && kind != RunKind::ConfirmMany as u32;
-        if !same {
-            self.flush();
-            let run = &mut self.scratch.requests;
-            run.row = row;
-            run.kind = kind;
-            run.flags = flags;
-            run.since = since;
-            run.size_bucket = size_bucket;
-        }
+        let differs = run.row ^ member.row
+            | run.kind ^ member.kind
+            | run.flags ^ member.flags
+            | run.since ^ member.since
+            | run.size_bucket ^ member.size_bucket;
+        run.bytes == 0 || differs == 0 && member.kind != RunKind::ConfirmMany as u32
+    }
+
+    /// Adds the complete command to the run, which is like it.
+    #[inline(always)]
+    pub(super) fn join_run(&mut self, member: &Member, answers: u32) {
         let state = &mut self.connection.requests;
         let run = &mut self.scratch.requests;
+        run.row = member.row;
+        run.kind = member.kind;
+        run.flags = member.flags;
+        run.since = member.since;
+        run.size_bucket = member.size_bucket;
         run.commands = run.commands.wrapping_add(u32::from(state.argument != 0));
         run.answers = run.answers.wrapping_add(answers);
         run.bytes = run.bytes.wrapping_add(state.pending);
@@ -296,6 +316,15 @@ struct Answer {
     kind: RunKind,
     /// Replies or confirmations.
     count: u32,
+}
+
+/// A complete command as a part of a run; the fields are those of [`crate::abi::RequestRun`].
+pub(super) struct Member {
+    row: u32,
+    kind: u32,
+    flags: u32,
+    since: u32,
+    size_bucket: u32,
 }
 
 /// What is to be known of the command's reply.

@@ -18,7 +18,11 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     pub(super) fn understand(&mut self, content: &mut Content) -> bool {
         match self.connection.requests.wanted {
             wanted::NAME => return self.name(content),
-            wanted::KEY => self.key(content),
+            wanted::KEY => {
+                if !self.key_is_elsewhere(content) {
+                    self.key(content);
+                }
+            }
             wanted::KEY_COUNT => self.key_count(content),
             wanted::KEYWORD => self.keyword(content),
             wanted::REPLY_MODE => self.reply_mode(content),
@@ -161,10 +165,14 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     #[inline(always)]
     pub(super) fn keyword(&mut self, content: &Content) {
         const STREAMS: u64 = u64::from_le_bytes(*b"streams\0");
+        const KEYS: u64 = u64::from_le_bytes(*b"keys\0\0\0\0");
         const BLOCK: u64 = u64::from_le_bytes(*b"block\0\0\0");
         let state = &mut self.connection.requests;
         let word = lower(content.words[0]);
-        if content.length == 7 && word == STREAMS {
+        let streams = command::kind(state.command) == command::KIND_KEYWORD;
+        if streams && content.length == 7 && word == STREAMS
+            || !streams && content.length == 4 && word == KEYS
+        {
             state.wanted = wanted::KEY;
         }
         if content.length == 5 && word == BLOCK {
@@ -183,6 +191,21 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         } else {
             0
         };
+    }
+
+    /// Whether the argument where the key could be is empty, and the key comes behind the word KEYS, which is then looked
+    /// for.
+    #[inline(always)]
+    fn key_is_elsewhere(&mut self, content: &Content) -> bool {
+        let state = &mut self.connection.requests;
+        let elsewhere = content.length == 0
+            && command::has_keys_elsewhere(state.command)
+            && state.argument == command::argument(state.command);
+        if elsewhere {
+            state.wanted = wanted::KEYWORD;
+            state.wanted_argument = state.argument.wrapping_add(1);
+        }
+        elsewhere
     }
 
     #[inline(always)]

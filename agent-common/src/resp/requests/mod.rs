@@ -5,6 +5,7 @@ mod books;
 mod delivery;
 mod inline;
 mod keys;
+mod quick;
 
 use super::{Content, Ledger, Segment, command};
 use crate::abi::{CONTENT_BYTES, Connection, KeySettings, Reason, RequestCounts, Row, Scratch};
@@ -109,10 +110,21 @@ pub struct Requests<'a, S, L> {
 }
 
 impl<S: Segment, L: Ledger> Requests<'_, S, L> {
-    /// Handles one token, or the whole of a short command. Returns whether there may be more.
+    /// Handles one token, or the whole of an ordinary command. Returns whether there may be more. The kernel calls the
+    /// two halves itself: the verifier checks the second one on its own.
     #[inline(always)]
     pub fn step(&mut self) -> bool {
-        let again = if self.connection.requests.phase == phase::COMPLETE {
+        match self.quick() {
+            Turn::Again => true,
+            Turn::Done => false,
+            Turn::Slow => self.slow(),
+        }
+    }
+
+    /// Handles one token of whatever there is. Returns whether there may be more.
+    #[inline(always)]
+    pub fn slow(&mut self) -> bool {
+        let again = if self.is_complete() {
             true
         } else if self.connection.requests.skip != 0 {
             self.skip()
@@ -120,10 +132,16 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
             self.token()
         };
         // One place for whatever completes a command: the verifier walks each copy of code on its own.
-        if self.connection.requests.phase == phase::COMPLETE {
+        if self.is_complete() {
             return self.complete();
         }
         again
+    }
+
+    /// Whether the last byte of a command has been read.
+    #[inline(always)]
+    fn is_complete(&self) -> bool {
+        self.connection.requests.phase == phase::COMPLETE
     }
 
     #[inline(always)]
@@ -134,17 +152,10 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         if available == 0 {
             return false;
         }
-        let phase = self.connection.requests.phase;
-        if phase == phase::DIVERTED {
-            return self.divert();
-        }
-        let inline = phase == phase::INLINE;
-        let found = if inline {
-            self.inline()
-        } else if phase == phase::COMMAND && self.short_command(available) {
-            Found::Argument
-        } else {
-            self.array(available)
+        let found = match self.connection.requests.phase {
+            phase::DIVERTED => return self.divert(),
+            phase::INLINE => self.inline(),
+            _ => self.array(available),
         };
         let mut content = match found {
             Found::Argument => {
@@ -184,7 +195,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
             self.forget_command(self.scratch.remaining());
             self.connection.shared.set_sync(0);
         }
-        self.segment.wipe(&mut self.scratch.window, self.scratch.dirty);
+        self.scratch.wipe(&mut self.segment);
     }
 }
 
@@ -197,6 +208,17 @@ pub(super) const fn added(size: u32, bytes: u64) -> u32 {
     } else {
         sum as u32
     }
+}
+
+/// What became of a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// There may be more.
+    Again,
+    /// There is no more.
+    Done,
+    /// What comes next is for [`Requests::slow`].
+    Slow,
 }
 
 /// What a turn has found.

@@ -19,6 +19,8 @@ pub(crate) enum Form {
     Keyless,
     /// The first key is this argument; the name is argument 0.
     Key(usize),
+    /// The first key is this argument or, if that is empty, follows the word KEYS.
+    KeyOrKeys(usize),
     /// This argument is the number of keys, which follow it.
     Count(usize),
     /// The first key follows the word STREAMS, which is this argument or a later one.
@@ -31,7 +33,7 @@ pub(crate) enum Form {
     Link,
 }
 
-use Form::{Channels, Container, Count, Key, Keyless, Link, Streams};
+use Form::{Channels, Container, Count, Key, KeyOrKeys, Keyless, Link, Streams};
 
 /// The commands that random conversations use, by name.
 pub(crate) const COMMANDS: &[(&str, Form)] = &[
@@ -61,7 +63,7 @@ pub(crate) const COMMANDS: &[(&str, Form)] = &[
     ("getrange", Key(1)),
     ("restore-asking", Key(1)),
     ("bitop", Key(2)),
-    ("migrate", Key(3)),
+    ("migrate", KeyOrKeys(3)),
     ("eval", Count(2)),
     ("evalsha_ro", Count(2)),
     ("fcall", Count(2)),
@@ -187,6 +189,17 @@ fn row(form: Form, words: &[impl AsRef<[u8]>], keys: &Keys) -> Option<String> {
         Channels => Some("(pubsub)".to_owned()),
         Link => Some("(replication)".to_owned()),
         Key(index) => word(index).map(|key| prefix_row(key, keys)),
+        KeyOrKeys(index) if word(index)?.is_empty() => {
+            let behind = words.iter().skip(index + 1);
+            let keyword = behind
+                .clone()
+                .position(|word| word.as_ref().eq_ignore_ascii_case(b"keys"));
+            match keyword.and_then(|keyword| word(index + keyword + 2)) {
+                Some(key) => Some(prefix_row(key, keys)),
+                None => keyless(),
+            }
+        }
+        KeyOrKeys(index) => word(index).map(|key| prefix_row(key, keys)),
         Count(index) if word(index)? == b"0" => keyless(),
         Count(index) => word(index + 1).map(|key| prefix_row(key, keys)),
         Streams(from) => {

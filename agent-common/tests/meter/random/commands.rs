@@ -68,6 +68,18 @@ fn complete(words: &mut Words, form: Form, choices: &mut Choices<'_>) {
             }
             words.push(key(choices));
         }
+        Form::KeyOrKeys(index) if choices.one_in(2) => {
+            while words.len() < index {
+                words.push(text(choices));
+            }
+            words.push(Vec::new());
+            for _ in 0..choices.below(4) {
+                words.push(text(choices));
+            }
+            words.push(cased("keys", choices));
+            words.push(key(choices));
+        }
+        Form::KeyOrKeys(index) => complete(words, Form::Key(index), choices),
         Form::Count(index) => {
             while words.len() < index {
                 words.push(text(choices));

@@ -1,0 +1,96 @@
+//! Commands as nearly every client sends them, read in one go.
+
+use super::{
+    super::{
+        Content, Ledger, Segment, command,
+        header::short,
+        words::{keep_word, lower},
+    },
+    Requests, Turn, flag, needed_of, phase, wanted,
+};
+use crate::abi::RunKind;
+
+impl<S: Segment, L: Ledger> Requests<'_, S, L> {
+    /// Reads an ordinary command, if one is at hand: fewer than ten arguments, a name of at most eight letters and the key
+    /// behind it, all of that in the window. What is otherwise is left as it is for [`Self::slow`].
+    #[inline(always)]
+    pub fn quick(&mut self) -> Turn {
+        let state = &self.connection.requests;
+        if state.phase != phase::COMMAND || state.skip != 0 {
+            return Turn::Slow;
+        }
+        let Some(available) = self.scratch.available(&mut self.segment) else {
+            return Turn::Slow;
+        };
+        if available == 0 {
+            return Turn::Done;
+        }
+        if !self.ordinary_head(available) {
+            return Turn::Slow;
+        }
+        let length = self.connection.requests.content_length;
+        let mut content = Content::read(&self.scratch.window, self.scratch.position, length);
+        self.key(&mut content);
+        let again = self.end_content(length);
+        if !self.is_complete() {
+            return if again { Turn::Again } else { Turn::Done };
+        }
+        let unusual =
+            command::effect(self.connection.requests.command) | u32::from(self.connection.shared.replying());
+        let member = self.member(RunKind::Reply as u32);
+        if unusual != 0 || !self.is_like_run(&member) {
+            return Turn::Slow;
+        }
+        self.connection.requests.phase = phase::COMMAND;
+        self.join_run(&member, 1);
+        if self.scratch.is_read() {
+            Turn::Done
+        } else {
+            Turn::Again
+        }
+    }
+
+    /// Two comparisons instead of three tokens. Returns whether the key is at hand.
+    #[inline(always)]
+    fn ordinary_head(&mut self, available: u32) -> bool {
+        const HEAD: u64 = u64::from_le_bytes(*b"*0\r\n$0\r\n");
+        const DIGITS: u64 = 0x0000_0f00_0000_0f00;
+        let at = self.scratch.position;
+        let head = self.scratch.window.word::<0>(at) ^ HEAD;
+        let arguments = (head >> 8) as u32 & 15;
+        let letters = (head >> 40) as u32 & 15;
+        let trial = self.connection.requests.flags & flag::TRIAL;
+        // Nine digits from 1 on, eight letters from 1 on; a second key argument is needed.
+        if head & !DIGITS != 0 || trial != 0 || arguments.wrapping_sub(2) > 7 || letters.wrapping_sub(1) > 7 {
+            return false;
+        }
+        let name = lower(keep_word(self.scratch.window.word::<8>(at), letters));
+        let Some(info) = command::lookup(&[name, 0, 0]) else {
+            return false;
+        };
+        if info & command::PLACE != command::PLACE_FIRST {
+            return false;
+        }
+        let key_at = at.wrapping_add(letters).wrapping_add(10);
+        let head = self.scratch.window.word::<0>(key_at);
+        let Some((key, header)) = short(head) else {
+            return false;
+        };
+        let key = key as u32;
+        let taken = letters.wrapping_add(10).wrapping_add(header);
+        if head & 0xff != u64::from(b'$') || taken.wrapping_add(needed_of(key)) > available {
+            return false;
+        }
+        self.consume(taken);
+        let now = self.scratch.now;
+        let state = &mut self.connection.requests;
+        state.flags |= flag::STARTED;
+        state.arguments_left = arguments.wrapping_sub(1);
+        state.argument = 1;
+        state.wanted = wanted::KEY;
+        state.command = info;
+        state.content_length = key;
+        state.since = now;
+        true
+    }
+}
