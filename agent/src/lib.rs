@@ -8,3 +8,4 @@ pub mod metrics;
 pub mod snapshot;
 pub mod tenants;
 pub mod valkey;
+pub mod workloads;

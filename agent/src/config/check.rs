@@ -11,18 +11,19 @@ use toml::Spanned;
 use super::error::{ConfigError, Source};
 use super::raw;
 use super::settings::{
-    Bounded, Delimiters, Discovery, Http, Keys, Limits, PrefixPattern, Settings, TenantName, TenantRule,
+    Bounded, Clients, Delimiters, Discovery, Http, Keys, Limits, PrefixPattern, Settings, TenantName,
+    TenantRule,
 };
+use super::workloads::workloads;
 use crate::tenants::SPECIAL_ROWS;
 
-type Result<T> = std::result::Result<T, ConfigError>;
+pub(super) type Result<T> = std::result::Result<T, ConfigError>;
 
 /// Checks the whole file.
 pub(super) fn settings(file: &Source<'_>, raw: &raw::File) -> Result<Settings> {
     refuse_later(
         file,
         &[
-            ("[[workload]]", &raw.workload),
             ("[storms]", &raw.storms),
             ("[alerts]", &raw.alerts),
             ("[incidents]", &raw.incidents),
@@ -34,18 +35,22 @@ pub(super) fn settings(file: &Source<'_>, raw: &raw::File) -> Result<Settings> {
     for table in &raw.tenant {
         tenants.add(table)?;
     }
-    let (tenants, warnings) = tenants.finish(limits)?;
+    let (tenants, mut warnings) = tenants.finish(limits)?;
+    let (workloads, of_workloads) = workloads(file, &raw.workload, limits)?;
+    warnings.extend(of_workloads);
     Ok(Settings {
         http: http(file, &raw.http)?,
         discovery: discovery(file, &raw.discovery)?,
         keys,
         limits,
+        clients: clients(file, &raw.clients)?,
         tenants,
+        workloads,
         warnings,
     })
 }
 
-fn refuse_later(file: &Source<'_>, keys: &[(&str, &raw::Later)]) -> Result<()> {
+pub(super) fn refuse_later(file: &Source<'_>, keys: &[(&str, &raw::Later)]) -> Result<()> {
     match keys
         .iter()
         .find_map(|(key, value)| value.as_ref().map(|value| (key, value.span())))
@@ -160,6 +165,30 @@ fn limits(file: &Source<'_>, raw: &raw::Limits) -> Result<Limits> {
         tenants: bounded(file, "limits.tenants", raw.tenants.as_ref(), default.tenants)?,
         prefixes: bounded(file, "limits.prefixes", raw.prefixes.as_ref(), default.prefixes)?,
         clients: bounded(file, "limits.clients", raw.clients.as_ref(), default.clients)?,
+        workloads: bounded(
+            file,
+            "limits.workloads",
+            raw.workloads.as_ref(),
+            default.workloads,
+        )?,
+    })
+}
+
+fn clients(file: &Source<'_>, raw: &raw::Clients) -> Result<Clients> {
+    let default = Clients::default();
+    Ok(Clients {
+        idle_after_seconds: bounded(
+            file,
+            "clients.idle_after_seconds",
+            raw.idle_after_seconds.as_ref(),
+            default.idle_after_seconds,
+        )?,
+        survey_seconds: bounded(
+            file,
+            "clients.survey_seconds",
+            raw.survey_seconds.as_ref(),
+            default.survey_seconds,
+        )?,
     })
 }
 

@@ -2,10 +2,12 @@
 //! cannot hold a wrong value. Unknown keys, and keys that this version does not implement, are refused with their line.
 #![forbid(unsafe_code)]
 
+mod addresses;
 mod check;
 mod error;
 mod raw;
 mod settings;
+mod workloads;
 
 #[cfg(test)]
 mod tests;
@@ -14,10 +16,12 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+pub use addresses::{AddressRange, RangeFault};
 pub use error::{ConfigError, Position};
 pub use settings::{
-    Bounded, ClientLimit, Delimiters, Depth, Discovery, Http, Keys, Limits, PrefixBytes, PrefixLimit,
-    PrefixPattern, Settings, TenantLimit, TenantName, TenantRule,
+    Bounded, ClientLimit, Clients, Delimiters, Depth, Discovery, Http, IdleSeconds, Keys, Limits,
+    PrefixBytes, PrefixLimit, PrefixPattern, Settings, SurveySeconds, TenantLimit, TenantName, TenantRule,
+    WorkloadLimit, WorkloadRule,
 };
 
 /// Where the configuration is looked for when the command line names none.

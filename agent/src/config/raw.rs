@@ -12,14 +12,12 @@ pub(super) const NOT_YET: &[&str] = &[
     "hash_prefixes",
     "users",
     "client_names",
-    "addresses",
-    "workload",
     "storms",
     "alerts",
     "incidents",
 ];
 
-/// A key of [`NOT_YET`].
+/// A key of [`NOT_YET`], or one that is known in another section only.
 pub(super) type Later = Option<Spanned<IgnoredAny>>;
 
 #[derive(Debug, Default, Deserialize)]
@@ -29,8 +27,9 @@ pub(super) struct File {
     pub(super) discovery: Discovery,
     pub(super) keys: Keys,
     pub(super) limits: Limits,
+    pub(super) clients: Clients,
     pub(super) tenant: Vec<Spanned<Tenant>>,
-    pub(super) workload: Later,
+    pub(super) workload: Vec<Spanned<Workload>>,
     pub(super) storms: Later,
     pub(super) alerts: Later,
     pub(super) incidents: Later,
@@ -65,6 +64,23 @@ pub(super) struct Limits {
     pub(super) tenants: Option<Spanned<i64>>,
     pub(super) prefixes: Option<Spanned<i64>>,
     pub(super) clients: Option<Spanned<i64>>,
+    pub(super) workloads: Option<Spanned<i64>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Clients {
+    pub(super) idle_after_seconds: Option<Spanned<i64>>,
+    pub(super) survey_seconds: Option<Spanned<i64>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Workload {
+    pub(super) name: Option<Spanned<String>>,
+    pub(super) addresses: Vec<Spanned<String>>,
+    pub(super) users: Later,
+    pub(super) client_names: Later,
 }
 
 #[derive(Debug, Default, Deserialize)]

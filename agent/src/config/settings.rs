@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use agent_common::limits;
 use globset::{Glob, GlobBuilder};
 
+use super::addresses::AddressRange;
 use crate::tenants::bytes_of_name;
 use crate::valkey::DiscoverySettings;
 
@@ -21,8 +22,12 @@ pub struct Settings {
     pub keys: Keys,
     /// How many of each thing get a row of their own.
     pub limits: Limits,
+    /// How connections are looked at.
+    pub clients: Clients,
     /// In file order: the first match wins. Names are unique.
     pub tenants: Vec<TenantRule>,
+    /// In file order: the first match wins. Names are unique.
+    pub workloads: Vec<WorkloadRule>,
     /// What is accepted but is probably not meant, one sentence each, with the line.
     pub warnings: Vec<String>,
 }
@@ -86,6 +91,17 @@ pub struct Limits {
     pub prefixes: PrefixLimit,
     /// Client addresses with rows of their own, over all servers.
     pub clients: ClientLimit,
+    /// Workloads with rows of their own.
+    pub workloads: WorkloadLimit,
+}
+
+/// `[clients]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Clients {
+    /// How many seconds without data make a connection idle.
+    pub idle_after_seconds: IdleSeconds,
+    /// How many seconds lie between two surveys of the connections, at least.
+    pub survey_seconds: SurveySeconds,
 }
 
 /// One `[[tenant]]`.
@@ -101,6 +117,15 @@ pub struct TenantRule {
     pub labels: BTreeMap<String, String>,
 }
 
+/// One `[[workload]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkloadRule {
+    /// Label `workload`; never an address.
+    pub name: TenantName,
+    /// Who belongs to it.
+    pub addresses: Vec<AddressRange>,
+}
+
 /// `keys.depth`.
 pub type Depth = Bounded<1, 4>;
 /// `keys.max_prefix_bytes`.
@@ -111,6 +136,13 @@ pub type TenantLimit = Bounded<1, 10_000>;
 pub type PrefixLimit = Bounded<1, { limits::PREFIXES }>;
 /// `limits.clients`.
 pub type ClientLimit = Bounded<1, { limits::CLIENTS }>;
+
+/// `limits.workloads`. As many as tenants: each is somebody's service.
+pub type WorkloadLimit = Bounded<1, 10_000>;
+/// `clients.idle_after_seconds`. The kernel's clock of a connection turns round after 49 days; a day is far from it.
+pub type IdleSeconds = Bounded<1, 86_400>;
+/// `clients.survey_seconds`.
+pub type SurveySeconds = Bounded<1, 3_600>;
 
 /// A number from `MIN` to `MAX`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -298,10 +330,23 @@ impl Default for Keys {
 impl Default for Limits {
     fn default() -> Self {
         const TENANTS: TenantLimit = TenantLimit::constant(1000);
+        const WORKLOADS: WorkloadLimit = WorkloadLimit::constant(1000);
         Self {
             tenants: TENANTS,
             prefixes: PrefixLimit::MAX,
             clients: ClientLimit::MAX,
+            workloads: WORKLOADS,
+        }
+    }
+}
+
+impl Default for Clients {
+    fn default() -> Self {
+        const IDLE: IdleSeconds = IdleSeconds::constant(60);
+        const SURVEY: SurveySeconds = SurveySeconds::constant(10);
+        Self {
+            idle_after_seconds: IDLE,
+            survey_seconds: SURVEY,
         }
     }
 }

@@ -52,9 +52,17 @@ fn the_shipped_example_is_the_defaults_and_its_example_tenants() {
     );
     assert!(matches!(&settings.tenants[0].prefixes[2], PrefixPattern::Glob(glob) if glob.glob() == "pay-*"));
     assert_eq!(settings.tenants[0].labels["tier"], "1");
+    let [workload] = &*settings.workloads else {
+        panic!("{:?}", settings.workloads)
+    };
+    assert_eq!(
+        (workload.name.as_str(), workload.addresses.len()),
+        ("checkout-api", 3)
+    );
     assert_eq!(
         Settings {
             tenants: Vec::new(),
+            workloads: Vec::new(),
             ..settings
         },
         Settings::default()
@@ -68,8 +76,12 @@ fn the_shipped_example_has_every_key_with_a_comment_above_it() {
         ("discovery", fields::<raw::Discovery>()),
         ("keys", fields::<raw::Keys>()),
         ("limits", fields::<raw::Limits>()),
+        ("clients", fields::<raw::Clients>()),
         ("tenant", fields::<raw::Tenant>()),
+        ("workload", fields::<raw::Workload>()),
     ];
+    // Known to workloads alone.
+    let later = |section, key| raw::NOT_YET.contains(&key) || (section, key) == ("tenant", "addresses");
     let known: Vec<_> = sections.iter().map(|(name, _)| *name).collect();
     let all = fields::<raw::File>()
         .into_iter()
@@ -84,7 +96,7 @@ fn the_shipped_example_has_every_key_with_a_comment_above_it() {
             .find(&format!("[{section}]"))
             .unwrap_or_else(|| panic!("no [{section}]"));
         let lines: Vec<_> = EXAMPLE[start..].lines().collect();
-        for key in keys.into_iter().filter(|key| !raw::NOT_YET.contains(key)) {
+        for key in keys.into_iter().filter(|key| !later(section, *key)) {
             let at = lines
                 .iter()
                 .position(|line| line.starts_with(&format!("{key} = ")));
@@ -104,7 +116,8 @@ fn a_full_file_is_taken_over() {
         http = { listen = "[::1]:0" }
         discovery = { processes = [], ports = [7000, 7001, 7000] }
         keys = { delimiters = ":/", depth = 4, max_prefix_bytes = 8, hash_tags = false, hash_prefixes = false }
-        limits = { tenants = 1, prefixes = 2, clients = 3 }
+        limits = { tenants = 1, prefixes = 2, clients = 3, workloads = 4 }
+        clients = { idle_after_seconds = 5, survey_seconds = 6 }
         "#,
     )
     .expect("accepted");
@@ -125,6 +138,12 @@ fn a_full_file_is_taken_over() {
         (limits.tenants.get(), limits.prefixes.get(), limits.clients.get()),
         (1, 2, 3)
     );
+    assert_eq!(limits.workloads.get(), 4);
+    let clients = settings.clients;
+    assert_eq!(
+        (clients.idle_after_seconds.get(), clients.survey_seconds.get()),
+        (5, 6)
+    );
 }
 
 #[test]
@@ -135,7 +154,7 @@ fn an_unknown_key_is_refused_with_its_place_and_the_nearest_key() {
     );
     assert_eq!(
         refusal("[limits]\nmemory = 1"),
-        "2:1: unknown key `memory`: known here: tenants, prefixes, clients"
+        "2:1: unknown key `memory`: known here: tenants, prefixes, clients, workloads"
     );
     assert_eq!(
         refusal("[[tenants]]\nname = \"a\""),
@@ -171,7 +190,16 @@ fn a_key_that_comes_later_is_refused_by_name() {
             "3:13",
             "tenant.addresses",
         ),
-        ("\n[[workload]]\nname = \"a\"", "2:1", "[[workload]]"),
+        (
+            "[[workload]]\nname = \"a\"\nusers = [\"a\"]",
+            "3:9",
+            "workload.users",
+        ),
+        (
+            "[[workload]]\nname = \"a\"\nclient_names = [\"a-*\"]",
+            "3:16",
+            "workload.client_names",
+        ),
         ("\n[storms.reconnect_churn]\nenabled = true", "2:2", "[storms]"),
         (
             "\n[[alerts.webhook]]\nurl = \"http://127.0.0.1/\"",
@@ -402,6 +430,99 @@ fn more_tenants_than_the_limit_are_accepted_with_a_warning() {
     assert_eq!(
         warnings(text),
         ["test.toml: 2 tenants but `limits.tenants` is 1: the last 1 count in (other)"]
+    );
+}
+
+#[test]
+fn a_workload_has_its_ranges_in_the_order_of_the_file() {
+    let settings = parse(
+        "[[workload]]\nname = \"b\"\naddresses = [\"fd00::/8\", \"10.0.0.1\"]\n\
+         [[workload]]\nname = \"a\"\naddresses = [\"10.0.0.0/8\"]",
+    )
+    .expect("accepted");
+    let shown: Vec<_> = settings
+        .workloads
+        .iter()
+        .map(|rule| {
+            let ranges: Vec<_> = rule.addresses.iter().map(ToString::to_string).collect();
+            (rule.name.as_str(), ranges.join(" "))
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [("b", "fd00::/8 10.0.0.1".into()), ("a", "10.0.0.0/8".into())]
+    );
+    assert_eq!(settings.warnings, [""; 0]);
+}
+
+#[test]
+fn a_workload_needs_a_name_of_its_own() {
+    for (text, expected) in [
+        (
+            "[[workload]]\naddresses = []",
+            "1:1: this workload has no name: add `name = \"...\"`",
+        ),
+        (
+            "[[workload]]\nname = \"(other)\"",
+            "2:8: the workload's name `(other)` is in parentheses, which are reserved for rows such as (unassigned): \
+             write a short name, such as \"checkout-api\"",
+        ),
+        (
+            "[[workload]]\nname = \"10.0.0.1\"",
+            "2:8: the workload's name `10.0.0.1` is an address, as clients without a workload are called: write a \
+             short name, such as \"checkout-api\"",
+        ),
+        (
+            "[[workload]]\nname = \"a\"\n[[workload]]\nname = \"a\"",
+            "4:8: a second workload `a`: give both address lists to one [[workload]], or choose another name",
+        ),
+    ] {
+        assert_eq!(refusal(text), expected);
+    }
+}
+
+#[test]
+fn an_address_of_a_workload_that_is_none_is_refused_with_its_place() {
+    for (range, expected) in [
+        (
+            "10.1.4",
+            "`10.1.4` is neither an address nor a range of addresses: write an address, such as \"10.1.4.7\", or a \
+             range, such as \"10.1.4.0/24\" or \"fd00::/8\"",
+        ),
+        (
+            "10.1.4.0/33",
+            "`10.1.4.0/33` has a wrong length behind the slash: write a number of bits from 0 to 32",
+        ),
+        (
+            "10.1.4.7/24",
+            "`10.1.4.7/24` has bits behind its length of 24: write \"10.1.4.0/24\", or the address without a slash",
+        ),
+    ] {
+        let text = format!("[[workload]]\nname = \"a\"\naddresses = [\"10.0.0.1\", \"{range}\"]");
+        assert_eq!(refusal(&text), format!("3:26: {expected}"));
+    }
+}
+
+#[test]
+fn a_workload_that_gets_nobody_is_accepted_with_a_warning() {
+    assert_eq!(
+        warnings("[[workload]]\nname = \"a\""),
+        ["test.toml:1: workload `a` has no addresses: nobody belongs to it"]
+    );
+    let twice = "[[workload]]\nname = \"a\"\naddresses = [\"10.0.0.0/8\"]\n\
+                 [[workload]]\nname = \"b\"\naddresses = [\"10.1.0.0/16\", \"11.0.0.0/8\", \"10.0.0.0/8\"]";
+    assert_eq!(
+        warnings(twice),
+        [
+            "test.toml:6: `10.1.0.0/16` lies in `10.0.0.0/8` of workload `a`: the first match wins",
+            "test.toml:6: `10.0.0.0/8` lies in `10.0.0.0/8` of workload `a`: the first match wins",
+        ]
+    );
+    let beyond = "[limits]\nworkloads = 1\n[[workload]]\nname = \"a\"\naddresses = [\"10.0.0.1\"]\n\
+                  [[workload]]\nname = \"b\"\naddresses = [\"10.0.0.2\"]";
+    assert_eq!(
+        warnings(beyond),
+        ["test.toml: 2 workloads but `limits.workloads` is 1: the last 1 count in (other)"]
     );
 }
 

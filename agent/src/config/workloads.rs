@@ -1,0 +1,147 @@
+//! Checks of `[[workload]]`.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+
+use toml::Spanned;
+
+use super::addresses::{AddressRange, RangeFault};
+use super::check::{Result, refuse_later};
+use super::error::Source;
+use super::raw;
+use super::settings::{Limits, TenantName, WorkloadRule};
+
+/// Checks every `[[workload]]`. Returns the rules in file order, and warnings.
+pub(super) fn workloads(
+    file: &Source<'_>,
+    tables: &[Spanned<raw::Workload>],
+    limits: Limits,
+) -> Result<(Vec<WorkloadRule>, Vec<String>)> {
+    let mut workloads = Workloads {
+        file,
+        rules: Vec::new(),
+        names: BTreeSet::new(),
+        ranges: HashMap::new(),
+        warnings: Vec::new(),
+    };
+    for table in tables {
+        workloads.add(table)?;
+    }
+    let (limit, all) = (limits.workloads.get(), workloads.rules.len());
+    if all > limit {
+        workloads.warnings.push(format!(
+            "{}: {all} workloads but `limits.workloads` is {limit}: the last {} count in (other)",
+            file.path.display(),
+            all - limit,
+        ));
+    }
+    Ok((workloads.rules, workloads.warnings))
+}
+
+/// The workloads accepted so far.
+struct Workloads<'a> {
+    file: &'a Source<'a>,
+    rules: Vec<WorkloadRule>,
+    names: BTreeSet<String>,
+    /// Who named a range first.
+    ranges: HashMap<AddressRange, String>,
+    warnings: Vec<String>,
+}
+
+impl Workloads<'_> {
+    fn add(&mut self, table: &Spanned<raw::Workload>) -> Result<()> {
+        let raw = table.get_ref();
+        refuse_later(
+            self.file,
+            &[
+                ("workload.users", &raw.users),
+                ("workload.client_names", &raw.client_names),
+            ],
+        )?;
+        let name = self.name(table)?;
+        if raw.addresses.is_empty() {
+            let line = self.file.line(table.span().start);
+            self.warn(
+                line,
+                &format!(
+                    "workload `{}` has no addresses: nobody belongs to it",
+                    name.as_str()
+                ),
+            );
+        }
+        let mut addresses = Vec::with_capacity(raw.addresses.len());
+        for range in &raw.addresses {
+            addresses.push(self.range(&name, range)?);
+        }
+        self.rules.push(WorkloadRule { name, addresses });
+        Ok(())
+    }
+
+    fn name(&mut self, table: &Spanned<raw::Workload>) -> Result<TenantName> {
+        let Some(raw) = &table.get_ref().name else {
+            let advice = "add `name = \"...\"`".into();
+            return Err(self
+                .file
+                .error(table.span(), "this workload has no name".into(), advice));
+        };
+        let text = raw.get_ref();
+        let refused = |fault: &str| {
+            let reason = format!("the workload's name `{text}` {fault}");
+            let advice = "write a short name, such as \"checkout-api\"".into();
+            self.file.error(raw.span(), reason, advice)
+        };
+        let name = TenantName::new(text).map_err(refused)?;
+        if text.parse::<IpAddr>().is_ok() {
+            return Err(refused("is an address, as clients without a workload are called"));
+        }
+        if !self.names.insert(text.clone()) {
+            return Err(self.file.error(
+                raw.span(),
+                format!("a second workload `{text}`"),
+                "give both address lists to one [[workload]], or choose another name".into(),
+            ));
+        }
+        Ok(name)
+    }
+
+    fn range(&mut self, workload: &TenantName, raw: &Spanned<String>) -> Result<AddressRange> {
+        let text = raw.get_ref();
+        let range = AddressRange::new(text).map_err(|fault| {
+            let (reason, advice) = match fault {
+                RangeFault::Address => (
+                    format!("`{text}` is neither an address nor a range of addresses"),
+                    "write an address, such as \"10.1.4.7\", or a range, such as \"10.1.4.0/24\" or \"fd00::/8\""
+                        .into(),
+                ),
+                RangeFault::Length(most) => (
+                    format!("`{text}` has a wrong length behind the slash"),
+                    format!("write a number of bits from 0 to {most}"),
+                ),
+                RangeFault::BeyondLength(range) => (
+                    format!("`{text}` has bits behind its length of {}", range.length()),
+                    format!("write \"{range}\", or the address without a slash"),
+                ),
+            };
+            self.file.error(raw.span(), reason, advice)
+        })?;
+        let earlier = range
+            .wider()
+            .find_map(|wider| Some((wider, self.ranges.get(&wider)?.clone())));
+        match earlier {
+            Some((wider, first)) => {
+                let line = self.file.line(raw.span().start);
+                self.warn(
+                    line,
+                    &format!("`{text}` lies in `{wider}` of workload `{first}`: the first match wins"),
+                );
+            }
+            None => _ = self.ranges.insert(range, workload.as_str().into()),
+        }
+        Ok(range)
+    }
+
+    fn warn(&mut self, line: usize, what: &str) {
+        self.warnings
+            .push(format!("{}:{line}: {what}", self.file.path.display()));
+    }
+}

@@ -1,0 +1,155 @@
+//! Addresses added up to workloads.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::{Rules, ServerSurvey, Tally};
+use crate::snapshot::ClientSnapshot;
+
+/// Who is followed from survey to survey.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Group {
+    /// A workload of the configuration, by its place in the file.
+    Rule(usize),
+    /// An address that no rule has.
+    Address(IpAddr),
+}
+
+/// The clients of one server, added up.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    /// Workloads with a row of their own.
+    pub(super) rules: BTreeMap<usize, Gathered>,
+    /// Addresses without a workload that have a row of their own.
+    pub(super) addresses: BTreeMap<IpAddr, Gathered>,
+    /// Addresses without a workload that have none.
+    pub(super) beyond: Gathered,
+    /// Both of them.
+    pub(super) unassigned: Gathered,
+    /// Workloads beyond the limit, and connections of unknown addresses.
+    pub(super) other: Gathered,
+}
+
+/// Some addresses together.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Gathered {
+    /// Established now.
+    pub(super) connections: u64,
+    /// Established since the agent watches, by addresses that the kernel still keeps.
+    pub(super) opened: u64,
+    /// Connections of each address that has some.
+    pub(super) per_instance: Vec<u64>,
+    /// Busy connections of each address that has some, by the survey.
+    pub(super) busy_per_instance: Vec<u64>,
+    /// What the survey found.
+    pub(super) tally: Tally,
+}
+
+/// One address at one server.
+#[derive(Debug, Clone, Copy, Default)]
+struct Client {
+    connections: u64,
+    opened: u64,
+    tally: Tally,
+}
+
+impl Groups {
+    pub(super) fn new(rules: &Rules, clients: &[ClientSnapshot], survey: Option<&ServerSurvey>) -> Self {
+        let mut groups = Self::default();
+        let mut lonely = Vec::new();
+        for (address, client) in groups.by_address(clients, survey) {
+            match rules.rule_of(address) {
+                Some(rule) if rules.name(rule).is_some() => {
+                    groups.rules.entry(rule).or_default().add(&client);
+                }
+                Some(_) => groups.other.add(&client),
+                None => {
+                    groups.unassigned.add(&client);
+                    lonely.push((address, client));
+                }
+            }
+        }
+        groups.give_rows(lonely, rules.room_for_addresses());
+        groups
+    }
+
+    /// Everybody who is followed.
+    pub(super) fn followed(&self) -> impl Iterator<Item = (Group, &Gathered)> {
+        let rules = self.rules.iter().map(|(rule, sum)| (Group::Rule(*rule), sum));
+        let addresses = self.addresses.iter();
+        rules.chain(addresses.map(|(address, sum)| (Group::Address(*address), sum)))
+    }
+
+    /// The addresses that are known; what belongs to unknown ones is added to `other`.
+    fn by_address(
+        &mut self,
+        clients: &[ClientSnapshot],
+        survey: Option<&ServerSurvey>,
+    ) -> BTreeMap<IpAddr, Client> {
+        let mut known: BTreeMap<IpAddr, Client> = BTreeMap::new();
+        for client in clients {
+            match client.address {
+                Some(address) => {
+                    let sum = known.entry(address.to_canonical()).or_default();
+                    sum.connections += client.connections;
+                    sum.opened += client.opened;
+                }
+                None => {
+                    self.other.connections += client.connections;
+                    self.other.opened += client.opened;
+                }
+            }
+        }
+        if let Some(survey) = survey {
+            for (address, tally) in &survey.addresses {
+                known.entry(*address).or_default().tally.add(*tally);
+            }
+            self.other.tally.add(survey.beyond);
+        }
+        known
+    }
+
+    /// Those with the most connections get a row.
+    fn give_rows(&mut self, mut lonely: Vec<(IpAddr, Client)>, room: usize) {
+        lonely.sort_by_key(|(address, client)| {
+            let surveyed = client.tally.connections;
+            (
+                Reverse(client.connections.max(surveyed)),
+                Reverse(client.opened),
+                *address,
+            )
+        });
+        for (at, (address, client)) in lonely.into_iter().enumerate() {
+            if at < room {
+                self.addresses.entry(address).or_default().add(&client);
+            } else {
+                self.beyond.add(&client);
+            }
+        }
+    }
+}
+
+impl Gathered {
+    fn add(&mut self, client: &Client) {
+        self.connections += client.connections;
+        self.opened += client.opened;
+        if client.connections > 0 {
+            self.per_instance.push(client.connections);
+        }
+        if client.tally.connections > 0 {
+            self.busy_per_instance.push(client.tally.busy);
+        }
+        self.tally.add(client.tally);
+    }
+
+    /// Both together.
+    pub(super) fn and(mut self, other: &Self) -> Self {
+        self.connections += other.connections;
+        self.opened += other.opened;
+        self.per_instance.extend(&other.per_instance);
+        self.busy_per_instance.extend(&other.busy_per_instance);
+        self.tally.add(other.tally);
+        self
+    }
+}
