@@ -7,6 +7,7 @@
 //! | `processes` | which processes go by a server's name |
 //! | `netns` | network namespaces, entered on a thread of their own |
 //! | `sock_diag` | the TCP sockets of a namespace |
+//! | `survey` | a look at every connection, for another thread |
 //! | `owners` | which process a listening socket belongs to |
 //! | `cgroups` | the cgroup v2 tree |
 //! | `labels` | what a server is called |
@@ -23,6 +24,7 @@ mod netns;
 mod owners;
 mod processes;
 mod sock_diag;
+mod survey;
 #[cfg(test)]
 mod tests;
 
@@ -38,6 +40,7 @@ pub use self::{
     host::Host,
     labels::labels,
     netns::NetnsCookie,
+    survey::{SurveyedConnection, Surveyor},
 };
 
 /// What to look for.

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeSet, HashSet},
     fs,
-    io::{self, BufRead, BufReader},
+    io::{self, BufRead, BufReader, Write as _},
     net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream},
     os::{
         fd::{AsRawFd, BorrowedFd, OwnedFd},
@@ -383,6 +383,44 @@ fn two_thousand_connections_are_dumped_each_once() {
     assert_eq!(found.len(), connections.len());
     let cookies: HashSet<u64> = found.iter().map(|one| one.cookie).collect();
     assert_eq!(cookies.len(), connections.len());
+}
+
+#[test]
+fn a_survey_sees_silence_queues_and_memory_of_each_connection() {
+    let listener = TcpListener::bind("[::]:0").unwrap();
+    let port = port_of(&listener);
+    let quiet = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let mut talks = TcpStream::connect(("::1", port)).unwrap();
+    let _accepted = [listener.accept().unwrap(), listener.accept().unwrap()];
+    thread::sleep(Duration::from_millis(120));
+    // Nobody reads it.
+    talks.write_all(&[b'x'; 10_000]).unwrap();
+
+    let mut host = host();
+    let netns = only(host.servers(&on_ports(&[port])).unwrap()).netns;
+    let mut surveyor = Surveyor::new(Path::new("/proc"));
+    assert!(
+        surveyor.survey(netns, &[port], &mut |_| ()).is_err(),
+        "not prepared"
+    );
+    surveyor.prepare(&host, &[netns].into());
+    let mut found = Vec::new();
+    surveyor
+        .survey(netns, &[port], &mut |connection| found.push(*connection))
+        .unwrap();
+    found.sort_by_key(|connection| connection.client);
+    let [first, second] = &*found else {
+        panic!("{found:?}")
+    };
+    assert_eq!(
+        (first.client, first.local, first.port),
+        (Ipv4Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into(), port)
+    );
+    assert!(!first.queued && first.quiet_milliseconds >= 100, "{first:?}");
+    assert_eq!(second.client, IpAddr::from(Ipv6Addr::LOCALHOST));
+    assert!(second.queued && second.quiet_milliseconds < 100, "{second:?}");
+    assert!(second.memory_bytes >= first.memory_bytes + 10_000, "{found:?}");
+    drop(quiet);
 }
 
 #[test]
