@@ -21,3 +21,4 @@ mod reads;
 mod secrets;
 mod server_lifecycle;
 mod tenants;
+mod workloads;

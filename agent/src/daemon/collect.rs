@@ -31,10 +31,17 @@ impl Watch {
         let slots_in_use = self.slots_in_use();
         Snapshot {
             servers,
-            dropped: self.kernel.losses(),
+            dropped: self.losses(),
             maps: self.kernel.map_usage(&readings, slots_in_use),
             programs: self.kernel.program_usage(),
         }
+    }
+
+    /// What the kernel lost, and what the daemon did.
+    fn losses(&self) -> Vec<(&'static str, u64)> {
+        let mut losses = self.kernel.losses();
+        losses.push(("survey_failed", self.surveys.failed()));
+        losses
     }
 
     /// Adds what a slot has counted.

@@ -2,6 +2,7 @@
 //! talk through a channel, so that a slow scan never keeps `/healthz` from answering.
 
 mod collect;
+mod survey;
 mod totals;
 mod watch;
 
@@ -108,7 +109,7 @@ fn watch_thread(
         let (kernel, events) = Kernel::load(&kernel_settings(settings))?;
         let host = Host::open("/proc", crate::kernel::netns_cookie)?;
         let tenants = Tenants::new(Rules::new(settings)?);
-        let mut watch = Watch::new(kernel, host, &settings.discovery);
+        let mut watch = Watch::new(kernel, host, settings);
         watch.discover(Instant::now());
         if let Ok(mut state) = shared.state.lock() {
             state.not_ready = None;
@@ -156,7 +157,8 @@ async fn watch_loop(
             () = tokio::time::sleep_until(soon.into()) => watch.discover(Instant::now()),
             _ = tick.tick() => watch.tick(Instant::now()),
             Some(request) = inbox.recv() => {
-                let report = Report::new(watch.snapshot(), &mut tenants);
+                let mut report = Report::new(watch.snapshot(), &mut tenants);
+                report.workloads = watch.workloads.report(Instant::now(), &report.snapshot);
                 // Whoever asked may have given up.
                 let _ = request.send(Arc::new(report));
             }

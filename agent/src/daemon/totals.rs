@@ -37,6 +37,14 @@ impl<'a> BySlot<'a> {
     }
 }
 
+impl BySlot<'_> {
+    /// Clients of a slot, with how many connections each has opened.
+    pub(super) fn opens_of(&self, slot: u32) -> Vec<(ClientKey, u64)> {
+        let clients = self.clients.get(&slot).into_iter().flatten();
+        clients.map(|(key, client)| (*key, client.opened)).collect()
+    }
+}
+
 /// Everything counted for a server. Adding up is all it does.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Totals {

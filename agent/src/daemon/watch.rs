@@ -15,12 +15,14 @@ use agent_common::abi::{ClientKey, Event, EventKind, ListenerKey, Scope, Seed, a
 
 use super::{
     collect::{current_window, monotonic_nanoseconds},
+    survey::Surveys,
     totals::{BySlot, Totals},
 };
 use crate::{
-    config::Discovery,
+    config::Settings,
     kernel::Kernel,
     valkey::{DiscoverySettings, FoundServer, Host, Listener, attach_points, labels},
+    workloads::{Rules, Workloads},
 };
 
 /// How often every process of the host is looked at when nothing calls for it.
@@ -95,16 +97,17 @@ pub(super) struct Watch {
     next_client_sweep: Instant,
     idle_clients: HashMap<ClientKey, u64>,
     failed_cgroups: BTreeSet<PathBuf>,
+    pub(super) surveys: Surveys,
+    pub(super) workloads: Workloads,
 }
 
 impl Watch {
-    pub(super) fn new(kernel: Kernel, host: Host, discovery: &Discovery) -> Self {
-        let settings = DiscoverySettings::from(discovery);
+    pub(super) fn new(kernel: Kernel, host: Host, settings: &Settings) -> Self {
         let now = Instant::now();
         Self {
             kernel,
             host,
-            settings,
+            settings: DiscoverySettings::from(&settings.discovery),
             servers: BTreeMap::new(),
             expected: BTreeMap::new(),
             strangers: HashMap::new(),
@@ -115,6 +118,8 @@ impl Watch {
             next_client_sweep: now + CLIENT_SWEEP,
             idle_clients: HashMap::new(),
             failed_cgroups: BTreeSet::new(),
+            surveys: Surveys::new(settings.clients),
+            workloads: Workloads::new(Rules::new(settings)),
         }
     }
 
@@ -178,13 +183,17 @@ impl Watch {
                     .is_some_and(|since| now.duration_since(since) > MEMORY_OF_STOPPED);
             if forget {
                 tracing::info!(server = label, "forgetting a server that stopped");
+                self.workloads.forget(label);
             }
             !forget
         });
         if now >= self.next_client_sweep {
             self.next_client_sweep = now + CLIENT_SWEEP;
-            self.idle_clients = self.kernel.sweep_clients(&self.idle_clients);
+            let (idle, gone) = self.kernel.sweep_clients(&self.idle_clients);
+            self.idle_clients = idle;
+            self.depart(&gone);
         }
+        self.survey(now);
     }
 
     /// Cgroups of processes that listen by now, or never will, need not be watched for them any more.
@@ -422,6 +431,7 @@ impl Watch {
     }
 
     fn release(&mut self, label: Option<&str>, slot: u32, by_slot: &BySlot<'_>, window: u64) {
+        self.depart(&by_slot.opens_of(slot));
         if let Some(label) = label {
             let Some(mut server) = self.servers.remove(label) else {
                 return;
@@ -531,7 +541,7 @@ impl Watch {
 }
 
 /// The slot of the socket that accepted a connection: bound to its address, or to every address.
-fn owner(sockets: &[(Listener, u32)], local: IpAddr, port: u16) -> Option<u32> {
+pub(super) fn owner(sockets: &[(Listener, u32)], local: IpAddr, port: u16) -> Option<u32> {
     let candidates = || sockets.iter().filter(|(listener, _)| listener.port == port);
     let exact = candidates().find(|(listener, _)| listener.address.to_canonical() == local.to_canonical());
     let same_family = || {

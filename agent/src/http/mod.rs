@@ -6,6 +6,7 @@
 mod routes;
 mod status;
 mod views;
+mod workloads;
 
 #[cfg(test)]
 mod tests;

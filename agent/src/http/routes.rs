@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::{Report, Source, status, views};
+use super::{Report, Source, status, views, workloads as workload_views};
 use crate::metrics::{self, Format};
 
 /// How old the loop's last turn may be before the daemon counts as stuck. It turns once a second at least.
@@ -35,6 +35,7 @@ pub(super) fn router(source: Arc<dyn Source>) -> Router {
         .route("/api/v1/servers", get(servers))
         .route("/api/v1/tenants", get(tenants))
         .route("/api/v1/clients", get(clients))
+        .route("/api/v1/workloads", get(workloads))
         .fallback(unknown)
         .layer(middleware::from_fn(in_time))
         .with_state(Pages {
@@ -128,6 +129,14 @@ async fn clients(State(pages): State<Pages>) -> Response {
     pages
         .page(JSON, |report| {
             views::clients(report).map_err(|error| error.to_string())
+        })
+        .await
+}
+
+async fn workloads(State(pages): State<Pages>) -> Response {
+    pages
+        .page(JSON, |report| {
+            workload_views::page(report).map_err(|error| error.to_string())
         })
         .await
 }

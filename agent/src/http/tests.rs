@@ -12,6 +12,10 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::snapshot::{ClientSnapshot, PrefixSnapshot, ServerSnapshot, Snapshot, counters};
 use crate::tenants::{TenantInfo, TenantRow};
+use crate::workloads::{
+    Busy, Kind, PerInstance, PoolAdvice, Range, Restart, ServerWorkloads, SurveyStatus, Tally,
+    WorkloadReport, WorkloadRow,
+};
 
 /// Answers with what it was given last.
 struct Fixed {
@@ -200,7 +204,103 @@ fn report() -> Report {
                 ..TenantInfo::default()
             },
         ],
+        workloads: workloads(),
     }
+}
+
+fn workloads() -> WorkloadReport {
+    let row = WorkloadRow {
+        workload: "checkout-api".into(),
+        kind: Kind::Rule,
+        instances: 2,
+        connections: 40,
+        opened: 60,
+        opens_per_minute: Some(1.5),
+        per_instance: Some(PerInstance {
+            median: 20.0,
+            max: 20,
+        }),
+        survey: Some(Tally {
+            connections: 40,
+            idle: 30,
+            busy: 2,
+            memory_bytes: 160_000,
+        }),
+        busy: Some(Busy {
+            p99: 2,
+            max: 3,
+            surveys: 360,
+            span: Duration::from_secs(3600),
+        }),
+        advice: Some(PoolAdvice {
+            enough: 3,
+            now: 20,
+            busy_p99: 2,
+        }),
+    };
+    let lonely = WorkloadRow {
+        workload: "192.0.2.1".into(),
+        kind: Kind::Address,
+        opens_per_minute: None,
+        per_instance: None,
+        survey: None,
+        busy: None,
+        advice: None,
+        ..row.clone()
+    };
+    let server = ServerWorkloads {
+        server: "valkey-server:6379".into(),
+        detailed: vec![row, lonely],
+        restart: Restart {
+            connections: 43,
+            instances: 5,
+            accept_rate: Some(Range {
+                at_least: 163_850.0,
+                at_most: None,
+            }),
+            seconds: None,
+        },
+        ..ServerWorkloads::default()
+    };
+    WorkloadReport {
+        servers: vec![server],
+        survey: Some(SurveyStatus {
+            age: Duration::from_secs(2),
+            cost: Duration::from_millis(125),
+            interval: Duration::from_millis(12_500),
+        }),
+    }
+}
+
+#[test]
+fn the_api_shows_how_workloads_use_their_connections() {
+    let server = Running::start(report());
+    let page = json(&server.get("/api/v1/workloads"));
+    let null = serde_json::Value::Null;
+    assert_eq!(
+        page,
+        serde_json::json!({
+            "workloads": [
+                {"server": "valkey-server:6379", "workload": "checkout-api", "kind": "rule",
+                    "instances": 2, "connections": 40, "opened": 60, "opens_per_minute": 1.5,
+                    "connections_per_instance": {"median": 20.0, "max": 20},
+                    "idle": 30, "idle_share": 0.75, "busy": 2, "socket_memory_bytes": 160_000,
+                    "busy_per_instance": {"p99": 2, "max": 3, "surveys": 360, "over_seconds": 3600},
+                    "pool_advice": {"connections_per_instance": 3, "instead_of": 20, "text":
+                        "p could be 3 instead of 20: p99 of simultaneously busy connections per instance was 2"}},
+                {"server": "valkey-server:6379", "workload": "192.0.2.1", "kind": "address",
+                    "instances": 2, "connections": 40, "opened": 60, "opens_per_minute": null,
+                    "connections_per_instance": null, "idle": null, "idle_share": null, "busy": null,
+                    "socket_memory_bytes": null, "busy_per_instance": null, "pool_advice": null},
+            ],
+            "servers": [{"server": "valkey-server:6379", "restart": {
+                "connections": 43, "instances": 5,
+                "accept_rate": {"at_least": 163_850.0, "at_most": null}, "seconds": null}}],
+            "survey": {"age_seconds": 2.0, "cpu_seconds": 0.125, "interval_seconds": 12.5},
+        })
+    );
+    let nothing = Running::start(Report::default());
+    assert_eq!(json(&nothing.get("/api/v1/workloads"))["survey"], null);
 }
 
 #[test]
@@ -247,6 +347,7 @@ fn a_report_that_cannot_be_had_is_an_unavailable_page_with_the_reason() {
         "/api/v1/servers",
         "/api/v1/tenants",
         "/api/v1/clients",
+        "/api/v1/workloads",
     ] {
         let reply = server.get(path);
         assert_eq!(
@@ -344,7 +445,7 @@ fn the_index_lists_every_page_and_each_of_them_is_there() {
         .skip(1)
         .filter_map(|rest| rest.split('"').next().map(str::to_owned))
         .collect();
-    assert_eq!(links.len(), 6);
+    assert_eq!(links.len(), 7);
     for link in links {
         let reply = server.get(&link);
         assert_eq!(status(&reply), 200, "{link}");

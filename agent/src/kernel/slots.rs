@@ -98,13 +98,17 @@ impl Kernel {
             .filter_map(Result::ok)
             .map(|(key, id)| (key.0, self.rows.get(Row::interned(id) as usize)))
             .collect();
-        let clients = self
-            .clients
-            .iter()
-            .filter_map(Result::ok)
-            .map(|(key, client)| (key.0, client.0))
-            .collect();
-        Readings { prefixes, clients }
+        Readings {
+            prefixes,
+            clients: self.clients(),
+        }
+    }
+
+    /// Clients of all slots.
+    #[must_use]
+    pub fn clients(&self) -> Vec<(ClientKey, ClientCounters)> {
+        let entries = self.clients.iter().filter_map(Result::ok);
+        entries.map(|(key, client)| (key.0, client.0)).collect()
     }
 
     /// Clears a slot whose connections have all ended, with its prefixes and clients, and makes it free again.
@@ -145,23 +149,24 @@ impl Kernel {
         self.free_slots.push(slot, 0).context("cannot return a slot")
     }
 
-    /// Removes clients that have no connection and opened none since the last call; `idle` is what that one returned.
-    pub fn sweep_clients(&mut self, idle: &StdHashMap<ClientKey, u64>) -> StdHashMap<ClientKey, u64> {
-        let all: Vec<(ClientKey, ClientCounters)> = self
-            .clients
-            .iter()
-            .filter_map(Result::ok)
-            .map(|(key, client)| (key.0, client.0))
-            .collect();
+    /// Removes clients that have no connection and opened none since the last call; `idle` is what that one returned
+    /// first. Second come those that were removed, with how many connections each had opened.
+    pub fn sweep_clients(
+        &mut self,
+        idle: &StdHashMap<ClientKey, u64>,
+    ) -> (StdHashMap<ClientKey, u64>, Vec<(ClientKey, u64)>) {
         let mut still_idle = StdHashMap::new();
-        for (key, client) in all.into_iter().filter(|(_, client)| client.open == 0) {
+        let mut gone = Vec::new();
+        for (key, client) in self.clients().into_iter().filter(|(_, client)| client.open == 0) {
             if idle.get(&key) != Some(&client.opened) {
                 still_idle.insert(key, client.opened);
             } else if let Err(error) = self.clients.remove(&Raw(key)) {
                 tracing::debug!(%error, "removing a client that is gone");
+            } else {
+                gone.push((key, client.opened));
             }
         }
-        still_idle
+        (still_idle, gone)
     }
 
     /// Losses by reason.

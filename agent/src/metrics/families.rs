@@ -1,6 +1,7 @@
 //! Where each metric's samples come from: one function per metric, from the report to the builder.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use agent_common::abi::{Direction, PrefixCounters, Reason};
 use agent_common::limits;
@@ -11,6 +12,7 @@ use super::rows::{self, ClientSum};
 use super::table::{self, Metric};
 use super::{COMMIT, Report, VERSION};
 use crate::snapshot::ServerSnapshot;
+use crate::workloads::{SurveyStatus, WorkloadRow};
 
 type Fill = fn(&Report, &mut Family<'_>);
 
@@ -25,12 +27,34 @@ pub(super) static ALL: &[(&Metric, Fill)] = &[
     (&table::CONNECTIONS_CLOSED, |report, family| {
         per_server(report, family, |server| server.closed);
     }),
+    (&table::CONNECTIONS_IDLE, connections_idle),
     (&table::ACCEPT_BURST, accept_burst),
     (&table::CLIENT_CONNECTIONS, |report, family| {
         per_client(report, family, |client| client.connections);
     }),
     (&table::CLIENT_CONNECTIONS_OPENED, |report, family| {
         per_client(report, family, |client| client.opened);
+    }),
+    (&table::WORKLOAD_CONNECTIONS, |report, family| {
+        per_workload(report, family, |row| Some(row.connections));
+    }),
+    (&table::WORKLOAD_INSTANCES, |report, family| {
+        per_workload(report, family, |row| Some(row.instances));
+    }),
+    (&table::WORKLOAD_CONNECTIONS_OPENED, |report, family| {
+        per_workload(report, family, |row| Some(row.opened));
+    }),
+    (&table::WORKLOAD_CONNECTIONS_IDLE, |report, family| {
+        per_workload(report, family, |row| row.survey.map(|tally| tally.idle));
+    }),
+    (&table::WORKLOAD_SOCKET_MEMORY, |report, family| {
+        per_workload(report, family, |row| row.survey.map(|tally| tally.memory_bytes));
+    }),
+    (&table::SURVEY_AGE, |report, family| {
+        survey(report, family, |survey| survey.age);
+    }),
+    (&table::SURVEY_INTERVAL, |report, family| {
+        survey(report, family, |survey| survey.interval);
     }),
     (&table::ACCEPT_QUEUE_LENGTH, |report, family| {
         per_server(report, family, |server| server.accept_queue.length);
@@ -74,6 +98,32 @@ pub(super) static ALL: &[(&Metric, Fill)] = &[
 fn per_server(report: &Report, family: &mut Family<'_>, value: fn(&ServerSnapshot) -> u64) {
     for server in &report.snapshot.servers {
         family.count(&[("server", &server.label)], value(server));
+    }
+}
+
+fn connections_idle(report: &Report, family: &mut Family<'_>) {
+    for server in &report.workloads.servers {
+        if let Some(tally) = server.survey {
+            family.count(&[("server", &server.server)], tally.idle);
+        }
+    }
+}
+
+/// What is not known yet has no sample.
+fn per_workload(report: &Report, family: &mut Family<'_>, value: fn(&WorkloadRow) -> Option<u64>) {
+    for server in &report.workloads.servers {
+        for row in &server.workloads {
+            if let Some(value) = value(row) {
+                let labels = [("server", &*server.server), ("workload", &*row.workload)];
+                family.count(&labels, value);
+            }
+        }
+    }
+}
+
+fn survey(report: &Report, family: &mut Family<'_>, value: fn(&SurveyStatus) -> Duration) {
+    if let Some(survey) = &report.workloads.survey {
+        family.value(&[], value(survey).as_secs_f64());
     }
 }
 

@@ -13,6 +13,7 @@ mod tests;
 
 use crate::snapshot::Snapshot;
 use crate::tenants::{TenantInfo, TenantRow, Tenants};
+use crate::workloads::WorkloadReport;
 
 /// Version of this agent.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -32,6 +33,8 @@ pub struct Report {
     pub tenants: Vec<TenantRow>,
     /// Every tenant that can have a row.
     pub tenant_infos: Vec<TenantInfo>,
+    /// Workloads, and what is known of their connections.
+    pub workloads: WorkloadReport,
 }
 
 impl Report {
@@ -42,6 +45,7 @@ impl Report {
             snapshot,
             tenants: rows,
             tenant_infos: tenants.infos(),
+            workloads: WorkloadReport::default(),
         }
     }
 }

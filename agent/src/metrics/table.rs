@@ -74,6 +74,9 @@ metrics! {
     CONNECTIONS_CLOSED = Counter "stormglass_connections_closed_total" in "connections" by ["server"],
         at most "servers":
         "Client connections that ended since the agent watches the server.";
+    CONNECTIONS_IDLE = Gauge "stormglass_connections_idle" in "connections" by ["server"],
+        at most "servers":
+        "Client connections without data in either direction for clients.idle_after_seconds, by the last survey.";
     ACCEPT_BURST = Histogram "stormglass_accept_burst_connections" in "connections" by ["server"],
         at most "servers x 18 (16 buckets, sum and count)":
         "New connections per window of 100 ms, windows without any left out: shows bursts between two scrapes.";
@@ -83,6 +86,27 @@ metrics! {
     CLIENT_CONNECTIONS_OPENED = Counter "stormglass_client_connections_opened_total" in "connections" by ["server", "client"],
         at most "limits.clients + servers":
         "Connections established since the agent watches the server, per client address; beyond limits.clients in (other).";
+    WORKLOAD_CONNECTIONS = Gauge "stormglass_workload_connections" in "connections" by ["server", "workload"],
+        at most "servers x (limits.workloads + 2)":
+        "Connections established now, per workload: all of them together are stormglass_connections.";
+    WORKLOAD_INSTANCES = Gauge "stormglass_workload_instances" in "instances" by ["server", "workload"],
+        at most "servers x (limits.workloads + 2)":
+        "Addresses of the workload that have a connection now; in (other) those that are known.";
+    WORKLOAD_CONNECTIONS_OPENED = Counter "stormglass_workload_connections_opened_total" in "connections" by ["server", "workload"],
+        at most "servers x (limits.workloads + 2)":
+        "Connections established since the agent watches the server, per workload.";
+    WORKLOAD_CONNECTIONS_IDLE = Gauge "stormglass_workload_connections_idle" in "connections" by ["server", "workload"],
+        at most "servers x (limits.workloads + 2)":
+        "Connections without data in either direction for clients.idle_after_seconds, by the last survey.";
+    WORKLOAD_SOCKET_MEMORY = Gauge "stormglass_workload_socket_memory_bytes" in "bytes" by ["server", "workload"],
+        at most "servers x (limits.workloads + 2)":
+        "Kernel memory of the server's ends of the connections, by the last survey: sockets, their files, and what their buffers hold.";
+    SURVEY_AGE = Gauge "stormglass_survey_age_seconds" in "seconds" by [],
+        at most "1":
+        "How long ago the last survey of the connections was.";
+    SURVEY_INTERVAL = Gauge "stormglass_survey_interval_seconds" in "seconds" by [],
+        at most "1":
+        "How long after the last survey the next one comes at the earliest: clients.survey_seconds, or what 1 % of a core allows.";
     ACCEPT_QUEUE_LENGTH = Gauge "stormglass_accept_queue_length" in "connections" by ["server"],
         at most "servers":
         "Connections that wait for the server to accept them, over its listening sockets.";
@@ -181,7 +205,7 @@ Written from the table in agent/src/metrics/table.rs; do not edit. After a chang
 
 Counters start at zero when the agent starts, or when it first sees the server. A sample that does not exist yet is left
 out, except that every server has its connection metrics and `stormglass_unattributed_bytes_total{reason=\"mid_stream\"}`
-from the first scrape.
+from the first scrape; what only a survey of the connections knows comes with the first survey.
 
 | metric | kind | unit | labels | series at most | what it says |
 |---|---|---|---|---|---|
@@ -194,6 +218,7 @@ const LABELS: &str = "
 |---|---|
 | `server` | one Valkey or Redis server of this host, `process:port`; unique, and the same after a restart of the server |
 | `client` | the client's address; `(other)` beyond `limits.clients` |
+| `workload` | a workload of the configuration; `(unassigned)`: no rule has the client's address; `(other)`: beyond `limits.workloads`, or of an address that the kernel did not keep (`limits.clients`) |
 | `prefix` | the key's bytes before the delimiter, inside a hash tag the key begins with (`keys.hash_tags`); of a key without delimiter the longest declared prefix (from a rule such as `cart-*`: `cart-`). Bytes that are not UTF-8, control characters and backslashes as `\\xNN`. `(none)`: a key without delimiter and declared prefix, or with a prefix that is empty or longer than `keys.max_prefix_bytes`; `(keyless)`: a command without key; `(pubsub)`: channel traffic; `(replication)`: replica links; `(other)`: beyond `limits.prefixes`. An ordinary prefix in parentheses begins with `\\x28` |
 | `tenant` | a tenant of the configuration; `(unassigned)`: no rule matched; `(other)`: beyond `limits.tenants` |
 | `owner` | the tenant's owner; empty if none is named |

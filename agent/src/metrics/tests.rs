@@ -1,6 +1,7 @@
 //! Scrapes of hand-made reports, in both formats.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use agent_common::abi::{Direction, Reason};
 
@@ -9,6 +10,7 @@ use crate::snapshot::{
     AcceptQueue, BurstHistogram, ClientSnapshot, MapUsage, PrefixSnapshot, ProgramUsage, ServerSnapshot,
     counters,
 };
+use crate::workloads::{Kind, ServerWorkloads, SurveyStatus, Tally, WorkloadReport, WorkloadRow};
 
 fn text(report: &Report, format: Format) -> String {
     let text = render(report, format).expect("can be written");
@@ -71,6 +73,72 @@ fn small() -> Report {
             owner: "team-checkout".into(),
             ..TenantInfo::default()
         }],
+        workloads: workloads(),
+    }
+}
+
+/// A workload that was surveyed, and what belongs to none.
+fn workloads() -> WorkloadReport {
+    let row = |workload: &str, kind, connections| WorkloadRow {
+        workload: workload.into(),
+        kind,
+        instances: 2,
+        connections,
+        opened: 2 * connections,
+        opens_per_minute: None,
+        per_instance: None,
+        survey: Some(tally(connections)),
+        busy: None,
+        advice: None,
+    };
+    let server = ServerWorkloads {
+        server: "valkey-server:6379".into(),
+        survey: Some(tally(12)),
+        workloads: vec![
+            row("checkout-api", Kind::Rule, 9),
+            row("(unassigned)", Kind::Unassigned, 3),
+        ],
+        ..ServerWorkloads::default()
+    };
+    WorkloadReport {
+        servers: vec![server],
+        survey: Some(SurveyStatus {
+            age: Duration::from_millis(2_500),
+            cost: Duration::from_millis(1),
+            interval: Duration::from_secs(10),
+        }),
+    }
+}
+
+fn tally(connections: u64) -> Tally {
+    Tally {
+        connections,
+        idle: connections - 1,
+        busy: 1,
+        memory_bytes: connections * 4_096,
+    }
+}
+
+#[test]
+fn before_the_first_survey_nothing_is_said_of_what_only_it_knows() {
+    let mut report = small();
+    report.workloads.survey = None;
+    report.workloads.servers[0].survey = None;
+    for row in &mut report.workloads.servers[0].workloads {
+        row.survey = None;
+    }
+    let scrape = text(&report, Format::Text);
+    assert!(scrape.contains(
+        "stormglass_workload_connections{server=\"valkey-server:6379\",workload=\"checkout-api\"} 9\n"
+    ));
+    for metric in [
+        &table::CONNECTIONS_IDLE,
+        &table::WORKLOAD_CONNECTIONS_IDLE,
+        &table::WORKLOAD_SOCKET_MEMORY,
+        &table::SURVEY_AGE,
+        &table::SURVEY_INTERVAL,
+    ] {
+        assert!(!scrape.contains(metric.name), "{}", metric.name);
     }
 }
 
