@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use agent_common::abi::{Direction, PrefixCounters, Reason};
 
+use crate::valkey::ServerFacts;
+
 /// Everything that one scrape shows.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
@@ -23,6 +25,10 @@ pub struct Snapshot {
 pub struct ServerSnapshot {
     /// Label `server`, unique on this host and stable across restarts of the server.
     pub label: String,
+    /// Its process.
+    pub facts: ServerFacts,
+    /// Bytes per second over the last seconds; `None` during its first.
+    pub rate: Option<Rate>,
     /// Connections established now, those from before the agent included.
     pub connections: u64,
     /// Connections established since the agent watches this server.
@@ -39,6 +45,17 @@ pub struct ServerSnapshot {
     pub prefixes: Vec<PrefixSnapshot>,
     /// Payload bytes that belong to no prefix, by direction and reason; entries with zero are left out.
     pub unattributed: Vec<(Direction, Reason, u64)>,
+}
+
+/// Bytes per second, unattributed ones included.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Rate {
+    /// From clients to the server.
+    pub in_per_second: f64,
+    /// Replies.
+    pub out_per_second: f64,
+    /// How many seconds this is the average of.
+    pub seconds: f64,
 }
 
 /// Windows of 100 ms by how many connections they brought.

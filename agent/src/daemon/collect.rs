@@ -1,12 +1,18 @@
 //! The snapshot: the maps' counters, added up per server.
 
+use std::{collections::BTreeMap, time::Instant};
+
 use nix::time::{ClockId, clock_gettime};
 
 use super::{
+    rates::Bytes,
     totals::{BySlot, Totals, window_at},
     watch::Watch,
 };
-use crate::snapshot::{AcceptQueue, ServerSnapshot, Snapshot};
+use crate::{
+    snapshot::{AcceptQueue, ServerSnapshot, Snapshot},
+    valkey::{FoundServer, ServerFacts},
+};
 
 impl Watch {
     /// The numbers of this moment.
@@ -15,6 +21,8 @@ impl Watch {
         let by_slot = BySlot::new(&readings);
         let window = current_window();
         let queues = self.accept_queues();
+        let mut facts = self.facts();
+        let now = Instant::now();
         let servers = self
             .servers
             .iter()
@@ -24,8 +32,11 @@ impl Watch {
                 for slot in server.slots() {
                     self.add_slot(&mut totals, slot, &by_slot, window);
                 }
-                let queue = queues.get(label).copied().unwrap_or_default();
-                server_snapshot(label, totals, queue)
+                ServerSnapshot {
+                    facts: facts.remove(label).unwrap_or_default(),
+                    rate: self.rates.of(label, now, totals.bytes()),
+                    ..server_snapshot(label, totals, queues.get(label).copied().unwrap_or_default())
+                }
             })
             .collect();
         let slots_in_use = self.slots_in_use();
@@ -50,9 +61,49 @@ impl Watch {
         totals.add_slot(slot, &counters, &self.kernel.special_rows(slot), by_slot, window);
     }
 
+    /// Writes down what each server has counted, every few seconds.
+    pub(super) fn note_rates(&mut self, now: Instant) {
+        if !self.rates.are_due(now) {
+            return;
+        }
+        let of_prefixes = self.kernel.prefix_bytes();
+        let live = self.servers.iter().filter(|(_, server)| server.is_live());
+        let sums = live.map(|(label, server)| {
+            let mut sums = server.earlier.bytes();
+            for slot in server.slots() {
+                let mut totals = Totals::default();
+                self.add_slot(&mut totals, slot, &BySlot::default(), 0);
+                let of_slot = [
+                    totals.bytes(),
+                    of_prefixes.get(&slot).copied().unwrap_or_default(),
+                ];
+                sums = of_slot.into_iter().fold(sums, add);
+            }
+            (label.clone(), sums)
+        });
+        let sums = sums.collect();
+        self.rates.note(now, sums);
+    }
+
+    /// What is known of the processes, by label.
+    fn facts(&mut self) -> BTreeMap<String, ServerFacts> {
+        let root = self.host.cgroups().root().to_owned();
+        let live: Vec<(&String, &FoundServer)> = self
+            .servers
+            .iter()
+            .filter_map(|(label, server)| Some((label, server.found.as_ref()?)))
+            .collect();
+        live.into_iter()
+            .map(|(label, found)| {
+                let read = self.inventory.facts(found);
+                (label.clone(), ServerFacts::new(found, &read, &root))
+            })
+            .collect()
+    }
+
     /// Accept queues by label, from sock_diag.
-    fn accept_queues(&mut self) -> std::collections::BTreeMap<String, AcceptQueue> {
-        let mut queues = std::collections::BTreeMap::new();
+    fn accept_queues(&mut self) -> BTreeMap<String, AcceptQueue> {
+        let mut queues = BTreeMap::new();
         for (label, server) in &self.servers {
             let Some(found) = &server.found else { continue };
             let Ok(sockets) = self.host.listeners(found.netns) else {
@@ -72,6 +123,10 @@ impl Watch {
         }
         queues
     }
+}
+
+fn add(sum: Bytes, further: Bytes) -> Bytes {
+    (sum.0 + further.0, sum.1 + further.1)
 }
 
 /// Number of the current 100 ms window.
@@ -97,5 +152,6 @@ fn server_snapshot(label: &str, totals: Totals, accept_queue: AcceptQueue) -> Se
         clients: totals.clients(),
         unattributed: totals.unattributed(),
         prefixes: totals.into_prefixes(),
+        ..ServerSnapshot::default()
     }
 }

@@ -2,6 +2,8 @@
 //! talk through a channel, so that a slow scan never keeps `/healthz` from answering.
 
 mod collect;
+mod inventory;
+mod rates;
 mod survey;
 mod totals;
 mod watch;

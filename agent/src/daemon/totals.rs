@@ -127,6 +127,16 @@ impl Totals {
         (self.opened + self.adopted).saturating_sub(self.closed)
     }
 
+    /// Bytes in and out, unattributed ones included.
+    pub(super) fn bytes(&self) -> (u64, u64) {
+        let [unattributed_in, unattributed_out] =
+            self.unattributed.map(|reasons| reasons.iter().sum::<u64>());
+        let rows = self.prefixes.values();
+        rows.fold((unattributed_in, unattributed_out), |sums, row| {
+            (sums.0 + row.bytes_in, sums.1 + row.bytes_out)
+        })
+    }
+
     /// Makes the sums fit to be kept: clients of a slot that was freed have no connections any more, and prefixes beyond
     /// what the kernel can hold at once go to `(other)`.
     pub(super) fn settle(&mut self) {
@@ -252,6 +262,29 @@ mod tests {
             ),
             (1, 2, 30)
         );
+    }
+
+    #[test]
+    fn all_bytes_are_rows_of_both_kinds_and_what_belongs_to_none() {
+        let mut counters = ListenerCounters::zeroed();
+        (counters.unattributed[0][1], counters.unattributed[1][2]) = (1, 2);
+        let row = |bytes_in, bytes_out| PrefixCounters {
+            bytes_in,
+            bytes_out,
+            ..PrefixCounters::default()
+        };
+        let key = PrefixKey {
+            slot: 3,
+            length: 1,
+            words: [97, 0, 0, 0],
+        };
+        let readings = Readings {
+            prefixes: vec![(key, row(100, 200))],
+            clients: Vec::new(),
+        };
+        let mut totals = Totals::default();
+        totals.add_slot(3, &counters, &[row(10, 20)], &BySlot::new(&readings), 0);
+        assert_eq!(totals.bytes(), (111, 222));
     }
 
     #[test]

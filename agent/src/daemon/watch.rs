@@ -15,6 +15,8 @@ use agent_common::abi::{ClientKey, Event, EventKind, ListenerKey, Scope, Seed, a
 
 use super::{
     collect::{current_window, monotonic_nanoseconds},
+    inventory::Inventory,
+    rates::Rates,
     survey::Surveys,
     totals::{BySlot, Totals},
 };
@@ -84,6 +86,8 @@ pub(super) struct Watch {
     pub(super) host: Host,
     settings: DiscoverySettings,
     pub(super) servers: BTreeMap<String, Server>,
+    pub(super) inventory: Inventory,
+    pub(super) rates: Rates,
     /// Cgroups of processes that started and do not listen yet, until when.
     expected: BTreeMap<PathBuf, Instant>,
     /// Slots that the kernel gave to sockets nobody knows, since when.
@@ -109,6 +113,8 @@ impl Watch {
             host,
             settings: DiscoverySettings::from(&settings.discovery),
             servers: BTreeMap::new(),
+            inventory: Inventory::new(),
+            rates: Rates::default(),
             expected: BTreeMap::new(),
             strangers: HashMap::new(),
             resting_strangers: BTreeMap::new(),
@@ -151,6 +157,7 @@ impl Watch {
 
     /// A server process started: its cgroup is watched before it listens.
     fn expect(&mut self, pid: i32, now: Instant) {
+        self.inventory.started(pid, now);
         match self.host.cgroups().of_process(pid) {
             Ok(cgroup) => {
                 tracing::debug!(pid, cgroup = %cgroup.display(), "a server process started");
@@ -174,6 +181,7 @@ impl Watch {
             self.discover(now);
         }
         self.release_rested(now);
+        self.note_rates(now);
         self.kernel.sweep_parking(monotonic_nanoseconds());
         self.servers.retain(|label, server| {
             let forget = !server.is_live()
@@ -235,6 +243,8 @@ impl Watch {
         for (netns, sockets) in group(unseeded) {
             self.seed(netns, &sockets);
         }
+        let servers = self.servers.values().filter_map(|server| server.found.as_ref());
+        self.inventory.learn(servers, now);
     }
 
     /// Labels of the servers found; one that has a label keeps it.

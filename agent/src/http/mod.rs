@@ -3,6 +3,7 @@
 //! Everything is bounded: connections, their age, the size and the patience of a request's head, reports in the making.
 #![forbid(unsafe_code)]
 
+mod inventory;
 mod routes;
 mod status;
 mod views;
@@ -26,6 +27,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+pub use self::inventory::Process;
 pub use crate::metrics::Report;
 
 /// Connections served at once; more wait in the accept queue. A host has a few scrapers, a probe and a person.

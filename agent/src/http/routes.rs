@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::{Report, Source, status, views, workloads as workload_views};
+use super::{Report, Source, inventory, status, views, workloads as workload_views};
 use crate::metrics::{self, Format};
 
 /// How old the loop's last turn may be before the daemon counts as stuck. It turns once a second at least.
@@ -112,7 +112,7 @@ async fn scrape(State(pages): State<Pages>, headers: HeaderMap) -> Response {
 async fn servers(State(pages): State<Pages>) -> Response {
     pages
         .page(JSON, |report| {
-            views::servers(report).map_err(|error| error.to_string())
+            inventory::servers(report).map_err(|error| error.to_string())
         })
         .await
 }

@@ -10,8 +10,11 @@ use agent_common::abi::{Direction, Reason};
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::snapshot::{ClientSnapshot, PrefixSnapshot, ServerSnapshot, Snapshot, counters};
+use crate::snapshot::{ClientSnapshot, PrefixSnapshot, Rate, ServerSnapshot, Snapshot, counters};
 use crate::tenants::{TenantInfo, TenantRow};
+use crate::valkey::{
+    Container, DescriptorLimit, MaxClients, Place, Pod, Qos, Runtime, ServerFacts, Source as NamedBy,
+};
 use crate::workloads::{
     Busy, Kind, PerInstance, PoolAdvice, Range, Restart, ServerWorkloads, SurveyStatus, Tally,
     WorkloadReport, WorkloadRow,
@@ -150,9 +153,46 @@ fn json(reply: &str) -> serde_json::Value {
     serde_json::from_str(body(reply)).expect("JSON")
 }
 
+fn facts() -> ServerFacts {
+    ServerFacts {
+        pid: 4711,
+        process: "valkey-server".into(),
+        listeners: ["127.0.0.1:6379", "[::1]:6379", "127.0.0.1:6380"]
+            .map(|address| address.parse().expect("an address"))
+            .into(),
+        cgroup: Some("/kubepods/pod1/c1".into()),
+        place: Place {
+            container: Some(Container {
+                id: "c0ffee".into(),
+                runtime: Some(Runtime::Containerd),
+            }),
+            pod: Some(Pod {
+                uid: "dd1bf9d1-241d-47f5-8e25-12de83135812".into(),
+                qos: Some(Qos::Guaranteed),
+            }),
+        },
+        uptime_seconds: 90.9,
+        descriptors: Some(DescriptorLimit {
+            soft: Some(1024),
+            hard: None,
+        }),
+        version: Some("8.0.1".into()),
+        maxclients: Some(MaxClients {
+            clients: 500,
+            source: NamedBy::ConfigFile,
+        }),
+    }
+}
+
 fn report() -> Report {
     let server = ServerSnapshot {
         label: "valkey-server:6379".into(),
+        facts: facts(),
+        rate: Some(Rate {
+            in_per_second: 10.9,
+            out_per_second: 22.1,
+            seconds: 7.51,
+        }),
         connections: 3,
         opened: 5,
         closed: 2,
@@ -192,7 +232,15 @@ fn report() -> Report {
             servers: vec![server],
             ..Snapshot::default()
         },
-        tenants: vec![row("a:1", 0), row("b:2", 5)],
+        tenants: vec![
+            TenantRow {
+                server: "valkey-server:6379".into(),
+                tenant: "(unassigned)".into(),
+                counters: counters(1, 5, 20),
+            },
+            row("valkey-server:6379", 0),
+            row("b:2", 5),
+        ],
         tenant_infos: vec![
             TenantInfo {
                 name: "checkout".into(),
@@ -201,6 +249,10 @@ fn report() -> Report {
             },
             TenantInfo {
                 name: "(unassigned)".into(),
+                ..TenantInfo::default()
+            },
+            TenantInfo {
+                name: "idle".into(),
                 ..TenantInfo::default()
             },
         ],
@@ -395,10 +447,25 @@ fn the_api_shows_servers_tenants_and_clients() {
     assert_eq!(
         servers,
         serde_json::json!({"servers": [{
-            "server": "valkey-server:6379", "connections": 3, "opened": 5, "closed": 2,
+            "server": "valkey-server:6379", "process": "valkey-server", "pid": 4711, "version": "8.0.1",
+            "ports": [6379, 6380], "listeners": ["127.0.0.1:6379", "[::1]:6379", "127.0.0.1:6380"],
+            "cgroup": "/kubepods/pod1/c1", "container": {"id": "c0ffee", "runtime": "containerd"},
+            "pod": {"uid": "dd1bf9d1-241d-47f5-8e25-12de83135812", "qos": "Guaranteed"}, "uptime_seconds": 90,
+            "file_descriptors": {"soft": 1024, "hard": null}, "maxclients": 500,
+            "maxclients_source": "config_file", "clients_at_most": 500,
+            "connections": 3, "opened": 5, "closed": 2,
             "accept_queue": {"length": 0, "limit": 0}, "clients": 2, "prefixes": 1,
             "commands": 7, "bytes_in": 70, "bytes_out": 700,
             "unattributed": [{"direction": "in", "reason": "hole", "bytes": 9}],
+            "bytes_per_second": {"in": 11.0, "out": 22.0, "over_seconds": 7.5},
+            "blast_radius": {
+                "connections": 3, "addresses": 1,
+                "tenants": [
+                    {"tenant": "checkout", "owner": "team", "commands": 7, "bytes": 770, "share_of_bytes": 0.9686},
+                    {"tenant": "(unassigned)", "owner": "", "commands": 1, "bytes": 25, "share_of_bytes": 0.0314},
+                ],
+                "largest_clients": [{"client": "10.1.0.7", "connections": 2, "share_of_connections": 0.6667}],
+            },
         }]})
     );
     let tenants = json(&server.get("/api/v1/tenants"));
@@ -414,7 +481,7 @@ fn the_api_shows_servers_tenants_and_clients() {
             "duration_seconds": durations(14), "request_bytes": sizes(14, 32), "reply_bytes": sizes(14, 1024),
             "errors": {"WRONGTYPE": 5}, "hits": 6, "misses": 2,
             "servers": [
-                {"server": "a:1", "commands": 7, "bytes_in": 70, "bytes_out": 700,
+                {"server": "valkey-server:6379", "commands": 7, "bytes_in": 70, "bytes_out": 700,
                     "duration_seconds": durations(7), "request_bytes": sizes(7, 32), "reply_bytes": sizes(7, 1024),
                     "errors": {}, "hits": 3, "misses": 1},
                 {"server": "b:2", "commands": 7, "bytes_in": 70, "bytes_out": 700,
@@ -423,8 +490,8 @@ fn the_api_shows_servers_tenants_and_clients() {
             ],
         })
     );
-    assert_eq!(tenants["tenants"][1]["servers"], serde_json::json!([]));
-    assert_eq!(tenants["tenants"][1]["duration_seconds"], serde_json::Value::Null);
+    assert_eq!(tenants["tenants"][2]["servers"], serde_json::json!([]));
+    assert_eq!(tenants["tenants"][2]["duration_seconds"], serde_json::Value::Null);
     let clients = json(&server.get("/api/v1/clients"));
     assert_eq!(
         clients,

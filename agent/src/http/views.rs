@@ -8,13 +8,6 @@ use serde::Serialize;
 
 use super::Report;
 use crate::metrics::{distributions::Quantiles, rows};
-use crate::snapshot::ServerSnapshot;
-
-/// `/api/v1/servers`.
-pub(super) fn servers(report: &Report) -> serde_json::Result<Vec<u8>> {
-    let servers = report.snapshot.servers.iter().map(Server::new).collect();
-    serde_json::to_vec(&Servers { servers })
-}
 
 /// `/api/v1/tenants`: every tenant of the configuration, whether it was seen or not, then `(other)` and `(unassigned)`.
 pub(super) fn tenants(report: &Report) -> serde_json::Result<Vec<u8>> {
@@ -57,39 +50,6 @@ pub(super) fn clients(report: &Report) -> serde_json::Result<Vec<u8>> {
     serde_json::to_vec(&Clients {
         clients: clients.collect(),
     })
-}
-
-#[derive(Serialize)]
-struct Servers<'a> {
-    servers: Vec<Server<'a>>,
-}
-
-#[derive(Serialize)]
-struct Server<'a> {
-    server: &'a str,
-    connections: u64,
-    opened: u64,
-    closed: u64,
-    accept_queue: AcceptQueue,
-    clients: usize,
-    prefixes: usize,
-    /// Attributed to prefixes.
-    #[serde(flatten)]
-    traffic: Traffic,
-    unattributed: Vec<Unattributed>,
-}
-
-#[derive(Serialize)]
-struct AcceptQueue {
-    length: u64,
-    limit: u64,
-}
-
-#[derive(Serialize)]
-struct Unattributed {
-    direction: &'static str,
-    reason: &'static str,
-    bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -157,7 +117,7 @@ struct Client<'a> {
     opened: u64,
 }
 
-#[derive(Clone, Copy, Default, Serialize)]
+#[derive(Serialize)]
 struct Traffic {
     commands: u64,
     bytes_in: u64,
@@ -170,14 +130,6 @@ impl Traffic {
             commands: counters.commands(),
             bytes_in: counters.bytes_in,
             bytes_out: counters.bytes_out,
-        }
-    }
-
-    fn plus(self, other: Self) -> Self {
-        Self {
-            commands: self.commands + other.commands,
-            bytes_in: self.bytes_in + other.bytes_in,
-            bytes_out: self.bytes_out + other.bytes_out,
         }
     }
 }
@@ -209,40 +161,5 @@ impl<T> Distribution<T> {
             p99,
             p999,
         })
-    }
-}
-
-impl<'a> Server<'a> {
-    fn new(server: &'a ServerSnapshot) -> Self {
-        let prefixes = rows::prefixes(server);
-        let traffic = prefixes.values().fold(Traffic::default(), |sum, row| {
-            sum.plus(Traffic {
-                commands: row.commands,
-                bytes_in: row.bytes_in,
-                bytes_out: row.bytes_out,
-            })
-        });
-        let unattributed = server
-            .unattributed
-            .iter()
-            .map(|(direction, reason, bytes)| Unattributed {
-                direction: direction.label(),
-                reason: reason.label(),
-                bytes: *bytes,
-            });
-        Self {
-            server: &server.label,
-            connections: server.connections,
-            opened: server.opened,
-            closed: server.closed,
-            accept_queue: AcceptQueue {
-                length: server.accept_queue.length,
-                limit: server.accept_queue.limit,
-            },
-            clients: rows::clients(server).len(),
-            prefixes: prefixes.len(),
-            traffic,
-            unattributed: unattributed.collect(),
-        }
     }
 }

@@ -111,6 +111,18 @@ impl Kernel {
         entries.map(|(key, client)| (key.0, client.0)).collect()
     }
 
+    /// Bytes in and out of the interned prefixes, by slot.
+    #[must_use]
+    pub fn prefix_bytes(&self) -> StdHashMap<u32, (u64, u64)> {
+        let mut sums: StdHashMap<u32, (u64, u64)> = StdHashMap::new();
+        for (key, id) in self.prefixes.iter().filter_map(Result::ok) {
+            let row = self.rows.get(Row::interned(id) as usize);
+            let sum = sums.entry(key.0.slot).or_default();
+            *sum = (sum.0 + row.bytes_in, sum.1 + row.bytes_out);
+        }
+        sums
+    }
+
     /// Clears a slot whose connections have all ended, with its prefixes and clients, and makes it free again.
     ///
     /// # Errors

@@ -51,6 +51,7 @@ fn small() -> Report {
             },
         ],
         unattributed: vec![(Direction::Out, Reason::Hole, 77)],
+        ..ServerSnapshot::default()
     };
     Report {
         snapshot: Snapshot {

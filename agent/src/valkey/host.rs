@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Cgroups, DiscoverySettings, Error, Established, FoundServer, Listener, NetnsCookie,
+    Cgroups, DiscoverySettings, Error, Established, FoundServer, Listener, NetnsCookie, Place,
     netns::Namespaces,
     owners::Owners,
     processes::{Candidate, Processes, Scan},
@@ -236,6 +236,7 @@ impl Host {
             netns,
             netns_cookie: self.namespaces.cookie(netns)?,
             listeners: (!listeners.is_empty()).then_some(listeners)?,
+            place: cgroup.as_deref().map(Place::of_cgroup_file).unwrap_or_default(),
             cgroup_of_process: cgroup.and_then(|text| self.cgroups.of_cgroup_file(&text).ok()),
         })
     }

@@ -54,7 +54,10 @@ fn numbered(servers: &[FoundServer], mut wanted: Vec<String>) -> Vec<String> {
 mod tests {
     use std::{net::Ipv4Addr, path::PathBuf};
 
-    use super::{super::Listener, *};
+    use super::{
+        super::{Listener, Place},
+        *,
+    };
 
     fn server(process: &str, ports: &[u16], netns: u64, start_time: u64, cgroup: &str) -> FoundServer {
         let listener = |&port| Listener {
@@ -75,6 +78,7 @@ mod tests {
             netns_cookie: 1,
             listeners: ports.iter().map(listener).collect(),
             cgroup_of_process: (!cgroup.is_empty()).then(|| PathBuf::from(cgroup)),
+            place: Place::default(),
         }
     }
 

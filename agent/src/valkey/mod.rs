@@ -10,6 +10,10 @@
 //! | `survey` | a look at every connection, for another thread |
 //! | `owners` | which process a listening socket belongs to |
 //! | `cgroups` | the cgroup v2 tree |
+//! | `containers` | container and pod, by the names of cgroups |
+//! | `facts` | uptime, limits, and what takes reading a server's files |
+//! | `version` | the version in an executable |
+//! | `maxclients` | command lines and configuration files |
 //! | `labels` | what a server is called |
 //! | `error` | what can go wrong, and what to do then |
 //!
@@ -17,9 +21,12 @@
 #![forbid(unsafe_code)]
 
 mod cgroups;
+mod containers;
 mod error;
+mod facts;
 mod host;
 mod labels;
+mod maxclients;
 mod netns;
 mod owners;
 mod processes;
@@ -27,6 +34,7 @@ mod sock_diag;
 mod survey;
 #[cfg(test)]
 mod tests;
+mod version;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -36,9 +44,12 @@ use std::{
 use self::processes::Processes;
 pub use self::{
     cgroups::{Cgroups, attach_points},
+    containers::{Container, Place, Pod, Qos, Runtime},
     error::Error,
+    facts::{DescriptorLimit, FactReader, ProcessFacts, ServerFacts},
     host::Host,
     labels::labels,
+    maxclients::{CommandLine, MaxClients, Source},
     netns::NetnsCookie,
     survey::{SurveyedConnection, Surveyor},
 };
@@ -80,6 +91,8 @@ pub struct FoundServer {
     pub listeners: Vec<Listener>,
     /// The cgroup that the process is in now; its sockets may belong to another one.
     pub cgroup_of_process: Option<PathBuf>,
+    /// Container and pod, by the names of all its cgroups. Whoever knows pods by UID can name the server after its pod.
+    pub place: Place,
 }
 
 impl FoundServer {

@@ -1,0 +1,286 @@
+//! `/api/v1/servers`: the inventory. Each server with its process, where it runs, what moves through it, and who hangs on
+//! it.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::Report;
+use crate::{
+    metrics::rows,
+    snapshot::{Rate, ServerSnapshot},
+    tenants::TenantRow,
+    valkey::{MaxClients, ServerFacts},
+};
+
+/// Clients of a server that are named, those with the most connections; `/api/v1/clients` has them all.
+const LARGEST_CLIENTS: usize = 10;
+
+/// `/api/v1/servers`.
+pub(super) fn servers(report: &Report) -> serde_json::Result<Vec<u8>> {
+    let owners: BTreeMap<&str, &str> = report
+        .tenant_infos
+        .iter()
+        .map(|info| (&*info.name, &*info.owner))
+        .collect();
+    let mut tenants: BTreeMap<&str, Vec<&TenantRow>> = BTreeMap::new();
+    for row in &report.tenants {
+        tenants.entry(&row.server).or_default().push(row);
+    }
+    let servers = report.snapshot.servers.iter().map(|server| {
+        let tenants = tenants.remove(&*server.label).unwrap_or_default();
+        Server::new(server, &tenants, &owners)
+    });
+    serde_json::to_vec(&Servers {
+        servers: servers.collect(),
+    })
+}
+
+/// What is known of a server's process, as JSON.
+#[derive(Debug, Serialize)]
+pub struct Process<'a> {
+    process: &'a str,
+    pid: i32,
+    /// Null: not known for certain.
+    version: Option<&'a str>,
+    ports: Vec<u16>,
+    /// Addresses with ports.
+    listeners: Vec<String>,
+    /// Path of its cgroup (version 2) below the mount.
+    cgroup: Option<&'a str>,
+    container: Option<Container<'a>>,
+    pod: Option<Pod<'a>>,
+    uptime_seconds: u64,
+    /// `RLIMIT_NOFILE`; a null inside means unlimited.
+    file_descriptors: Option<FileDescriptors>,
+    /// What it was started with; null: nothing is named, or what names it could not be read.
+    maxclients: Option<u64>,
+    /// `command_line` or `config_file`.
+    maxclients_source: Option<&'static str>,
+    /// Most clients that `maxclients` and the descriptors allow.
+    clients_at_most: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Container<'a> {
+    id: &'a str,
+    runtime: Option<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+struct Pod<'a> {
+    uid: &'a str,
+    qos: Option<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+struct FileDescriptors {
+    soft: Option<u64>,
+    hard: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Servers<'a> {
+    servers: Vec<Server<'a>>,
+}
+
+#[derive(Serialize)]
+struct Server<'a> {
+    server: &'a str,
+    #[serde(flatten)]
+    process: Process<'a>,
+    connections: u64,
+    opened: u64,
+    closed: u64,
+    accept_queue: AcceptQueue,
+    /// Addresses.
+    clients: usize,
+    prefixes: usize,
+    commands: u64,
+    /// Attributed to prefixes, as the next.
+    bytes_in: u64,
+    bytes_out: u64,
+    unattributed: Vec<Unattributed>,
+    /// All bytes; null during the first second.
+    bytes_per_second: Option<BytesPerSecond>,
+    blast_radius: BlastRadius<'a>,
+}
+
+#[derive(Serialize)]
+struct AcceptQueue {
+    length: u64,
+    limit: u64,
+}
+
+#[derive(Serialize)]
+struct Unattributed {
+    direction: &'static str,
+    reason: &'static str,
+    bytes: u64,
+}
+
+#[derive(Serialize)]
+struct BytesPerSecond {
+    #[serde(rename = "in")]
+    bytes_in: f64,
+    #[serde(rename = "out")]
+    bytes_out: f64,
+    /// What they are the average of.
+    over_seconds: f64,
+}
+
+/// Who would notice if this server restarted.
+#[derive(Serialize)]
+struct BlastRadius<'a> {
+    /// That would come back.
+    connections: u64,
+    /// That they would come from.
+    addresses: usize,
+    /// Those with traffic since the agent watches, the largest first.
+    tenants: Vec<Tenant<'a>>,
+    largest_clients: Vec<Client>,
+}
+
+#[derive(Serialize)]
+struct Tenant<'a> {
+    tenant: &'a str,
+    owner: &'a str,
+    commands: u64,
+    /// In and out.
+    bytes: u64,
+    /// Of all attributed bytes of this server; from 0 to 1.
+    share_of_bytes: f64,
+}
+
+#[derive(Serialize)]
+struct Client {
+    client: String,
+    connections: u64,
+    /// From 0 to 1.
+    share_of_connections: f64,
+}
+
+impl<'a> Process<'a> {
+    /// Of these facts.
+    #[must_use]
+    pub fn new(facts: &'a ServerFacts) -> Self {
+        let mut ports: Vec<u16> = facts.listeners.iter().map(std::net::SocketAddr::port).collect();
+        ports.dedup();
+        Self {
+            process: &facts.process,
+            pid: facts.pid,
+            version: facts.version.as_deref(),
+            ports,
+            listeners: facts.listeners.iter().map(ToString::to_string).collect(),
+            cgroup: facts.cgroup.as_deref(),
+            container: facts.place.container.as_ref().map(|container| Container {
+                id: &container.id,
+                runtime: container.runtime.map(crate::valkey::Runtime::label),
+            }),
+            pod: facts.place.pod.as_ref().map(|pod| Pod {
+                uid: &pod.uid,
+                qos: pod.qos.map(crate::valkey::Qos::label),
+            }),
+            uptime_seconds: facts.uptime_seconds as u64,
+            file_descriptors: facts.descriptors.map(|limit| FileDescriptors {
+                soft: limit.soft,
+                hard: limit.hard,
+            }),
+            maxclients: facts.maxclients.map(|MaxClients { clients, .. }| clients),
+            maxclients_source: facts.maxclients.map(|MaxClients { source, .. }| source.label()),
+            clients_at_most: facts.clients_at_most(),
+        }
+    }
+}
+
+impl<'a> Server<'a> {
+    fn new(server: &'a ServerSnapshot, tenants: &[&'a TenantRow], owners: &BTreeMap<&str, &'a str>) -> Self {
+        let prefixes = rows::prefixes(server);
+        let sum = |of: fn(&rows::PrefixSum) -> u64| prefixes.values().map(of).sum();
+        let unattributed = server
+            .unattributed
+            .iter()
+            .map(|(direction, reason, bytes)| Unattributed {
+                direction: direction.label(),
+                reason: reason.label(),
+                bytes: *bytes,
+            });
+        Self {
+            server: &server.label,
+            process: Process::new(&server.facts),
+            connections: server.connections,
+            opened: server.opened,
+            closed: server.closed,
+            accept_queue: AcceptQueue {
+                length: server.accept_queue.length,
+                limit: server.accept_queue.limit,
+            },
+            clients: rows::clients(server).len(),
+            prefixes: prefixes.len(),
+            commands: sum(|row| row.commands),
+            bytes_in: sum(|row| row.bytes_in),
+            bytes_out: sum(|row| row.bytes_out),
+            unattributed: unattributed.collect(),
+            bytes_per_second: server.rate.map(BytesPerSecond::new),
+            blast_radius: BlastRadius::new(server, tenants, owners),
+        }
+    }
+}
+
+impl BytesPerSecond {
+    /// To a byte and a tenth of a second: nothing below it means anything.
+    fn new(rate: Rate) -> Self {
+        Self {
+            bytes_in: rate.in_per_second.round(),
+            bytes_out: rate.out_per_second.round(),
+            over_seconds: (rate.seconds * 10.0).round() / 10.0,
+        }
+    }
+}
+
+impl<'a> BlastRadius<'a> {
+    fn new(server: &ServerSnapshot, tenants: &[&'a TenantRow], owners: &BTreeMap<&str, &'a str>) -> Self {
+        let bytes = |row: &TenantRow| row.counters.bytes_in + row.counters.bytes_out;
+        let all_bytes: u64 = tenants.iter().map(|row| bytes(row)).sum();
+        let mut tenants: Vec<Tenant<'a>> = tenants
+            .iter()
+            .filter(|row| bytes(row) != 0)
+            .map(|row| Tenant {
+                tenant: &row.tenant,
+                owner: owners.get(&*row.tenant).copied().unwrap_or_default(),
+                commands: row.counters.commands(),
+                bytes: bytes(row),
+                share_of_bytes: share(bytes(row), all_bytes),
+            })
+            .collect();
+        tenants.sort_by_key(|tenant| std::cmp::Reverse(tenant.bytes));
+
+        let clients = rows::clients(server);
+        let mut largest_clients: Vec<Client> = clients
+            .iter()
+            .filter(|(address, sum)| address.is_some() && sum.connections != 0)
+            .map(|(address, sum)| Client {
+                client: rows::client_name(*address).into_owned(),
+                connections: sum.connections,
+                share_of_connections: share(sum.connections, server.connections),
+            })
+            .collect();
+        let addresses = largest_clients.len();
+        largest_clients.sort_by_key(|client| std::cmp::Reverse(client.connections));
+        largest_clients.truncate(LARGEST_CLIENTS);
+        Self {
+            connections: server.connections,
+            addresses,
+            tenants,
+            largest_clients,
+        }
+    }
+}
+
+/// To four decimals.
+fn share(part: u64, of: u64) -> f64 {
+    if of == 0 {
+        return 0.0;
+    }
+    (part as f64 / of as f64 * 1e4).round() / 1e4
+}
