@@ -192,8 +192,14 @@ impl ConfigFile {
 
 /// Runs another command of the agent to its end.
 pub fn command(arguments: &[&str], config: Option<&ConfigFile>) -> Result<Finished> {
+    command_at(None, arguments, config)
+}
+
+/// The same, on a terminal of so many columns.
+pub fn command_at(columns: Option<u16>, arguments: &[&str], config: Option<&ConfigFile>) -> Result<Finished> {
     let mut command = Command::new(lab::agent()?);
-    command.args(arguments);
+    command.args(arguments).env_remove("COLUMNS");
+    command.envs(columns.map(|columns| ("COLUMNS", columns.to_string())));
     if let Some(config) = config {
         command.arg("--config").arg(config.path());
     }

@@ -39,6 +39,13 @@ impl Cgroup {
         Ok(Self { path })
     }
 
+    /// Makes one of exactly this name inside this one. Drop it first.
+    pub fn inside(&self, name: &str) -> Result<Self> {
+        let path = self.path.join(name);
+        fs::create_dir(&path).with_context(|| format!("cannot make cgroup {}", path.display()))?;
+        Ok(Self { path })
+    }
+
     /// Moves a running process here. Sockets that it has stay where they were made.
     pub fn adopt(&self, process: Pid) -> Result<()> {
         fs::write(self.procs(), process.to_string())

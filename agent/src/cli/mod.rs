@@ -1,6 +1,7 @@
 //! Commands and their flags.
 
 mod doctor;
+mod inventory;
 mod run;
 mod servers;
 

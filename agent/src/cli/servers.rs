@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
     process::ExitCode,
     time::Duration,
 };
@@ -10,31 +11,32 @@ use anyhow::{Context as _, Result, anyhow};
 use serde_json::{Value, json};
 use stormglass::{
     config::Settings,
+    http::Process,
     kernel::netns_cookie,
-    valkey::{DiscoverySettings, FoundServer, Host, labels},
+    valkey::{DiscoverySettings, FactReader, FoundServer, Host, ServerFacts, labels},
 };
 
-use super::ServersArguments;
+use super::{ServersArguments, inventory};
 
 /// How long the running agent may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) fn run(arguments: &ServersArguments) -> Result<ExitCode> {
     let settings = arguments.config.load()?;
-    let (servers, live) = match from_agent(settings.http.listen) {
-        Ok(servers) => (servers, true),
+    let servers = match from_agent(settings.http.listen) {
+        Ok(servers) => servers,
         Err(error) => {
             eprintln!(
                 "no running agent at {} ({error:#}); looking for servers instead",
                 settings.http.listen
             );
-            (from_host(&settings)?, false)
+            from_host(&settings)?
         }
     };
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&servers)?);
     } else {
-        print_table(&servers, live)?;
+        print!("{}", text(&servers, inventory::width())?);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -75,83 +77,32 @@ fn from_host(settings: &Settings) -> Result<Value> {
         )
     };
     let labels = labels(&found, leaf);
+    let root = host.cgroups().root().to_owned();
+    let mut reader = FactReader::new("/proc");
     let servers: Vec<Value> = labels
         .iter()
         .zip(&found)
-        .map(|(label, server)| describe(label, server))
-        .collect();
+        .map(|(label, server)| describe(label, server, &mut reader, &root))
+        .collect::<Result<_>>()?;
     Ok(json!({ "servers": servers }))
 }
 
-fn describe(label: &str, server: &FoundServer) -> Value {
-    let listeners: Vec<String> = server
-        .listeners
-        .iter()
-        .map(|listener| SocketAddr::new(listener.address, listener.port).to_string())
-        .collect();
-    json!({ "server": label, "pid": server.pid, "listeners": listeners })
+fn describe(label: &str, server: &FoundServer, reader: &mut FactReader, cgroup_root: &Path) -> Result<Value> {
+    let read = reader.read(server.pid, server.start_time, None);
+    let facts = ServerFacts::new(server, &read.unwrap_or_default(), cgroup_root);
+    let mut described = serde_json::to_value(Process::new(&facts))?;
+    described["server"] = label.into();
+    Ok(described)
 }
 
-fn print_table(answer: &Value, live: bool) -> Result<()> {
+fn text(answer: &Value, width: usize) -> Result<String> {
     let servers = answer
         .get("servers")
         .unwrap_or(answer)
         .as_array()
         .ok_or_else(|| anyhow!("the answer has no list of servers; is another version running?"))?;
     if servers.is_empty() {
-        println!("no servers");
-        return Ok(());
+        return Ok("no servers\n".into());
     }
-    let columns: &[&str] = if live {
-        &[
-            "server",
-            "connections",
-            "opened",
-            "closed",
-            "bytes_in",
-            "bytes_out",
-        ]
-    } else {
-        &["server", "pid", "listeners"]
-    };
-    let rows: Vec<Vec<String>> = servers
-        .iter()
-        .map(|server| columns.iter().map(|column| cell(server.get(column))).collect())
-        .collect();
-    let widths: Vec<usize> = columns
-        .iter()
-        .enumerate()
-        .map(|(index, column)| {
-            rows.iter()
-                .map(|row| row[index].len())
-                .chain([column.len()])
-                .max()
-                .unwrap_or(0)
-        })
-        .collect();
-    let print = |cells: &mut dyn Iterator<Item = &str>| {
-        let line: Vec<String> = cells
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:<width$}", width = *width))
-            .collect();
-        println!("{}", line.join("  ").trim_end());
-    };
-    print(&mut columns.iter().copied());
-    for row in &rows {
-        print(&mut row.iter().map(String::as_str));
-    }
-    Ok(())
-}
-
-fn cell(value: Option<&Value>) -> String {
-    match value {
-        None | Some(Value::Null) => "-".into(),
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Array(items)) => items
-            .iter()
-            .map(|item| cell(Some(item)))
-            .collect::<Vec<_>>()
-            .join(","),
-        Some(other) => other.to_string(),
-    }
+    Ok(inventory::table(servers, width))
 }

@@ -48,7 +48,7 @@ impl Rates {
             .filter_map(|(at, of)| Some((now.duration_since(*at), of.get(label)?)))
             .filter(|(age, _)| *age >= LEAST);
         let oldest = known.next()?;
-        let (age, then) = known.filter(|(age, _)| *age >= INTERVAL).last().unwrap_or(oldest);
+        let (age, then) = known.rfind(|(age, _)| *age >= INTERVAL).unwrap_or(oldest);
         let seconds = age.as_secs_f64();
         // Sums only grow, unless a server was forgotten and came back.
         let per_second = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;

@@ -302,13 +302,14 @@ mod tests {
             "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podce705797_e47e_11e9_bd71_42010a000002.slice/docker-{id}.scope"
         );
         let docker = Some(Runtime::Docker);
-        let uid = Some("ce705797-e47e-11e9-bd71-42010a000002");
+        let digits = "ce705797-e47e-11e9-bd71-42010a000002";
+        let uid = Some(digits);
         of_path(&burstable, (Some(id), docker, uid, Some(Qos::Burstable)));
         let guaranteed = burstable
             .replace("-burstable-pod", "-pod")
             .replace("kubepods-burstable.slice/", "");
         of_path(&guaranteed, (Some(id), docker, uid, Some(Qos::Guaranteed)));
-        let below = format!("pod{}/{id}", uid.unwrap());
+        let below = format!("pod{digits}/{id}");
         of_path(
             &format!("/kubepods/{below}"),
             (Some(id), None, uid, Some(Qos::Guaranteed)),
