@@ -22,8 +22,9 @@ use crate::{
     workloads::{Observation, ServerSurvey, Tally},
 };
 
-/// After a survey so many times its CPU time pass before the next one: it takes 1 % of a core at most.
-const REST: u32 = 100;
+/// After a survey so many times its CPU time pass before the next one: it takes half a percent of a core at most, and leaves as
+/// much to the rest of the daemon.
+const REST: u32 = 200;
 
 /// A survey that is due by the next tick begins now: the ticks are a second apart, and never quite.
 const EARLY: Duration = Duration::from_millis(100);

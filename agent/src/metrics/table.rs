@@ -106,7 +106,7 @@ metrics! {
         "How long ago the last survey of the connections was.";
     SURVEY_INTERVAL = Gauge "stormglass_survey_interval_seconds" in "seconds" by [],
         at most "1":
-        "How long after the last survey the next one comes at the earliest: clients.survey_seconds, or what 1 % of a core allows.";
+        "How long after the last survey the next one comes at the earliest: clients.survey_seconds, or what half a percent of a core allows.";
     ACCEPT_QUEUE_LENGTH = Gauge "stormglass_accept_queue_length" in "connections" by ["server"],
         at most "servers":
         "Connections that wait for the server to accept them, over its listening sockets.";

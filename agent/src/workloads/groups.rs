@@ -1,7 +1,7 @@
 //! Addresses added up to workloads.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use super::{Rules, ServerSurvey, Tally};
@@ -86,8 +86,8 @@ impl Groups {
         &mut self,
         clients: &[ClientSnapshot],
         survey: Option<&ServerSurvey>,
-    ) -> BTreeMap<IpAddr, Client> {
-        let mut known: BTreeMap<IpAddr, Client> = BTreeMap::new();
+    ) -> HashMap<IpAddr, Client> {
+        let mut known: HashMap<IpAddr, Client> = HashMap::with_capacity(clients.len());
         for client in clients {
             match client.address {
                 Some(address) => {
