@@ -157,7 +157,10 @@ async fn watch_loop(
             _ = &mut stopped => return Ok(()),
             batch = events.next() => watch.handle(&batch?, Instant::now()),
             () = tokio::time::sleep_until(soon.into()) => watch.discover(Instant::now()),
-            _ = tick.tick() => watch.tick(Instant::now()),
+            _ = tick.tick() => {
+                watch.tick(Instant::now());
+                tenants.retain_servers(|label| watch.servers.contains_key(label));
+            }
             Some(request) = inbox.recv() => {
                 let mut report = Report::new(watch.snapshot(), &mut tenants);
                 report.workloads = watch.workloads.report(Instant::now(), &report.snapshot);

@@ -1,87 +1,215 @@
-//! Adds the prefix rows of a snapshot up to tenant rows.
+//! Adds what the prefix rows of a server have grown by up to tenant rows.
+//!
+//! A row says what its prefix has had in all. Whose that was is decided once, when it is first seen here: rules that change
+//! say where later traffic goes, and leave with each tenant what it had. So no tenant's counter goes back, and over any
+//! number of reloads the tenants of a server add up to its prefixes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use agent_common::abi::PrefixCounters;
-use agent_common::limits;
 
-use super::{Rules, TenantInfo, TenantRef, row_name};
-use crate::snapshot::{PrefixSnapshot, ServerSnapshot, Snapshot};
-
-/// How many prefixes the cache remembers: all that the kernel can hold, special rows aside. A host that sees others
-/// (servers came and went) starts over.
-const CACHED_PREFIXES: usize = 2 * limits::PREFIXES;
+use super::growth::{Seen, subtract};
+use super::{OTHER, Rules, TenantInfo, TenantRef, UNASSIGNED, row_name};
+use crate::snapshot::{ServerSnapshot, Snapshot};
 
 /// One tenant at one server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TenantRow {
     /// Label `server`.
     pub server: String,
-    /// Label `tenant`; a configured name, `(other)` or `(unassigned)`.
+    /// Label `tenant`; a configured name, one that an earlier configuration had, `(other)` or `(unassigned)`.
     pub tenant: String,
-    /// The sums of its prefixes.
+    /// What it had.
     pub counters: PrefixCounters,
 }
 
-/// The rules, and which tenant each prefix seen so far belongs to.
+/// The rules, and what every tenant has had so far.
 #[derive(Debug)]
 pub struct Tenants {
     rules: Rules,
-    cache: HashMap<String, TenantRef>,
+    /// Tenants of earlier configurations that keep their rows, the longest gone first.
+    left: Vec<TenantInfo>,
+    servers: BTreeMap<String, Books>,
+}
+
+/// What is known of one server.
+#[derive(Debug, Default)]
+struct Books {
+    sums: BTreeMap<Place, PrefixCounters>,
+    /// The prefix rows of its last snapshot, by name: as many as the kernel and the daemon hold, no more.
+    rows: HashMap<String, Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    place: Place,
+    seen: Seen,
+}
+
+/// Whose something is, in the order in which rows are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    /// A configured tenant, by its place in the file.
+    Rule(usize),
+    /// One of [`Tenants::left`].
+    Left(usize),
+    Other,
+    Unassigned,
 }
 
 impl Tenants {
-    /// Starts with an empty cache.
+    /// Starts with nothing counted.
     #[must_use]
     pub fn new(rules: Rules) -> Self {
         Self {
             rules,
-            cache: HashMap::new(),
+            left: Vec::new(),
+            servers: BTreeMap::new(),
         }
     }
 
-    /// One row per server and tenant that has prefix rows there, in the order of the servers, then of the file, then
-    /// `(other)`, then `(unassigned)`. At most `limits.tenants` + 2 rows per server.
+    /// Takes up what has been counted since the last time, and returns a row per server of the snapshot and tenant that has,
+    /// or had, prefix rows there: in the order of the servers, then of the file, then tenants that left it, then `(other)`,
+    /// then `(unassigned)`. At most `limits.tenants` + 2 rows per server.
     pub fn aggregate(&mut self, snapshot: &Snapshot) -> Vec<TenantRow> {
-        snapshot
-            .servers
-            .iter()
-            .flat_map(|server| self.server_rows(server))
-            .collect()
+        let mut rows = Vec::new();
+        for server in &snapshot.servers {
+            self.take_up(server);
+            rows.extend(self.rows_of(&server.label));
+        }
+        rows
     }
 
-    /// Every tenant that can have a row.
+    /// Goes on with other rules. `counted` is everything counted up to now, at every server that may be seen again: it stays
+    /// with the tenant that the rules so far give it to.
+    ///
+    /// Tenants that the new rules do not have keep their rows while `limits.tenants` leaves room; those longest gone are
+    /// folded into `(other)` first.
+    pub fn reload(&mut self, counted: &[ServerSnapshot], rules: Rules) {
+        for server in counted {
+            self.take_up(server);
+        }
+        let left = self.leaving(&rules);
+        let places = places(&rules, &left);
+        let mut servers = std::mem::take(&mut self.servers);
+        for books in servers.values_mut() {
+            for (place, counters) in std::mem::take(&mut books.sums) {
+                let place = match place {
+                    Place::Rule(_) | Place::Left(_) => {
+                        places.get(self.name(place)).copied().unwrap_or(Place::Other)
+                    }
+                    Place::Other | Place::Unassigned => place,
+                };
+                books.sums.entry(place).or_default().add(&counters);
+            }
+            for (name, known) in &mut books.rows {
+                known.place = rules.tenant_of(name).into();
+            }
+        }
+        *self = Self { rules, left, servers };
+    }
+
+    /// Forgets the servers that are not to be kept: should one come back, its counters begin at zero.
+    pub fn retain_servers(&mut self, keep: impl Fn(&str) -> bool) {
+        self.servers.retain(|label, _| keep(label));
+    }
+
+    /// Every tenant that can have a row, in the order of the rows, so that a join on owners loses no row. At most
+    /// `limits.tenants` + 2.
     #[must_use]
     pub fn infos(&self) -> Vec<TenantInfo> {
-        self.rules.infos()
-    }
-
-    fn server_rows(&mut self, server: &ServerSnapshot) -> Vec<TenantRow> {
-        let mut sums: BTreeMap<TenantRef, PrefixCounters> = BTreeMap::new();
-        for prefix in &server.prefixes {
-            sums.entry(self.tenant_of(prefix))
-                .or_default()
-                .add(&prefix.counters);
-        }
-        let named = sums.into_iter().map(|(tenant, counters)| TenantRow {
-            server: server.label.clone(),
-            tenant: self.rules.name(tenant).into(),
-            counters,
+        let special = [OTHER, UNASSIGNED].map(|name| TenantInfo {
+            name: name.into(),
+            ..TenantInfo::default()
         });
-        named.collect()
+        let named = self.rules.configured().iter().chain(&self.left).cloned();
+        named.chain(special).collect()
     }
 
-    fn tenant_of(&mut self, row: &PrefixSnapshot) -> TenantRef {
-        let name = row_name(row);
-        if let Some(tenant) = self.cache.get(name.as_ref()) {
-            return *tenant;
+    fn rows_of(&self, server: &str) -> impl Iterator<Item = TenantRow> {
+        let sums = self.servers.get(server).into_iter().flat_map(|books| &books.sums);
+        sums.map(|(place, counters)| TenantRow {
+            server: server.to_owned(),
+            tenant: self.name(*place).to_owned(),
+            counters: *counters,
+        })
+    }
+
+    /// Adds what the rows have grown by to their tenants. What rows have lost has gone to the row `(other)`, where the
+    /// daemon puts prefixes that it keeps no longer: it is not new there.
+    fn take_up(&mut self, server: &ServerSnapshot) {
+        let books = self.servers.entry(server.label.clone()).or_default();
+        let mut before = std::mem::take(&mut books.rows);
+        let mut lost = PrefixCounters::default();
+        let mut other = None;
+        for row in &server.prefixes {
+            let name = row_name(row);
+            let (name, mut known) = before.remove_entry(&*name).unwrap_or_else(|| {
+                let place = self.rules.tenant_of(&name).into();
+                let seen = Seen::default();
+                (name.into_owned(), Known { place, seen })
+            });
+            let grown = known.seen.update(&row.counters, &mut lost);
+            if row.special && row.prefix == OTHER {
+                other = Some((known.place, grown));
+            } else {
+                books.sums.entry(known.place).or_default().add(&grown);
+            }
+            books.rows.insert(name, known);
         }
-        let tenant = self.rules.tenant_of(&name);
-        if self.cache.len() >= CACHED_PREFIXES {
-            self.cache.clear();
+        for mut vanished in before.into_values() {
+            vanished.seen.update(&PrefixCounters::default(), &mut lost);
         }
-        self.cache.insert(name.into_owned(), tenant);
-        tenant
+        if let Some((place, mut grown)) = other {
+            subtract(&mut grown, &lost);
+            books.sums.entry(place).or_default().add(&grown);
+        }
+    }
+
+    /// The tenants with rows that other rules do not have, as many of those last gone as there is room for.
+    fn leaving(&self, rules: &Rules) -> Vec<TenantInfo> {
+        let places = places(rules, &[]);
+        let sums = self.servers.values().flat_map(|books| books.sums.keys());
+        let with_rows: BTreeSet<&str> = sums.map(|place| self.name(*place)).collect();
+        let mut left: Vec<TenantInfo> = self
+            .left
+            .iter()
+            .chain(self.rules.configured())
+            .filter(|info| !places.contains_key(&info.name) && with_rows.contains(&*info.name))
+            .cloned()
+            .collect();
+        let room = rules.limit().saturating_sub(rules.configured().len());
+        left.drain(..left.len().saturating_sub(room));
+        left
+    }
+
+    fn name(&self, place: Place) -> &str {
+        let info = match place {
+            Place::Rule(rule) => self.rules.configured().get(rule),
+            Place::Left(left) => self.left.get(left),
+            Place::Other => None,
+            Place::Unassigned => return UNASSIGNED,
+        };
+        info.map_or(OTHER, |info| &info.name)
+    }
+}
+
+/// Where tenants that have a row are, by name.
+fn places(rules: &Rules, left: &[TenantInfo]) -> HashMap<String, Place> {
+    let configured = rules.configured().iter().enumerate();
+    let configured = configured.map(|(rule, info)| (info.name.clone(), Place::Rule(rule)));
+    let left = left.iter().enumerate();
+    let left = left.map(|(index, info)| (info.name.clone(), Place::Left(index)));
+    configured.chain(left).collect()
+}
+
+impl From<TenantRef> for Place {
+    fn from(tenant: TenantRef) -> Self {
+        match tenant {
+            TenantRef::Rule(rule) => Self::Rule(rule),
+            TenantRef::Other => Self::Other,
+            TenantRef::Unassigned => Self::Unassigned,
+        }
     }
 }
 
@@ -89,9 +217,11 @@ impl Tenants {
 mod tests {
     use std::path::Path;
 
+    use agent_common::limits;
+
     use super::*;
     use crate::config::Settings;
-    use crate::snapshot::counters;
+    use crate::snapshot::{PrefixSnapshot, counters};
 
     fn tenants(text: &str) -> Tenants {
         let settings = Settings::parse(Path::new("test.toml"), text).expect("a good configuration");
@@ -179,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cache_stays_bounded_while_prefixes_come_and_go() {
+    fn what_is_remembered_stays_bounded_while_prefixes_come_and_go() {
         let mut tenants = tenants(TWO);
         for round in 0..10 {
             let prefixes = (0..4000).map(|n| prefix(&format!("{round}-{n}"), 1)).collect();
@@ -188,7 +318,7 @@ mod tests {
                 ..Snapshot::default()
             };
             assert_eq!(tenants.aggregate(&snapshot).len(), 1);
-            assert!(tenants.cache.len() <= CACHED_PREFIXES);
+            assert_eq!(tenants.servers["s"].rows.len(), 4000);
         }
     }
 

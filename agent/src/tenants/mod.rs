@@ -1,9 +1,12 @@
-//! Who it is: maps prefixes to tenants by the rules of the configuration and adds their rows up. Pure: no clock, no I/O;
-//! the same snapshot gives the same rows in the same order.
+//! Who it is: maps prefixes to tenants by the rules of the configuration and adds up what their rows have grown by. Pure: no
+//! clock, no I/O; the same snapshots and rules, in the same order, give the same rows in the same order.
 #![forbid(unsafe_code)]
 
 mod aggregate;
+mod growth;
 mod names;
+#[cfg(test)]
+mod reload_tests;
 mod rules;
 
 pub use aggregate::{TenantRow, Tenants};

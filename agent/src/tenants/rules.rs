@@ -16,6 +16,8 @@ pub struct Rules {
     globs: GlobSet,
     /// The rule of each glob.
     glob_rules: Vec<usize>,
+    /// `limits.tenants`.
+    limit: usize,
 }
 
 /// A tenant, to be looked up in the [`Rules`] it came from.
@@ -66,7 +68,8 @@ impl Rules {
                 }
             }
         }
-        let shown = settings.tenants.iter().take(settings.limits.tenants.get());
+        let limit = settings.limits.tenants.get();
+        let shown = settings.tenants.iter().take(limit);
         let tenants = shown.map(|tenant| TenantInfo {
             name: tenant.name.as_str().into(),
             owner: tenant.owner.clone(),
@@ -77,6 +80,7 @@ impl Rules {
             exact,
             globs: GlobSet::new(globs)?,
             glob_rules,
+            limit,
         })
     }
 
@@ -104,15 +108,16 @@ impl Rules {
         }
     }
 
-    /// Every tenant that can have a row: the configured ones in file order, then `(other)` and `(unassigned)`, so that
-    /// a join on owners loses no row.
+    /// The configured tenants that have rows of their own, in file order.
     #[must_use]
-    pub fn infos(&self) -> Vec<TenantInfo> {
-        let special = [OTHER, UNASSIGNED].map(|name| TenantInfo {
-            name: name.into(),
-            ..TenantInfo::default()
-        });
-        self.tenants.iter().cloned().chain(special).collect()
+    pub fn configured(&self) -> &[TenantInfo] {
+        &self.tenants
+    }
+
+    /// How many tenants can have rows of their own: `limits.tenants`.
+    #[must_use]
+    pub const fn limit(&self) -> usize {
+        self.limit
     }
 
     /// Globs stand in file order: the lowest index is the first rule.
@@ -232,7 +237,7 @@ mod tests {
         assert_eq!(tenant(&rules, "cart"), "checkout");
         assert_eq!(tenant(&rules, "x-cache"), OTHER);
         assert_eq!(tenant(&rules, "nobody"), UNASSIGNED);
-        let names: Vec<_> = rules.infos().into_iter().map(|info| info.name).collect();
-        assert_eq!(names, ["checkout", OTHER, UNASSIGNED]);
+        let names: Vec<_> = rules.configured().iter().map(|info| &*info.name).collect();
+        assert_eq!(names, ["checkout"]);
     }
 }
