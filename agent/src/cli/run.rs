@@ -1,18 +1,18 @@
 //! `stormglass run`.
 
-use std::{io::IsTerminal as _, process::ExitCode};
+use std::{io::IsTerminal as _, process::ExitCode, sync::mpsc::sync_channel};
 
 use anyhow::{Context as _, Result, bail};
-use stormglass::{daemon, kernel};
+use stormglass::{config::Configuration, daemon, kernel};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::{LogFormat, RunArguments, doctor};
 
 pub(super) fn run(arguments: &RunArguments) -> Result<ExitCode> {
-    let settings = arguments.config.load()?;
+    let configuration = Configuration::load(arguments.config.config.as_deref())?;
     start_log(arguments)?;
-    for warning in &settings.warnings {
+    for warning in &configuration.settings.warnings {
         tracing::warn!("{warning}");
     }
     let unmet = doctor::unmet(&kernel::check_requirements());
@@ -26,18 +26,21 @@ pub(super) fn run(arguments: &RunArguments) -> Result<ExitCode> {
         let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
         let mut hang_up = signal(SignalKind::hangup()).context("cannot handle SIGHUP")?;
-        let shutdown = async {
+        // One request that waits is as good as many.
+        let (reload, reloads) = sync_channel(1);
+        let shutdown = async move {
             loop {
                 tokio::select! {
                     _ = terminate.recv() => return tracing::info!("SIGTERM: ending"),
                     _ = interrupt.recv() => return tracing::info!("SIGINT: ending"),
                     _ = hang_up.recv() => {
-                        tracing::warn!("SIGHUP: this version does not reload its configuration; restart it instead");
+                        tracing::info!("SIGHUP: reading the configuration again");
+                        let _ = reload.try_send(());
                     }
                 }
             }
         };
-        daemon::run(settings, shutdown).await
+        daemon::run(configuration, reloads, shutdown).await
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -553,18 +553,6 @@ fn a_file_that_cannot_be_read_is_refused_with_what_to_do() {
     assert!(device.reason.contains("larger than"), "{device}");
 }
 
-#[test]
-fn without_a_path_a_missing_default_file_means_defaults_and_a_present_one_is_read() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("stormglass.toml");
-    assert_eq!(
-        Settings::load_default(&path).expect("defaults"),
-        Settings::default()
-    );
-    std::fs::write(&path, "[keys]\ndepth = 2").expect("written");
-    assert_eq!(Settings::load_default(&path).expect("read").keys.depth.get(), 2);
-}
-
 /// The field names of a raw struct, as serde knows them.
 fn fields<'de, T: Deserialize<'de>>() -> Vec<&'static str> {
     let mut names = Vec::new();

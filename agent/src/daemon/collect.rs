@@ -7,9 +7,10 @@ use nix::time::{ClockId, clock_gettime};
 use super::{
     rates::Bytes,
     totals::{BySlot, Totals, window_at},
-    watch::Watch,
+    watch::{Server, Watch},
 };
 use crate::{
+    kernel::Readings,
     snapshot::{AcceptQueue, ServerSnapshot, Snapshot},
     valkey::{FoundServer, ServerFacts},
 };
@@ -18,27 +19,7 @@ impl Watch {
     /// The numbers of this moment.
     pub(super) fn snapshot(&mut self) -> Snapshot {
         let readings = self.kernel.readings();
-        let by_slot = BySlot::new(&readings);
-        let window = current_window();
-        let queues = self.accept_queues();
-        let mut facts = self.facts();
-        let now = Instant::now();
-        let servers = self
-            .servers
-            .iter()
-            .filter(|(_, server)| server.is_live())
-            .map(|(label, server)| {
-                let mut totals = server.earlier.clone();
-                for slot in server.slots() {
-                    self.add_slot(&mut totals, slot, &by_slot, window);
-                }
-                ServerSnapshot {
-                    facts: facts.remove(label).unwrap_or_default(),
-                    rate: self.rates.of(label, now, totals.bytes()),
-                    ..server_snapshot(label, totals, queues.get(label).copied().unwrap_or_default())
-                }
-            })
-            .collect();
+        let servers = self.server_snapshots(&readings, Server::is_shown);
         let slots_in_use = self.slots_in_use();
         Snapshot {
             servers,
@@ -53,6 +34,33 @@ impl Watch {
         let mut losses = self.kernel.losses();
         losses.push(("survey_failed", self.surveys.failed()));
         losses
+    }
+
+    /// What every server has counted that may be seen again, those that are stopped included.
+    pub(super) fn everything_counted(&mut self) -> Vec<ServerSnapshot> {
+        let readings = self.kernel.readings();
+        self.server_snapshots(&readings, |_| true)
+    }
+
+    fn server_snapshots(&mut self, readings: &Readings, which: fn(&Server) -> bool) -> Vec<ServerSnapshot> {
+        let by_slot = BySlot::new(readings);
+        let window = current_window();
+        let queues = self.accept_queues();
+        let mut facts = self.facts();
+        let now = Instant::now();
+        let chosen = self.servers.iter().filter(|(_, server)| which(server));
+        let snapshots = chosen.map(|(label, server)| {
+            let mut totals = server.earlier.clone();
+            for slot in server.slots() {
+                self.add_slot(&mut totals, slot, &by_slot, window);
+            }
+            ServerSnapshot {
+                facts: facts.remove(label).unwrap_or_default(),
+                rate: self.rates.of(label, now, totals.bytes()),
+                ..server_snapshot(label, totals, queues.get(label).copied().unwrap_or_default())
+            }
+        });
+        snapshots.collect()
     }
 
     /// Adds what a slot has counted.

@@ -1,17 +1,19 @@
-//! The daemon: one thread that watches (kernel, discovery, the numbers), and the runtime of the caller for HTTP. The two
-//! talk through a channel, so that a slow scan never keeps `/healthz` from answering.
+//! The daemon: one thread that watches (kernel, discovery, the numbers), one that looks at the configuration file, and the
+//! runtime of the caller for HTTP. They talk through channels, so that a slow scan never keeps `/healthz` from answering.
 
 mod collect;
 mod inventory;
 mod rates;
+mod reload;
 mod survey;
 mod totals;
+mod wanted;
 mod watch;
 
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, mpsc::Receiver},
     thread,
     time::{Duration, Instant},
 };
@@ -23,13 +25,15 @@ use tokio::{
     time::MissedTickBehavior,
 };
 
-use self::watch::Watch;
+use self::{
+    reload::{Governed, Verdict},
+    watch::Watch,
+};
 use crate::{
-    config::Settings,
+    config::{Configuration, Settings},
     http::{self, Health, Source},
     kernel::{Events, Kernel, KernelSettings},
     metrics::Report,
-    tenants::{Rules, Tenants},
     valkey::Host,
 };
 
@@ -44,34 +48,52 @@ const COLLECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 type Request = oneshot::Sender<Arc<Report>>;
 
-/// Runs until `shutdown` is done. Afterwards nothing is attached.
+/// Runs until `shutdown` is done. Afterwards nothing is attached. Each time `reload` receives something, the configuration
+/// file is read again; when it changes, it is in any case.
 ///
 /// # Errors
 ///
 /// What keeps the agent from starting: the address is taken, the programs are refused, procfs cannot be read.
-pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> Result<()> {
-    let listener = http::bind(settings.http.listen).await?;
-    let address = listener.local_addr().unwrap_or(settings.http.listen);
+pub async fn run(
+    configuration: Configuration,
+    reload: Receiver<()>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<()> {
+    let listen = configuration.settings.http.listen;
+    let listener = http::bind(listen).await?;
+    let address = listener.local_addr().unwrap_or(listen);
     let state = Arc::new(Mutex::new(Health {
         since_last_tick: None,
         not_ready: Some("the kernel programs are being loaded".into()),
     }));
     let last_tick = Arc::new(Mutex::new(None));
     let (requests, inbox) = mpsc::channel(WAITING_REQUESTS);
+    let (verdicts, verdict) = mpsc::channel(1);
     let (stop, stopped) = oneshot::channel();
     let (started, starting) = oneshot::channel();
     let shared = Shared {
         state: Arc::clone(&state),
         last_tick: Arc::clone(&last_tick),
     };
+    let inbox = Inbox {
+        requests: inbox,
+        verdicts: verdict,
+        stopped,
+    };
+    let at_start = configuration.clone();
     let watcher = thread::Builder::new()
         .name("watch".into())
-        .spawn(move || watch_thread(&settings, shared, inbox, stopped, started))
+        .spawn(move || watch_thread(&at_start, &shared, inbox, started))
         .context("cannot start the watching thread")?;
     if starting.await.is_err() {
         return join(watcher).and(Err(anyhow!("the watching thread ended before it began")));
     }
     tracing::info!(%address, "serving /metrics");
+    // Nobody waits for its end: it may be reading from a file system that does not answer.
+    thread::Builder::new()
+        .name("config".into())
+        .spawn(move || reload::look_after(configuration, &reload, &verdicts))
+        .context("cannot start the thread that looks at the configuration")?;
     let source = Arc::new(Daemon {
         state,
         last_tick,
@@ -97,20 +119,28 @@ struct Shared {
     last_tick: Arc<Mutex<Option<Instant>>>,
 }
 
-fn watch_thread(
-    settings: &Settings,
-    shared: Shared,
-    inbox: mpsc::Receiver<Request>,
+/// What the watching thread is told.
+struct Inbox {
+    requests: mpsc::Receiver<Request>,
+    verdicts: mpsc::Receiver<Verdict>,
     stopped: oneshot::Receiver<()>,
+}
+
+fn watch_thread(
+    configuration: &Configuration,
+    shared: &Shared,
+    inbox: Inbox,
     started: oneshot::Sender<()>,
 ) -> Result<()> {
+    let settings = &configuration.settings;
+    let status = reload::status_at_start(configuration);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async move {
         let (kernel, events) = Kernel::load(&kernel_settings(settings))?;
         let host = Host::open("/proc", crate::kernel::netns_cookie)?;
-        let tenants = Tenants::new(Rules::new(settings)?);
+        let governed = Governed::new(settings.clone(), status)?;
         let mut watch = Watch::new(kernel, host, settings);
         watch.discover(Instant::now());
         if let Ok(mut state) = shared.state.lock() {
@@ -118,22 +148,14 @@ fn watch_thread(
         }
         // The receiver waits for exactly this; when it is gone the daemon is ending.
         let _ = started.send(());
-        watch_loop(&mut watch, tenants, events, &shared, inbox, stopped).await
+        watch_loop(&mut watch, governed, events, shared, inbox).await
     })
 }
 
 /// The programs' settings from the configuration.
 fn kernel_settings(settings: &Settings) -> KernelSettings {
-    let keys = KeySettings::new(
-        settings.keys.delimiters.as_bytes(),
-        settings.keys.depth.get() as u32,
-        settings.keys.max_prefix_bytes.get() as u32,
-    );
     KernelSettings {
-        keys: KeySettings {
-            hash_tags: u32::from(settings.keys.hash_tags),
-            ..keys
-        },
+        keys: key_settings(settings),
         declared: settings.declared().into_iter().collect(),
         prefixes: settings.limits.prefixes.get() as u32,
         clients: settings.limits.clients.get() as u32,
@@ -141,29 +163,43 @@ fn kernel_settings(settings: &Settings) -> KernelSettings {
     }
 }
 
+/// How the programs cut keys.
+fn key_settings(settings: &Settings) -> KeySettings {
+    let keys = KeySettings::new(
+        settings.keys.delimiters.as_bytes(),
+        settings.keys.depth.get() as u32,
+        settings.keys.max_prefix_bytes.get() as u32,
+    );
+    KeySettings {
+        hash_tags: u32::from(settings.keys.hash_tags),
+        ..keys
+    }
+}
+
 async fn watch_loop(
     watch: &mut Watch,
-    mut tenants: Tenants,
+    mut governed: Governed,
     mut events: Events,
     shared: &Shared,
-    mut inbox: mpsc::Receiver<Request>,
-    mut stopped: oneshot::Receiver<()>,
+    mut inbox: Inbox,
 ) -> Result<()> {
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let soon = watch.next_scan();
         tokio::select! {
-            _ = &mut stopped => return Ok(()),
+            _ = &mut inbox.stopped => return Ok(()),
             batch = events.next() => watch.handle(&batch?, Instant::now()),
             () = tokio::time::sleep_until(soon.into()) => watch.discover(Instant::now()),
             _ = tick.tick() => {
                 watch.tick(Instant::now());
-                tenants.retain_servers(|label| watch.servers.contains_key(label));
+                governed.tenants.retain_servers(|label| watch.servers.contains_key(label));
             }
-            Some(request) = inbox.recv() => {
-                let mut report = Report::new(watch.snapshot(), &mut tenants);
+            Some(verdict) = inbox.verdicts.recv() => governed.take(verdict, watch, Instant::now()),
+            Some(request) = inbox.requests.recv() => {
+                let mut report = Report::new(watch.snapshot(), &mut governed.tenants);
                 report.workloads = watch.workloads.report(Instant::now(), &report.snapshot);
+                report.config = governed.status.clone();
                 // Whoever asked may have given up.
                 let _ = request.send(Arc::new(report));
             }

@@ -69,6 +69,14 @@ impl Surveys {
         }
     }
 
+    /// Looks at other intervals from now on.
+    pub(super) fn change(&mut self, settings: Clients) {
+        self.settings = settings;
+        if let Some(last) = self.last {
+            self.next = last + self.least_interval();
+        }
+    }
+
     /// Servers that a survey could not look at, in all.
     pub(super) const fn failed(&self) -> u64 {
         self.failed

@@ -12,6 +12,7 @@ use std::{
 };
 
 use agent_common::abi::{ClientKey, Event, EventKind, ListenerKey, Scope, Seed, address_words};
+use anyhow::Result;
 
 use super::{
     collect::{current_window, monotonic_nanoseconds},
@@ -19,9 +20,10 @@ use super::{
     rates::Rates,
     survey::Surveys,
     totals::{BySlot, Totals},
+    wanted::Wanted,
 };
 use crate::{
-    config::Settings,
+    config::{Discovery, Settings},
     kernel::Kernel,
     valkey::{DiscoverySettings, FoundServer, Host, Listener, attach_points, labels},
     workloads::{Rules, Workloads},
@@ -64,6 +66,8 @@ pub(super) struct Server {
     pub(super) earlier: Totals,
     /// When it stopped.
     stopped: Option<Instant>,
+    /// The configuration has changed, and leaves it out.
+    unwanted: bool,
 }
 
 /// Scope (namespace cookie), address, port: what a listening socket is registered under.
@@ -72,6 +76,17 @@ type Bound = (u64, IpAddr, u16);
 impl Server {
     pub(super) fn is_live(&self) -> bool {
         self.found.is_some()
+    }
+
+    /// Whether it is to be seen: live, and wanted by the configuration.
+    pub(super) fn is_shown(&self) -> bool {
+        self.is_live() && !self.unwanted
+    }
+
+    /// Whether it is this process.
+    fn is(&self, process: &FoundServer) -> bool {
+        let same = |known: &FoundServer| (known.pid, known.start_time) == (process.pid, process.start_time);
+        self.found.as_ref().is_some_and(same)
     }
 
     pub(super) fn slots(&self) -> impl Iterator<Item = u32> + '_ {
@@ -84,7 +99,7 @@ impl Server {
 pub(super) struct Watch {
     pub(super) kernel: Kernel,
     pub(super) host: Host,
-    settings: DiscoverySettings,
+    wanted: Wanted,
     pub(super) servers: BTreeMap<String, Server>,
     pub(super) inventory: Inventory,
     pub(super) rates: Rates,
@@ -107,11 +122,12 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn new(kernel: Kernel, host: Host, settings: &Settings) -> Self {
+        let wanted = Wanted::new(DiscoverySettings::from(&settings.discovery));
         let now = Instant::now();
         Self {
             kernel,
             host,
-            settings: DiscoverySettings::from(&settings.discovery),
+            wanted,
             servers: BTreeMap::new(),
             inventory: Inventory::new(),
             rates: Rates::default(),
@@ -127,6 +143,18 @@ impl Watch {
             surveys: Surveys::new(settings.clients),
             workloads: Workloads::new(Rules::new(settings)),
         }
+    }
+
+    /// Looks for other servers from now on.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not take the names, and then nothing changes.
+    pub(super) fn set_discovery(&mut self, discovery: &Discovery, now: Instant) -> Result<()> {
+        self.kernel.announce_processes(&discovery.processes)?;
+        self.wanted.change(DiscoverySettings::from(discovery));
+        self.scans.insert(now);
+        Ok(())
     }
 
     /// When the next scan is due.
@@ -218,16 +246,18 @@ impl Watch {
     pub(super) fn discover(&mut self, now: Instant) {
         self.scans.retain(|due| *due > now);
         self.last_scan = now;
-        let interval = if self.settings.ports.is_empty() {
+        let interval = if self.wanted.looked_for().ports.is_empty() {
             SCAN_INTERVAL
         } else {
             PORT_SCAN_INTERVAL
         };
         self.next_regular_scan = now + interval;
-        let found = match self.host.servers(&self.settings) {
+        let found = match self.host.servers(self.wanted.looked_for()) {
             Ok(found) => found,
             Err(error) => return tracing::warn!(%error, "cannot look for servers; trying again"),
         };
+        let watched = |server: &FoundServer| self.servers.values().any(|known| known.is(server));
+        let found = self.wanted.choose(found, watched);
         let labels = self.stable_labels(&found);
         // First out, then in: another server may have taken over a listening address.
         self.retire_missing(&labels.iter().cloned().collect(), now);
@@ -266,12 +296,7 @@ impl Watch {
         let mut taken = BTreeSet::new();
         let mut result = Vec::with_capacity(found.len());
         for (server, fresh) in found.iter().zip(fresh) {
-            let known = self.servers.iter().find(|(_, known)| {
-                known
-                    .found
-                    .as_ref()
-                    .is_some_and(|known| (known.pid, known.start_time) == (server.pid, server.start_time))
-            });
+            let known = self.servers.iter().find(|(_, known)| known.is(server));
             let mut label = known.map_or(fresh, |(label, _)| label.clone());
             while !taken.insert(label.clone()) {
                 label.push('+');
@@ -317,6 +342,16 @@ impl Watch {
         for key in gone {
             self.rest(&mut server, &key, now);
         }
+        let unwanted = !self.wanted.wants(&found);
+        match (server.unwanted, unwanted) {
+            (false, true) => tracing::info!(
+                server = label,
+                "the configuration leaves this server out: not shown"
+            ),
+            (true, false) => tracing::info!(server = label, "the configuration takes this server in again"),
+            _ => {}
+        }
+        server.unwanted = unwanted;
         server.found = Some(found);
         server.stopped = None;
         self.servers.insert(label.to_owned(), server);

@@ -3,9 +3,11 @@
 //! Everything is bounded: connections, their age, the size and the patience of a request's head, reports in the making.
 #![forbid(unsafe_code)]
 
+mod config;
 mod inventory;
 mod routes;
 mod status;
+mod time;
 mod views;
 mod workloads;
 

@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::{Report, Source, inventory, status, views, workloads as workload_views};
+use super::{Report, Source, config, inventory, status, views, workloads as workload_views};
 use crate::metrics::{self, Format};
 
 /// How old the loop's last turn may be before the daemon counts as stuck. It turns once a second at least.
@@ -36,6 +36,7 @@ pub(super) fn router(source: Arc<dyn Source>) -> Router {
         .route("/api/v1/tenants", get(tenants))
         .route("/api/v1/clients", get(clients))
         .route("/api/v1/workloads", get(workloads))
+        .route("/api/v1/config", get(configuration))
         .fallback(unknown)
         .layer(middleware::from_fn(in_time))
         .with_state(Pages {
@@ -137,6 +138,14 @@ async fn workloads(State(pages): State<Pages>) -> Response {
     pages
         .page(JSON, |report| {
             workload_views::page(report).map_err(|error| error.to_string())
+        })
+        .await
+}
+
+async fn configuration(State(pages): State<Pages>) -> Response {
+    pages
+        .page(JSON, |report| {
+            config::json(&report.config).map_err(|error| error.to_string())
         })
         .await
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use agent_common::abi::PrefixCounters;
 
-use super::Report;
+use super::{Report, config};
 use crate::metrics::{distributions::Quantiles, rows};
 
 /// Tenants that are shown; `/api/v1/tenants` has them all.
@@ -18,6 +18,7 @@ const PAGE: &str = include_str!("status.html");
 /// The page.
 pub(super) fn page(report: &Report) -> String {
     let tables = [
+        config::paragraph(&report.config),
         table("Servers", SERVER_HEAD, &server_rows(report)),
         table("Tenants", TENANT_HEAD, &tenant_rows(report)),
     ];
@@ -144,7 +145,7 @@ fn push_row<'a>(text: &mut String, tag: &str, cells: impl Iterator<Item = &'a st
 }
 
 /// Names come from the configuration and from processes of the host: none of them may become markup.
-fn escape(text: &str) -> Cow<'_, str> {
+pub(super) fn escape(text: &str) -> Cow<'_, str> {
     if !text.contains(['&', '<', '>', '"', '\'']) {
         return Cow::Borrowed(text);
     }

@@ -10,6 +10,7 @@ use agent_common::abi::{Direction, Reason};
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::config::ConfigStatus;
 use crate::snapshot::{ClientSnapshot, PrefixSnapshot, Rate, ServerSnapshot, Snapshot, counters};
 use crate::tenants::{TenantInfo, TenantRow};
 use crate::valkey::{
@@ -257,6 +258,7 @@ fn report() -> Report {
             },
         ],
         workloads: workloads(),
+        config: ConfigStatus::started(Some("a.toml".into()), 86_400_000),
     }
 }
 
@@ -400,6 +402,7 @@ fn a_report_that_cannot_be_had_is_an_unavailable_page_with_the_reason() {
         "/api/v1/tenants",
         "/api/v1/clients",
         "/api/v1/workloads",
+        "/api/v1/config",
     ] {
         let reply = server.get(path);
         assert_eq!(
@@ -512,7 +515,7 @@ fn the_index_lists_every_page_and_each_of_them_is_there() {
         .skip(1)
         .filter_map(|rest| rest.split('"').next().map(str::to_owned))
         .collect();
-    assert_eq!(links.len(), 7);
+    assert_eq!(links.len(), 8);
     for link in links {
         let reply = server.get(&link);
         assert_eq!(status(&reply), 200, "{link}");
@@ -537,6 +540,11 @@ fn the_index_shows_the_numbers_or_why_there_are_none() {
         body(&index).contains("<td>checkout</td><td>team</td><td>14</td>"),
         "{index}"
     );
+    assert!(
+        body(&index).contains("Configuration: a.toml, read at 1970-01-02T00:00:00Z."),
+        "{index}"
+    );
+    assert_eq!(json(&server.get("/api/v1/config"))["file"], "a.toml");
     *server.source.report.lock().expect("not poisoned") = Err("the maps cannot be read".into());
     let index = server.get("/");
     assert_eq!(status(&index), 503);

@@ -1,5 +1,7 @@
 //! Declared prefixes: those without a delimiter, which the programs recognise by the longest match.
 
+use std::collections::BTreeSet;
+
 use agent_common::{
     abi::DeclaredKey,
     limits::{DECLARED_PREFIXES, PREFIX_BYTES},
@@ -16,7 +18,8 @@ type Data = [u8; size_of::<DeclaredKey>() - 4];
 /// The trie.
 pub(super) struct Declared {
     trie: LpmTrie<MapData, Data, u32>,
-    prefixes: Vec<Vec<u8>>,
+    /// What is in it.
+    prefixes: BTreeSet<Vec<u8>>,
 }
 
 impl Declared {
@@ -24,28 +27,34 @@ impl Declared {
     pub(super) const fn new(trie: LpmTrie<MapData, Data, u32>) -> Self {
         Self {
             trie,
-            prefixes: Vec::new(),
+            prefixes: BTreeSet::new(),
         }
     }
 
     /// How many are declared.
-    pub(super) const fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.prefixes.len()
     }
 
-    /// Declares exactly these prefixes (1 to [`PREFIX_BYTES`] bytes each, at most [`DECLARED_PREFIXES`]).
+    /// Declares exactly these prefixes (1 to [`PREFIX_BYTES`] bytes each, at most [`DECLARED_PREFIXES`]). Those that stay are
+    /// not touched: keys that begin with them have their row all the while.
     pub(super) fn replace(&mut self, prefixes: &[Vec<u8>]) -> Result<()> {
-        for old in self.prefixes.iter().filter(|old| !prefixes.contains(old)) {
+        let wanted: BTreeSet<Vec<u8>> = prefixes.iter().take(DECLARED_PREFIXES).cloned().collect();
+        let gone: Vec<Vec<u8>> = self.prefixes.difference(&wanted).cloned().collect();
+        for prefix in gone {
             self.trie
-                .remove(&key(old))
+                .remove(&key(&prefix))
                 .context("cannot take a declared prefix away")?;
+            self.prefixes.remove(&prefix);
         }
-        for prefix in prefixes.iter().take(DECLARED_PREFIXES) {
-            self.trie
-                .insert(&key(prefix), prefix.len() as u32, 0)
-                .context("cannot declare a prefix")?;
+        for prefix in wanted {
+            if !self.prefixes.contains(&prefix) {
+                self.trie
+                    .insert(&key(&prefix), prefix.len() as u32, 0)
+                    .context("cannot declare a prefix")?;
+                self.prefixes.insert(prefix);
+            }
         }
-        self.prefixes = prefixes.to_vec();
         Ok(())
     }
 }

@@ -10,7 +10,8 @@ use aya::{
 use tokio::io::unix::AsyncFd;
 
 use super::{
-    Capacity, Events, Kernel, attach::Attachments, declared::Declared, mapped::Mapped, parking::Parking,
+    Capacity, Events, Kernel, attach::Attachments, declared::Declared, mapped::Mapped, names::Names,
+    parking::Parking,
 };
 
 /// Programs of the kernel object.
@@ -92,6 +93,7 @@ impl Kernel {
         kernel.set_key_settings(settings.keys, &settings.declared)?;
         kernel.fill_free_lists()?;
         kernel.announce_processes(&settings.processes)?;
+        kernel.attach_to_exec()?;
         Ok((kernel, events))
     }
 
@@ -110,6 +112,7 @@ impl Kernel {
             settings: Array::try_from(take(&mut ebpf, "SG_SETTINGS")?)?,
             keys: KeySettings::new(b":", 1, limits::PREFIX_BYTES as u32),
             declared: Declared::new(LpmTrie::try_from(take(&mut ebpf, "SG_DECLARED")?)?),
+            names: Names::new(HashMap::try_from(take(&mut ebpf, "SG_NAMES")?)?),
             free_slots: Queue::try_from(take(&mut ebpf, "SG_FREE_SLOTS")?)?,
             free_rows: Queue::try_from(take(&mut ebpf, "SG_FREE_ROWS")?)?,
             parking: Parking::new(
@@ -140,14 +143,7 @@ impl Kernel {
         Ok(())
     }
 
-    fn announce_processes(&mut self, processes: &[String]) -> Result<()> {
-        let mut names: HashMap<MapData, [u8; 16], u32> =
-            HashMap::try_from(take(&mut self.ebpf, "SG_NAMES")?)?;
-        for process in processes.iter().take(limits::PROCESS_NAMES) {
-            names
-                .insert(command_name(process), 1, 0)
-                .context("cannot write the process names")?;
-        }
+    fn attach_to_exec(&mut self) -> Result<()> {
         let program: &mut RawTracePoint = self
             .ebpf
             .program_mut("sg_exec")
@@ -162,15 +158,6 @@ impl Kernel {
 
 /// Words of the port bitmap.
 pub(super) const PORT_WORDS: usize = 65_536 / 32;
-
-/// A process name as the kernel keeps it: cut to 15 bytes, zero-padded.
-fn command_name(process: &str) -> [u8; 16] {
-    let mut name = [0; 16];
-    for (target, byte) in name.iter_mut().zip(process.bytes().take(15)) {
-        *target = byte;
-    }
-    name
-}
 
 /// Makes the maps and loads the programs, with so much of the verifier's log in errors.
 fn load_object(capacity: Capacity, log: VerifierLogLevel) -> Result<Ebpf, KernelError> {
@@ -255,11 +242,5 @@ mod tests {
         let shown = tail(&log, 3);
         assert_eq!(shown, "line 497\nline 498\nline 499");
         assert_eq!(tail("one", 3), "one");
-    }
-
-    #[test]
-    fn process_names_are_cut_like_the_kernel_cuts_them() {
-        assert_eq!(&command_name("valkey-server")[..14], b"valkey-server\0");
-        assert_eq!(&command_name("a-very-long-process-name"), b"a-very-long-pro\0");
     }
 }

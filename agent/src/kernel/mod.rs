@@ -7,6 +7,7 @@ mod attach;
 mod declared;
 mod load;
 mod mapped;
+mod names;
 mod namespace;
 mod parking;
 mod requirements;
@@ -36,7 +37,7 @@ use aya::{
 };
 use tokio::io::unix::AsyncFd;
 
-use self::{attach::Attachments, declared::Declared, mapped::Mapped, parking::Parking};
+use self::{attach::Attachments, declared::Declared, mapped::Mapped, names::Names, parking::Parking};
 
 /// A type of the boundary as aya wants it.
 #[repr(transparent)]
@@ -61,6 +62,7 @@ pub struct Kernel {
     settings: Array<MapData, Raw<KeySettings>>,
     keys: KeySettings,
     declared: Declared,
+    names: Names,
     free_slots: Queue<MapData, u32>,
     free_rows: Queue<MapData, u32>,
     parking: Parking,
@@ -106,7 +108,8 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// When a map cannot be written, which no running kernel does.
+    /// When a map cannot be written: for a declared prefix the kernel needs memory. What was written until then stays; the
+    /// settings before can be set again.
     pub fn set_key_settings(&mut self, keys: KeySettings, declared: &[Vec<u8>]) -> Result<()> {
         self.declared.replace(declared)?;
         self.keys = KeySettings {
@@ -115,6 +118,15 @@ impl Kernel {
             ..keys
         };
         self.write_keys()
+    }
+
+    /// Announces the start of exactly these processes from now on.
+    ///
+    /// # Errors
+    ///
+    /// When the map cannot be written, which no running kernel does.
+    pub fn announce_processes(&mut self, processes: &[String]) -> Result<()> {
+        self.names.replace(processes)
     }
 
     /// Makes the programs forget which rows prefixes have.

@@ -11,6 +11,7 @@ use super::distributions::{DURATION_BOUNDS, Exposed, SIZE_BOUNDS, duration_sum};
 use super::rows::{self, ClientSum};
 use super::table::{self, Metric};
 use super::{COMMIT, Report, VERSION};
+use crate::config::FIXED_KEYS;
 use crate::snapshot::ServerSnapshot;
 use crate::workloads::{SurveyStatus, WorkloadRow};
 
@@ -90,6 +91,17 @@ pub(super) static ALL: &[(&Metric, Fill)] = &[
     (&table::MAP_ENTRIES, map_entries),
     (&table::MAP_CAPACITY, map_capacity),
     (&table::DROPPED, dropped),
+    (&table::CONFIG_LAST_RELOAD_SUCCESSFUL, |report, family| {
+        family.count(&[], u64::from(report.config.refused.is_none()));
+    }),
+    (&table::CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP, |report, family| {
+        family.value(&[], report.config.read_at_ms as f64 / 1e3);
+    }),
+    (&table::CONFIG_RELOADS, |report, family| {
+        family.count(&[("result", "applied")], report.config.applied);
+        family.count(&[("result", "refused")], report.config.refusals);
+    }),
+    (&table::CONFIG_RESTART_REQUIRED, config_restart_required),
     (&table::BUILD_INFO, |_, family| {
         family.count(&[("version", VERSION), ("commit", COMMIT)], 1);
     }),
@@ -298,6 +310,14 @@ fn map_capacity(report: &Report, family: &mut Family<'_>) {
 fn dropped(report: &Report, family: &mut Family<'_>) {
     for (reason, count) in &report.snapshot.dropped {
         family.count(&[("reason", reason)], *count);
+    }
+}
+
+/// Every key that a restart can be needed for, so that an alert on it has a series to look at.
+fn config_restart_required(report: &Report, family: &mut Family<'_>) {
+    for (key, _) in FIXED_KEYS {
+        let waits = report.config.waiting.iter().any(|waiting| waiting.key == key);
+        family.count(&[("key", key)], u64::from(waits));
     }
 }
 

@@ -11,6 +11,7 @@ pub mod table;
 #[cfg(test)]
 mod tests;
 
+use crate::config::ConfigStatus;
 use crate::snapshot::Snapshot;
 use crate::tenants::{TenantInfo, TenantRow, Tenants};
 use crate::workloads::WorkloadReport;
@@ -35,10 +36,12 @@ pub struct Report {
     pub tenant_infos: Vec<TenantInfo>,
     /// Workloads, and what is known of their connections.
     pub workloads: WorkloadReport,
+    /// What has become of the configuration file.
+    pub config: ConfigStatus,
 }
 
 impl Report {
-    /// Adds what the rules make of the snapshot.
+    /// Adds what the rules make of the snapshot. Nothing is said of the configuration file yet.
     pub fn new(snapshot: Snapshot, tenants: &mut Tenants) -> Self {
         let rows = tenants.aggregate(&snapshot);
         Self {
@@ -46,6 +49,7 @@ impl Report {
             tenants: rows,
             tenant_infos: tenants.infos(),
             workloads: WorkloadReport::default(),
+            config: ConfigStatus::default(),
         }
     }
 }

@@ -11,7 +11,7 @@ pub struct Metric {
     pub name: &'static str,
     /// What it is.
     pub kind: Kind,
-    /// What is counted: a base unit, or the things themselves. `1` for constants that only carry labels.
+    /// What is counted: a base unit, or the things themselves. `1` for constants that only carry labels, and for yes or no.
     pub unit: &'static str,
     /// Names of the labels, in the order in which samples give them.
     pub labels: &'static [&'static str],
@@ -161,6 +161,18 @@ metrics! {
     DROPPED = Counter "stormglass_dropped_total" in "events" by ["reason"],
         at most "reasons":
         "What the agent lost or could not record, by reason; zero on a healthy host.";
+    CONFIG_LAST_RELOAD_SUCCESSFUL = Gauge "stormglass_config_last_reload_successful" in "1" by [],
+        at most "1":
+        "1 while the configuration file as it was last read is in force, 0 while a newer one is refused.";
+    CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP = Gauge "stormglass_config_last_reload_success_timestamp_seconds" in "seconds" by [],
+        at most "1":
+        "When the configuration in force was read, since 1970 began.";
+    CONFIG_RELOADS = Counter "stormglass_config_reloads_total" in "reloads" by ["result"],
+        at most "2":
+        "Times that the configuration file was read again, because it had changed or by SIGHUP; the start of the agent is none.";
+    CONFIG_RESTART_REQUIRED = Gauge "stormglass_config_restart_required" in "1" by ["key"],
+        at most "3 keys":
+        "1 while the file in force has another value for the key than the agent runs with: it waits for a restart.";
     BUILD_INFO = Gauge "stormglass_build_info" in "1" by ["version", "commit"],
         at most "1":
         "Always 1: which build this is.";
@@ -203,7 +215,8 @@ const HEAD: &str = "\
 Written from the table in agent/src/metrics/table.rs; do not edit. After a change of the table:
 `STORMGLASS_BLESS=1 cargo test -p stormglass metrics`.
 
-Counters start at zero when the agent starts, or when it first sees the server. A sample that does not exist yet is left
+Counters start at zero when the agent starts, or when it first sees the server. A reload of the configuration changes no count:
+what tenants had stays with them, what comes later goes by the new rules. A sample that does not exist yet is left
 out, except that every server has its connection metrics and `stormglass_unattributed_bytes_total{reason=\"mid_stream\"}`
 from the first scrape; what only a survey of the connections knows comes with the first survey.
 
@@ -220,11 +233,12 @@ const LABELS: &str = "
 | `client` | the client's address; `(other)` beyond `limits.clients` |
 | `workload` | a workload of the configuration; `(unassigned)`: no rule has the client's address; `(other)`: beyond `limits.workloads`, or of an address that the kernel did not keep (`limits.clients`) |
 | `prefix` | the key's bytes before the delimiter, inside a hash tag the key begins with (`keys.hash_tags`); of a key without delimiter the longest declared prefix (from a rule such as `cart-*`: `cart-`). Bytes that are not UTF-8, control characters and backslashes as `\\xNN`. `(none)`: a key without delimiter and declared prefix, or with a prefix that is empty or longer than `keys.max_prefix_bytes`; `(keyless)`: a command without key; `(pubsub)`: channel traffic; `(replication)`: replica links; `(other)`: beyond `limits.prefixes`. An ordinary prefix in parentheses begins with `\\x28` |
-| `tenant` | a tenant of the configuration; `(unassigned)`: no rule matched; `(other)`: beyond `limits.tenants` |
+| `tenant` | a tenant of the configuration, or one that a reload took out of it, which keeps its row while `limits.tenants` leaves room; `(unassigned)`: no rule matched; `(other)`: beyond `limits.tenants`, and what tenants had whose row went |
 | `owner` | the tenant's owner; empty if none is named |
 | `direction` | `in`: from clients to the server; `out`: the replies |
 | `error` | the first word of an error reply, if it is one that Valkey 9.1 itself sends (ERROR_WORDS); `other`: any other, as scripts and modules send |
-| `result` | `hit`: a read found a value; `miss`: it was answered nil |
+| `result` | `hit`: a read found a value; `miss`: it was answered nil. Of a reload `applied`: the file is in force; `refused`: it is not |
+| `key` | a key of the configuration that only a restart can change: `http.listen`, `limits.prefixes`, `limits.clients` |
 | `program`, `map` | names as `bpftool` shows them |
 ";
 

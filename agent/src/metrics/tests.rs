@@ -6,6 +6,7 @@ use std::time::Duration;
 use agent_common::abi::{Direction, Reason};
 
 use super::*;
+use crate::config::{Refusal, WaitingKey};
 use crate::snapshot::{
     AcceptQueue, BurstHistogram, ClientSnapshot, MapUsage, PrefixSnapshot, ProgramUsage, ServerSnapshot,
     counters,
@@ -75,6 +76,21 @@ fn small() -> Report {
             ..TenantInfo::default()
         }],
         workloads: workloads(),
+        config: ConfigStatus {
+            file: Some("/etc/stormglass/stormglass.toml".into()),
+            read_at_ms: 1_795_412_735_250,
+            refused: Some(Refusal {
+                at_ms: 1_795_412_800_000,
+                reason: "no".into(),
+            }),
+            waiting: vec![WaitingKey {
+                key: "limits.prefixes",
+                running: "4096".into(),
+                wanted: "7".into(),
+            }],
+            applied: 2,
+            refusals: 1,
+        },
     }
 }
 
@@ -230,7 +246,14 @@ fn an_idle_host_still_has_a_valid_scrape() {
         scrape.ends_with("stormglass_build_info{version=\"VERSION\",commit=\"COMMIT\"} 1\n# EOF\n"),
         "{scrape}"
     );
-    assert_eq!(text(&Report::default(), Format::Text).lines().count(), 3);
+    let always = scrape.lines().filter(|line| !line.starts_with('#'));
+    assert!(always.clone().count() == 8, "{scrape}");
+    assert!(
+        always
+            .clone()
+            .all(|line| line.starts_with("stormglass_config_") || line.starts_with("stormglass_build_info")),
+        "{scrape}"
+    );
 }
 
 #[test]

@@ -1,0 +1,134 @@
+//! What has become of the configuration file: `/api/v1/config`, and a paragraph of the status page.
+
+use serde::Serialize;
+
+use super::status::escape;
+use super::time::utc;
+use crate::config::ConfigStatus;
+
+/// `/api/v1/config`.
+pub(super) fn json(status: &ConfigStatus) -> serde_json::Result<Vec<u8>> {
+    let refused = status.refused.as_ref().map(|refusal| Refused {
+        at: utc(refusal.at_ms),
+        reason: &refusal.reason,
+    });
+    let waiting = status.waiting.iter().map(|key| Waiting {
+        key: key.key,
+        running: &key.running,
+        wanted: &key.wanted,
+    });
+    serde_json::to_vec(&Config {
+        file: status.file.as_deref(),
+        read_at: utc(status.read_at_ms),
+        refused,
+        waiting_for_restart: waiting.collect(),
+        reloads: Reloads {
+            applied: status.applied,
+            refused: status.refusals,
+        },
+    })
+}
+
+/// The same as sentences of a page.
+pub(super) fn paragraph(status: &ConfigStatus) -> String {
+    let mut text = match &status.file {
+        Some(file) => format!("Configuration: {}, ", escape(file)),
+        None => "Configuration: the defaults, ".into(),
+    };
+    text.push_str(&format!("read at {}.", utc(status.read_at_ms)));
+    for key in &status.waiting {
+        text.push_str(&format!(
+            " <b>{} = {} waits for a restart</b>; {} is in force.",
+            key.key,
+            escape(&key.wanted),
+            escape(&key.running)
+        ));
+    }
+    if let Some(refusal) = &status.refused {
+        text.push_str(&format!(
+            " <b>A newer file was refused at {}</b>: {}",
+            utc(refusal.at_ms),
+            escape(&refusal.reason)
+        ));
+    }
+    format!("<p>{text}</p>\n")
+}
+
+#[derive(Serialize)]
+struct Config<'a> {
+    /// Null: there is no file, the defaults are in force.
+    file: Option<&'a str>,
+    read_at: String,
+    /// A newer file that is not in force; null if there is none.
+    refused: Option<Refused<'a>>,
+    waiting_for_restart: Vec<Waiting<'a>>,
+    reloads: Reloads,
+}
+
+#[derive(Serialize)]
+struct Refused<'a> {
+    at: String,
+    reason: &'a str,
+}
+
+#[derive(Serialize)]
+struct Waiting<'a> {
+    key: &'a str,
+    running: &'a str,
+    wanted: &'a str,
+}
+
+#[derive(Serialize)]
+struct Reloads {
+    applied: u64,
+    refused: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::WaitingKey;
+
+    fn status() -> ConfigStatus {
+        let waiting = WaitingKey {
+            key: "limits.clients",
+            running: "65536".into(),
+            wanted: "7".into(),
+        };
+        let mut status = ConfigStatus::started(None, 0);
+        status.applied(Some("/etc/a&b.toml".into()), 1_795_412_506_000, vec![waiting]);
+        status
+    }
+
+    #[test]
+    fn the_page_says_what_is_in_force_and_what_waits() {
+        assert_eq!(
+            paragraph(&status()),
+            "<p>Configuration: /etc/a&amp;b.toml, read at 2026-11-23T05:41:46Z. \
+             <b>limits.clients = 7 waits for a restart</b>; 65536 is in force.</p>\n"
+        );
+        assert_eq!(
+            paragraph(&ConfigStatus::started(None, 0)),
+            "<p>Configuration: the defaults, read at 1970-01-01T00:00:00Z.</p>\n"
+        );
+    }
+
+    #[test]
+    fn a_refused_file_is_named_with_its_reason() {
+        let mut status = status();
+        status.refused(1_795_412_800_000, "a.toml:3:1: unknown key `<b>`".into());
+        assert!(paragraph(&status).ends_with(
+            " <b>A newer file was refused at 2026-11-23T05:46:40Z</b>: a.toml:3:1: unknown key `&lt;b&gt;`</p>\n"
+        ));
+        let page: serde_json::Value = serde_json::from_slice(&json(&status).expect("written")).expect("JSON");
+        assert_eq!(
+            page,
+            serde_json::json!({
+                "file": "/etc/a&b.toml", "read_at": "2026-11-23T05:41:46Z",
+                "refused": {"at": "2026-11-23T05:46:40Z", "reason": "a.toml:3:1: unknown key `<b>`"},
+                "waiting_for_restart": [{"key": "limits.clients", "running": "65536", "wanted": "7"}],
+                "reloads": {"applied": 1, "refused": 1},
+            })
+        );
+    }
+}
