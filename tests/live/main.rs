@@ -19,6 +19,7 @@ mod pages;
 mod placement;
 mod protocol;
 mod reads;
+mod reload;
 mod secrets;
 mod server_lifecycle;
 mod tenants;

@@ -43,7 +43,7 @@ impl Agent {
     /// The same, logging at a level.
     pub fn start_logging(level: &str, tables: &str) -> Result<Self> {
         let port = ports::free_port()?;
-        let config = ConfigFile::new(&format!("[http]\nlisten = \"127.0.0.1:{port}\"\n\n{tables}"))?;
+        let config = ConfigFile::new(&config(port, tables))?;
         let mut command = Command::new(lab::agent()?);
         command
             .args(["run", "--log-level", level, "--config"])
@@ -55,6 +55,23 @@ impl Agent {
         };
         agent.wait_until_ready()?;
         Ok(agent)
+    }
+
+    /// Writes other tables into its configuration file; it listens where it did.
+    pub fn rewrite(&self, tables: &str) -> Result<()> {
+        std::fs::write(self.config.path(), self.config_with(tables))?;
+        Ok(())
+    }
+
+    /// What its configuration file has to hold so that it listens where it does.
+    #[must_use]
+    pub fn config_with(&self, tables: &str) -> String {
+        config(self.port, tables)
+    }
+
+    /// Asks it to read its configuration file again.
+    pub fn hang_up(&self) -> Result<()> {
+        self.process.signal(Signal::SIGHUP)
     }
 
     /// Its process number.
@@ -166,6 +183,10 @@ impl Agent {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+fn config(port: u16, tables: &str) -> String {
+    format!("[http]\nlisten = \"127.0.0.1:{port}\"\n\n{tables}")
 }
 
 /// A configuration in a folder of its own.
