@@ -23,6 +23,15 @@ pub struct TenantRow {
     pub counters: PrefixCounters,
 }
 
+/// A prefix row of a [`Snapshot`], by its place there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PrefixAt {
+    /// Index of the server.
+    pub server: usize,
+    /// Index of the row among the server's prefixes.
+    pub prefix: usize,
+}
+
 /// The rules, and what every tenant has had so far.
 #[derive(Debug)]
 pub struct Tenants {
@@ -78,6 +87,24 @@ impl Tenants {
             rows.extend(self.rows_of(&server.label));
         }
         rows
+    }
+
+    /// The rows that no rule matches now, special ones included, in the order of the snapshot, which has been taken up.
+    #[must_use]
+    pub fn unassigned(&self, snapshot: &Snapshot) -> Vec<PrefixAt> {
+        let mut places = Vec::new();
+        for (server, of) in snapshot.servers.iter().enumerate() {
+            let Some(books) = self.servers.get(&of.label) else {
+                continue;
+            };
+            for (prefix, row) in of.prefixes.iter().enumerate() {
+                let known = books.rows.get(&*row_name(row));
+                if known.is_some_and(|known| known.place == Place::Unassigned) {
+                    places.push(PrefixAt { server, prefix });
+                }
+            }
+        }
+        places
     }
 
     /// Goes on with other rules. `counted` is everything counted up to now, at every server that may be seen again: it stays
@@ -288,6 +315,28 @@ mod tests {
                 ("two:2", "abc", 7, 70, 700),
             ]
         );
+    }
+
+    #[test]
+    fn rows_that_no_rule_matches_are_named_by_their_places() {
+        let snapshot = Snapshot {
+            servers: vec![
+                server("one:1", vec![prefix("b", 1), prefix("x", 5)]),
+                server("two:2", vec![prefix("y", 7), prefix("c", 7)]),
+            ],
+            ..Snapshot::default()
+        };
+        let mut tenants = tenants(TWO);
+        tenants.aggregate(&snapshot);
+        let places = tenants.unassigned(&snapshot);
+        let at = |server, prefix| PrefixAt { server, prefix };
+        assert_eq!(places, [at(0, 1), at(1, 0)]);
+        tenants.reload(
+            &snapshot.servers,
+            self::tenants("[[tenant]]\nname = \"all\"\nprefixes = [\"x\", \"b\", \"c\"]").rules,
+        );
+        tenants.aggregate(&snapshot);
+        assert_eq!(tenants.unassigned(&snapshot), [at(1, 0)], "by the rules of now");
     }
 
     #[test]

@@ -8,10 +8,12 @@ mod names;
 #[cfg(test)]
 mod reload_tests;
 mod rules;
+mod suggest;
 
-pub use aggregate::{TenantRow, Tenants};
+pub use aggregate::{PrefixAt, TenantRow, Tenants};
 pub use names::{bytes_of_name, printable, row_name};
 pub use rules::{Rules, RulesError, TenantInfo, TenantRef};
+pub use suggest::{Candidate, SUGGESTED_TENANTS, Suggestion, Traffic, suggest, to_toml};
 
 /// Tenant of prefixes that no rule matches.
 pub const UNASSIGNED: &str = "(unassigned)";
@@ -21,3 +23,9 @@ pub const OTHER: &str = "(other)";
 
 /// Rows of the prefix metrics that are not prefixes. A rule may name them literally; globs do not match them.
 pub const SPECIAL_ROWS: &[&str] = &["(none)", "(keyless)", "(pubsub)", "(replication)", "(other)"];
+
+/// Whether a row of this name is none of a prefix: ordinary ones are never in parentheses, see [`row_name`].
+#[must_use]
+pub fn is_special(row_name: &str) -> bool {
+    row_name.starts_with('(') && row_name.ends_with(')')
+}

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use globset::GlobSet;
 
-use super::{OTHER, UNASSIGNED};
+use super::{OTHER, UNASSIGNED, is_special};
 use crate::config::{PrefixPattern, Settings};
 
 /// The compiled rules.
@@ -89,8 +89,11 @@ impl Rules {
     #[must_use]
     pub fn tenant_of(&self, prefix: &str) -> TenantRef {
         let exact = self.exact.get(prefix).copied();
-        let special = prefix.starts_with('(') && prefix.ends_with(')');
-        let glob = if special { None } else { self.first_glob(prefix) };
+        let glob = if is_special(prefix) {
+            None
+        } else {
+            self.first_glob(prefix)
+        };
         match exact.into_iter().chain(glob).min() {
             None => TenantRef::Unassigned,
             Some(rule) if rule < self.tenants.len() => TenantRef::Rule(rule),
