@@ -54,33 +54,51 @@ pub(super) fn paragraph(status: &ConfigStatus) -> String {
     format!("<p>{text}</p>\n")
 }
 
+/// What has become of the configuration file.
 #[derive(Serialize)]
-struct Config<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "ConfigurationStatus"))]
+pub(super) struct Config<'a> {
     /// Null: there is no file, the defaults are in force.
     file: Option<&'a str>,
+    /// When it was read, UTC.
     read_at: String,
     /// A newer file that is not in force; null if there is none.
     refused: Option<Refused<'a>>,
+    /// Keys whose new values take effect at the next start.
     waiting_for_restart: Vec<Waiting<'a>>,
+    /// Since the agent began.
     reloads: Reloads,
 }
 
+/// A file that is not in force.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "RefusedConfiguration"))]
 struct Refused<'a> {
+    /// When, UTC.
     at: String,
+    /// With the line and what to do.
     reason: &'a str,
 }
 
+/// A key whose new value is not in force.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "WaitingKey"))]
 struct Waiting<'a> {
+    /// As in the file, with its section.
     key: &'a str,
+    /// The value in force.
     running: &'a str,
+    /// The value of the file.
     wanted: &'a str,
 }
 
+/// What has become of newer files.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Reloads {
+    /// Put in force.
     applied: u64,
+    /// Refused.
     refused: u64,
 }
 

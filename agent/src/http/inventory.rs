@@ -11,7 +11,6 @@ use crate::{
     snapshot::{Rate, ServerSnapshot},
     tenants::TenantRow,
     valkey::{MaxClients, ServerFacts},
-    workloads::WorkloadRow,
 };
 
 /// Clients of a server that are named, those with the most connections; `/api/v1/clients` has them all.
@@ -30,12 +29,7 @@ pub(super) fn servers(report: &Report) -> serde_json::Result<Vec<u8>> {
     }
     let servers = report.snapshot.servers.iter().map(|server| {
         let tenants = tenants.remove(&*server.label).unwrap_or_default();
-        let workloads = report.workloads.servers.iter();
-        let workloads = workloads
-            .filter(|of| of.server == server.label)
-            .flat_map(|of| &of.workloads);
-        let radius = BlastRadius::new(server, &tenants, &owners, workloads);
-        Server::new(server, radius)
+        Server::new(server, &tenants, &owners)
     });
     serde_json::to_vec(&Servers {
         servers: servers.collect(),
@@ -44,18 +38,25 @@ pub(super) fn servers(report: &Report) -> serde_json::Result<Vec<u8>> {
 
 /// What is known of a server's process, as JSON.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Process<'a> {
+    /// Its name.
     process: &'a str,
+    /// Its number, in the agent's namespace.
     pid: i32,
     /// Null: not known for certain.
     version: Option<&'a str>,
+    /// That it listens on.
     ports: Vec<u16>,
     /// Addresses with ports.
     listeners: Vec<String>,
     /// Path of its cgroup (version 2) below the mount.
     cgroup: Option<&'a str>,
+    /// Null: in none that its cgroup names.
     container: Option<Container<'a>>,
+    /// Null: in none that its cgroup names.
     pod: Option<Pod<'a>>,
+    /// Since the process began.
     uptime_seconds: u64,
     /// `RLIMIT_NOFILE`; a null inside means unlimited.
     file_descriptors: Option<FileDescriptors>,
@@ -67,68 +68,108 @@ pub struct Process<'a> {
     clients_at_most: Option<u64>,
 }
 
+/// The container that a process runs in.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Container<'a> {
+    /// As the runtime has it.
     id: &'a str,
+    /// Null: the cgroup does not say.
     runtime: Option<&'static str>,
 }
 
+/// The pod that a process runs in.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Pod<'a> {
+    /// Of Kubernetes.
     uid: &'a str,
+    /// Its class of service; null: the cgroup does not say.
     qos: Option<&'static str>,
 }
 
+/// How many descriptors a process may have.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct FileDescriptors {
+    /// In force; null: unlimited.
     soft: Option<u64>,
+    /// What it may raise it to; null: unlimited.
     hard: Option<u64>,
 }
 
+/// The servers of this host.
 #[derive(Serialize)]
-struct Servers<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Servers<'a> {
+    /// In the order of their labels.
     servers: Vec<Server<'a>>,
 }
 
+/// A server: all its listening sockets added up. Counters begin when the agent first sees it.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Server<'a> {
+    /// Its label: unique on this host, and the same after a restart.
     server: &'a str,
     #[serde(flatten)]
     process: Process<'a>,
+    /// Connections open now.
     connections: u64,
+    /// Connections that began.
     opened: u64,
+    /// Connections that ended.
     closed: u64,
+    /// Connections that wait to be accepted.
     accept_queue: AcceptQueue,
     /// Addresses.
     clients: usize,
+    /// Rows of prefixes, special ones such as (keyless) included.
     prefixes: usize,
+    /// Commands that arrived whole.
     commands: u64,
-    /// Attributed to prefixes, as the next.
+    /// Bytes of commands, attributed to prefixes.
     bytes_in: u64,
+    /// Bytes of replies and pushed messages, attributed to prefixes.
     bytes_out: u64,
+    /// Payload that could not be attributed; reasons that did not occur are left out.
     unattributed: Vec<Unattributed>,
     /// All bytes; null during the first second.
     bytes_per_second: Option<BytesPerSecond>,
+    /// Who would notice a restart.
     blast_radius: BlastRadius<'a>,
 }
 
+/// Accept queues of a server's listening sockets, added up.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct AcceptQueue {
+    /// Connections that wait.
     length: u64,
+    /// Connections that may wait: backlog or net.core.somaxconn, whichever is less.
     limit: u64,
 }
 
+/// Payload that could not be attributed.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Unattributed {
+    /// `in` or `out`, as the server sees it.
     direction: &'static str,
+    /// Why; METRICS.md explains each.
     reason: &'static str,
+    /// How much.
     bytes: u64,
 }
 
+/// Bytes per second.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct BytesPerSecond {
+    /// From clients.
     #[serde(rename = "in")]
     bytes_in: f64,
+    /// To clients.
     #[serde(rename = "out")]
     bytes_out: f64,
     /// What they are the average of.
@@ -137,6 +178,7 @@ struct BytesPerSecond {
 
 /// Who would notice if this server restarted.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct BlastRadius<'a> {
     /// That would come back.
     connections: u64,
@@ -144,24 +186,19 @@ struct BlastRadius<'a> {
     addresses: usize,
     /// Those with traffic since the agent watches, the largest first.
     tenants: Vec<Tenant<'a>>,
-    /// Those with a connection, the largest first: of the configuration, and `(unassigned)`.
-    workloads: Vec<Workload<'a>>,
+    /// Clients with the most connections, the most first; at most 10.
     largest_clients: Vec<Client>,
 }
 
+/// A tenant that has used a server.
 #[derive(Serialize)]
-struct Workload<'a> {
-    workload: &'a str,
-    instances: u64,
-    connections: u64,
-    /// From 0 to 1.
-    share_of_connections: f64,
-}
-
-#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "TenantOfServer"))]
 struct Tenant<'a> {
+    /// Its name.
     tenant: &'a str,
+    /// Who answers for it; empty if nobody is named.
     owner: &'a str,
+    /// Commands at this server.
     commands: u64,
     /// In and out.
     bytes: u64,
@@ -169,9 +206,13 @@ struct Tenant<'a> {
     share_of_bytes: f64,
 }
 
+/// A client of a server.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "ClientOfServer"))]
 struct Client {
+    /// IP address.
     client: String,
+    /// Connections open now.
     connections: u64,
     /// From 0 to 1.
     share_of_connections: f64,
@@ -211,7 +252,7 @@ impl<'a> Process<'a> {
 }
 
 impl<'a> Server<'a> {
-    fn new(server: &'a ServerSnapshot, blast_radius: BlastRadius<'a>) -> Self {
+    fn new(server: &'a ServerSnapshot, tenants: &[&'a TenantRow], owners: &BTreeMap<&str, &'a str>) -> Self {
         let prefixes = rows::prefixes(server);
         let sum = |of: fn(&rows::PrefixSum) -> u64| prefixes.values().map(of).sum();
         let unattributed = server
@@ -239,7 +280,7 @@ impl<'a> Server<'a> {
             bytes_out: sum(|row| row.bytes_out),
             unattributed: unattributed.collect(),
             bytes_per_second: server.rate.map(BytesPerSecond::new),
-            blast_radius,
+            blast_radius: BlastRadius::new(server, tenants, owners),
         }
     }
 }
@@ -256,12 +297,7 @@ impl BytesPerSecond {
 }
 
 impl<'a> BlastRadius<'a> {
-    fn new(
-        server: &ServerSnapshot,
-        tenants: &[&'a TenantRow],
-        owners: &BTreeMap<&str, &'a str>,
-        workloads: impl Iterator<Item = &'a WorkloadRow>,
-    ) -> Self {
+    fn new(server: &ServerSnapshot, tenants: &[&'a TenantRow], owners: &BTreeMap<&str, &'a str>) -> Self {
         let bytes = |row: &TenantRow| row.counters.bytes_in + row.counters.bytes_out;
         let all_bytes: u64 = tenants.iter().map(|row| bytes(row)).sum();
         let mut tenants: Vec<Tenant<'a>> = tenants
@@ -276,17 +312,6 @@ impl<'a> BlastRadius<'a> {
             })
             .collect();
         tenants.sort_by_key(|tenant| std::cmp::Reverse(tenant.bytes));
-
-        let mut workloads: Vec<Workload<'a>> = workloads
-            .filter(|row| row.connections != 0)
-            .map(|row| Workload {
-                workload: &row.workload,
-                instances: row.instances,
-                connections: row.connections,
-                share_of_connections: share(row.connections, server.connections),
-            })
-            .collect();
-        workloads.sort_by_key(|workload| std::cmp::Reverse(workload.connections));
 
         let clients = rows::clients(server);
         let mut largest_clients: Vec<Client> = clients
@@ -305,7 +330,6 @@ impl<'a> BlastRadius<'a> {
             connections: server.connections,
             addresses,
             tenants,
-            workloads,
             largest_clients,
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
@@ -13,7 +13,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::{Report, Source, config, inventory, status, views, workloads as workload_views};
+use super::views::{self, ClientsQuery, TenantsQuery};
+use super::{Report, Source, config, inventory, status, workloads as workload_views};
 use crate::metrics::{self, Format};
 
 /// How old the loop's last turn may be before the daemon counts as stuck. It turns once a second at least.
@@ -37,6 +38,7 @@ pub(super) fn router(source: Arc<dyn Source>) -> Router {
         .route("/api/v1/clients", get(clients))
         .route("/api/v1/workloads", get(workloads))
         .route("/api/v1/config", get(configuration))
+        .route("/api/v1/openapi.json", get(openapi))
         .fallback(unknown)
         .layer(middleware::from_fn(in_time))
         .with_state(Pages {
@@ -61,6 +63,23 @@ impl Pages {
         match self.report().await {
             Ok((_permit, report)) => written(content_type, move || write(&report)).await,
             Err(reason) => unavailable(reason),
+        }
+    }
+
+    /// A page of the API about all servers, or about the one with this label.
+    async fn page_of(
+        &self,
+        server: Option<String>,
+        write: impl FnOnce(&Report) -> Result<Vec<u8>, String> + Send + 'static,
+    ) -> Response {
+        let (_permit, report) = match self.report().await {
+            Ok(made) => made,
+            Err(reason) => return unavailable(reason),
+        };
+        let mut labels = report.snapshot.servers.iter().map(|known| &known.label);
+        match server {
+            Some(server) if !labels.any(|known| *known == server) => no_such_server(&server),
+            _ => written(JSON, move || write(&report)).await,
         }
     }
 
@@ -118,18 +137,18 @@ async fn servers(State(pages): State<Pages>) -> Response {
         .await
 }
 
-async fn tenants(State(pages): State<Pages>) -> Response {
+async fn tenants(State(pages): State<Pages>, Query(query): Query<TenantsQuery>) -> Response {
     pages
-        .page(JSON, |report| {
-            views::tenants(report).map_err(|error| error.to_string())
+        .page_of(query.server.clone(), move |report| {
+            views::tenants(report, &query).map_err(|error| error.to_string())
         })
         .await
 }
 
-async fn clients(State(pages): State<Pages>) -> Response {
+async fn clients(State(pages): State<Pages>, Query(query): Query<ClientsQuery>) -> Response {
     pages
-        .page(JSON, |report| {
-            views::clients(report).map_err(|error| error.to_string())
+        .page_of(query.server.clone(), move |report| {
+            views::clients(report, &query).map_err(|error| error.to_string())
         })
         .await
 }
@@ -148,6 +167,10 @@ async fn configuration(State(pages): State<Pages>) -> Response {
             config::json(&report.config).map_err(|error| error.to_string())
         })
         .await
+}
+
+async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, JSON)], OPENAPI).into_response()
 }
 
 async fn healthz(State(pages): State<Pages>) -> Response {
@@ -192,6 +215,12 @@ async fn in_time(request: Request, next: Next) -> Response {
     response
 }
 
+/// The label comes from the request: no line of it may look like one of ours.
+fn no_such_server(label: &str) -> Response {
+    let reason = format!("no server {label:?} here; /api/v1/servers lists them\n");
+    (StatusCode::BAD_REQUEST, reason).into_response()
+}
+
 fn unavailable(mut reason: String) -> Response {
     reason.push('\n');
     (StatusCode::SERVICE_UNAVAILABLE, reason).into_response()
@@ -208,3 +237,6 @@ fn failed(reason: &str) -> Response {
 
 const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
+
+/// Written by the tests from the types that are served; see `tests/openapi.rs`.
+pub(super) const OPENAPI: &str = include_str!("openapi.json");

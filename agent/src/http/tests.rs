@@ -1,5 +1,7 @@
 //! The server over a real socket, with a hand-made report behind it.
 
+mod openapi;
+
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Mutex;
@@ -12,7 +14,7 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::config::ConfigStatus;
 use crate::snapshot::{ClientSnapshot, PrefixSnapshot, Rate, ServerSnapshot, Snapshot, counters};
-use crate::tenants::{TenantInfo, TenantRow};
+use crate::tenants::{PrefixAt, TenantInfo, TenantRow};
 use crate::valkey::{
     Container, DescriptorLimit, MaxClients, Place, Pod, Qos, Runtime, ServerFacts, Source as NamedBy,
 };
@@ -259,6 +261,7 @@ fn report() -> Report {
         ],
         workloads: workloads(),
         config: ConfigStatus::started(Some("a.toml".into()), 86_400_000),
+        unassigned: vec![PrefixAt { server: 0, prefix: 0 }],
     }
 }
 
@@ -302,20 +305,8 @@ fn workloads() -> WorkloadReport {
         advice: None,
         ..row.clone()
     };
-    let rest = WorkloadRow {
-        workload: "(unassigned)".into(),
-        kind: Kind::Unassigned,
-        instances: 1,
-        connections: 1,
-        ..lonely.clone()
-    };
-    let rule = WorkloadRow {
-        connections: 2,
-        ..row.clone()
-    };
     let server = ServerWorkloads {
         server: "valkey-server:6379".into(),
-        workloads: vec![rest, rule],
         detailed: vec![row, lonely],
         restart: Restart {
             connections: 43,
@@ -479,10 +470,6 @@ fn the_api_shows_servers_tenants_and_clients() {
                     {"tenant": "checkout", "owner": "team", "commands": 7, "bytes": 770, "share_of_bytes": 0.9686},
                     {"tenant": "(unassigned)", "owner": "", "commands": 1, "bytes": 25, "share_of_bytes": 0.0314},
                 ],
-                "workloads": [
-                    {"workload": "checkout-api", "instances": 2, "connections": 2, "share_of_connections": 0.6667},
-                    {"workload": "(unassigned)", "instances": 1, "connections": 1, "share_of_connections": 0.3333},
-                ],
                 "largest_clients": [{"client": "10.1.0.7", "connections": 2, "share_of_connections": 0.6667}],
             },
         }]})
@@ -498,19 +485,20 @@ fn the_api_shows_servers_tenants_and_clients() {
             "tenant": "checkout", "owner": "team", "labels": {"tier": "1"},
             "commands": 14, "bytes_in": 140, "bytes_out": 1400,
             "duration_seconds": durations(14), "request_bytes": sizes(14, 32), "reply_bytes": sizes(14, 1024),
-            "errors": {"WRONGTYPE": 5}, "hits": 6, "misses": 2,
+            "errors": {"WRONGTYPE": 5}, "hits": 6, "misses": 2, "hit_ratio": 0.75,
             "servers": [
                 {"server": "valkey-server:6379", "commands": 7, "bytes_in": 70, "bytes_out": 700,
                     "duration_seconds": durations(7), "request_bytes": sizes(7, 32), "reply_bytes": sizes(7, 1024),
-                    "errors": {}, "hits": 3, "misses": 1},
+                    "errors": {}, "hits": 3, "misses": 1, "hit_ratio": 0.75},
                 {"server": "b:2", "commands": 7, "bytes_in": 70, "bytes_out": 700,
                     "duration_seconds": durations(7), "request_bytes": sizes(7, 32), "reply_bytes": sizes(7, 1024),
-                    "errors": {"WRONGTYPE": 5}, "hits": 3, "misses": 1},
+                    "errors": {"WRONGTYPE": 5}, "hits": 3, "misses": 1, "hit_ratio": 0.75},
             ],
         })
     );
     assert_eq!(tenants["tenants"][2]["servers"], serde_json::json!([]));
     assert_eq!(tenants["tenants"][2]["duration_seconds"], serde_json::Value::Null);
+    assert_eq!(tenants["tenants"][2]["hit_ratio"], serde_json::Value::Null);
     let clients = json(&server.get("/api/v1/clients"));
     assert_eq!(
         clients,
@@ -519,6 +507,108 @@ fn the_api_shows_servers_tenants_and_clients() {
             {"server": "valkey-server:6379", "client": "10.1.0.7", "connections": 2, "opened": 4},
         ]})
     );
+}
+
+/// Two servers with prefixes that no rule matches.
+fn unassigned() -> Report {
+    let server = |label: &str, prefixes: &[(&str, u64)]| ServerSnapshot {
+        label: label.into(),
+        prefixes: prefixes
+            .iter()
+            .map(|(prefix, bytes)| PrefixSnapshot {
+                prefix: (*prefix).into(),
+                special: *prefix == "(none)",
+                counters: counters(u64::from(*bytes != 0), *bytes, 0),
+            })
+            .collect(),
+        ..ServerSnapshot::default()
+    };
+    let mut report = report();
+    report.snapshot.servers = vec![
+        server(
+            "a:1",
+            &[("small", 10), ("mine", 1000), ("(none)", 50), ("still", 0)],
+        ),
+        server("b:2", &[("small", 5), ("large", 100)]),
+    ];
+    report.unassigned = [(0, 0), (0, 2), (0, 3), (1, 0), (1, 1)]
+        .map(|(server, prefix)| PrefixAt { server, prefix })
+        .to_vec();
+    report
+}
+
+#[test]
+fn the_biggest_prefixes_without_a_rule_are_named_over_all_servers_or_at_one() {
+    let server = Running::start(unassigned());
+    let prefixes = |query: &str| {
+        let tenants = json(&server.get(&format!("/api/v1/tenants{query}")));
+        assert!(
+            tenants["tenants"][0].get("unassigned").is_none(),
+            "the others have no such field"
+        );
+        let unassigned = &tenants["tenants"][1]["unassigned"];
+        let named = unassigned["prefixes"].as_array().expect("a list").iter();
+        let named: Vec<_> = named
+            .map(|row| {
+                (
+                    row["prefix"].clone(),
+                    row["special"].clone(),
+                    row["bytes_in"].clone(),
+                )
+            })
+            .collect();
+        serde_json::json!([unassigned["count"], named])
+    };
+    assert_eq!(
+        prefixes(""),
+        serde_json::json!([
+            3,
+            [["large", false, 100], ["(none)", true, 50], ["small", false, 15]]
+        ])
+    );
+    assert_eq!(
+        prefixes("?prefixes=1"),
+        serde_json::json!([3, [["large", false, 100]]])
+    );
+    assert_eq!(
+        prefixes("?server=a%3A1"),
+        serde_json::json!([2, [["(none)", true, 50], ["small", false, 10]]])
+    );
+}
+
+#[test]
+fn tenants_and_clients_can_be_those_of_one_server() {
+    let server = Running::start(unassigned());
+    let tenants = json(&server.get("/api/v1/tenants?server=b:2"));
+    assert_eq!(tenants["tenants"][0]["commands"], 7);
+    assert_eq!(tenants["tenants"][0]["servers"].as_array().map(Vec::len), Some(1));
+    assert_eq!(
+        json(&server.get("/api/v1/clients?server=b:2"))["clients"],
+        serde_json::json!([])
+    );
+    drop(server);
+    let server = Running::start(report());
+    let clients = json(&server.get("/api/v1/clients?server=valkey-server:6379"));
+    assert_eq!(clients["clients"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn a_server_that_is_not_here_and_a_parameter_that_is_none_are_refused() {
+    let server = Running::start(report());
+    for path in ["/api/v1/tenants", "/api/v1/clients"] {
+        let reply = server.get(&format!("{path}?server=nobody%0A:1"));
+        assert_eq!(
+            (status(&reply), body(&reply)),
+            (
+                400,
+                "no server \"nobody\\n:1\" here; /api/v1/servers lists them\n"
+            )
+        );
+        let reply = server.get(&format!("{path}?servr=a:1"));
+        assert_eq!(status(&reply), 400);
+        assert!(body(&reply).contains("expected"), "{reply}");
+    }
+    assert_eq!(status(&server.get("/api/v1/tenants?prefixes=-1")), 400);
 }
 
 #[test]
@@ -531,7 +621,7 @@ fn the_index_lists_every_page_and_each_of_them_is_there() {
         .skip(1)
         .filter_map(|rest| rest.split('"').next().map(str::to_owned))
         .collect();
-    assert_eq!(links.len(), 8);
+    assert_eq!(links.len(), 9);
     for link in links {
         let reply = server.get(&link);
         assert_eq!(status(&reply), 200, "{link}");

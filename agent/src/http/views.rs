@@ -4,16 +4,47 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use agent_common::abi::PrefixCounters;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Report;
 use crate::metrics::{distributions::Quantiles, rows};
+use crate::tenants::{UNASSIGNED, row_name};
+
+/// What of the tenants is asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct TenantsQuery {
+    /// The label of the only server that counts; without it, all do.
+    pub(super) server: Option<String>,
+    /// How many of the prefixes that no rule matches are named.
+    pub(super) prefixes: usize,
+}
+
+impl Default for TenantsQuery {
+    fn default() -> Self {
+        Self {
+            server: None,
+            // So many a person reads; each host has up to 4,096.
+            prefixes: 20,
+        }
+    }
+}
+
+/// What of the clients is asked for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ClientsQuery {
+    /// The label of the only server that counts; without it, all do.
+    pub(super) server: Option<String>,
+}
 
 /// `/api/v1/tenants`: every tenant of the configuration, whether it was seen or not, then `(other)` and `(unassigned)`.
-pub(super) fn tenants(report: &Report) -> serde_json::Result<Vec<u8>> {
+pub(super) fn tenants(report: &Report, query: &TenantsQuery) -> serde_json::Result<Vec<u8>> {
+    let wanted = |label: &str| query.server.as_ref().is_none_or(|server| server == label);
     let mut by_tenant = rows::by_tenant(report);
     let tenants = report.tenant_infos.iter().map(|info| {
-        let rows = by_tenant.remove(&*info.name).unwrap_or_default();
+        let mut rows = by_tenant.remove(&*info.name).unwrap_or_default();
+        rows.retain(|row| wanted(&row.server));
         let mut sum = PrefixCounters::default();
         for row in &rows {
             sum.add(&row.counters);
@@ -30,6 +61,7 @@ pub(super) fn tenants(report: &Report) -> serde_json::Result<Vec<u8>> {
             traffic: Traffic::new(&sum),
             details: Details::new(&sum),
             servers: servers.collect(),
+            unassigned: (info.name == UNASSIGNED).then(|| UnassignedPrefixes::new(report, query)),
         }
     });
     serde_json::to_vec(&Tenants {
@@ -38,8 +70,10 @@ pub(super) fn tenants(report: &Report) -> serde_json::Result<Vec<u8>> {
 }
 
 /// `/api/v1/clients`.
-pub(super) fn clients(report: &Report) -> serde_json::Result<Vec<u8>> {
-    let clients = report.snapshot.servers.iter().flat_map(|server| {
+pub(super) fn clients(report: &Report, query: &ClientsQuery) -> serde_json::Result<Vec<u8>> {
+    let servers = report.snapshot.servers.iter();
+    let wanted = servers.filter(|server| query.server.as_ref().is_none_or(|wanted| *wanted == server.label));
+    let clients = wanted.flat_map(|server| {
         rows::clients(server).into_iter().map(|(address, sum)| Client {
             server: &server.label,
             client: rows::client_name(address),
@@ -52,25 +86,40 @@ pub(super) fn clients(report: &Report) -> serde_json::Result<Vec<u8>> {
     })
 }
 
+/// The tenants.
 #[derive(Serialize)]
-struct Tenants<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Tenants<'a> {
+    /// In the order of the configuration, seen or not; then (other) and (unassigned).
     tenants: Vec<Tenant<'a>>,
 }
 
+/// A tenant: the sums of the prefixes that its rules match, over the servers asked for.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Tenant<'a> {
+    /// Its name; (other): all tenants beyond `limits.tenants`; (unassigned): what no rule matches.
     tenant: &'a str,
+    /// Who answers for it; empty if nobody is named.
     owner: &'a str,
+    /// Free labels of the configuration.
     labels: &'a BTreeMap<String, String>,
     #[serde(flatten)]
     traffic: Traffic,
     #[serde(flatten)]
     details: Details,
+    /// The same per server that has seen it.
     servers: Vec<TenantServer<'a>>,
+    /// Only at (unassigned): what a rule is missing for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unassigned: Option<UnassignedPrefixes>,
 }
 
+/// A tenant at one server.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct TenantServer<'a> {
+    /// Label of the server.
     server: &'a str,
     #[serde(flatten)]
     traffic: Traffic,
@@ -78,10 +127,33 @@ struct TenantServer<'a> {
     details: Details,
 }
 
+/// Prefixes that no rule matches.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct UnassignedPrefixes {
+    /// How many there are, special rows included. Those that have moved nothing are left out.
+    count: usize,
+    /// Those with the most bytes, the most first: 20, or as many as `prefixes` asks for.
+    prefixes: Vec<UnassignedPrefix>,
+}
+
+/// A prefix that no rule matches, over the servers asked for.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct UnassignedPrefix {
+    /// As a rule has to be written: bytes that are no text as `\xNN`.
+    prefix: String,
+    /// Whether it is one of the special rows, such as (none) for keys without prefix: no glob matches those.
+    special: bool,
+    #[serde(flatten)]
+    traffic: Traffic,
+}
+
 /// What is known of a tenant beside its traffic. Distributions are null as long as nothing is in them.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Details {
-    /// Answered commands: seconds, by the middle of a fine bucket.
+    /// Answered commands: seconds from arrival to the departure of the reply.
     duration_seconds: Option<Distribution<f64>>,
     /// Commands: bytes, by the upper bound of a bucket.
     request_bytes: Option<Distribution<u64>>,
@@ -93,34 +165,57 @@ struct Details {
     hits: u64,
     /// Values that reads did not find.
     misses: u64,
+    /// Hits among hits and misses, 0 to 1; null before the first read.
+    hit_ratio: Option<f64>,
 }
 
+/// A distribution by its quantiles: so many of all values are at most so large.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Distribution_of_{T}"))]
 struct Distribution<T> {
+    /// Values in it.
     count: u64,
+    /// Half of them.
     p50: T,
+    /// 90 %.
     p90: T,
+    /// 99 %.
     p99: T,
+    /// 99.9 %.
     p999: T,
 }
 
+/// The clients.
 #[derive(Serialize)]
-struct Clients<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Clients<'a> {
+    /// In the order of servers, then of addresses.
     clients: Vec<Client<'a>>,
 }
 
+/// A client address at a server.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Client<'a> {
+    /// Label of the server.
     server: &'a str,
+    /// IP address; (other): all beyond `limits.clients`.
     client: Cow<'static, str>,
+    /// Connections open now.
     connections: u64,
+    /// Connections that began.
     opened: u64,
 }
 
-#[derive(Serialize)]
+/// Commands and their bytes.
+#[derive(Clone, Copy, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Traffic {
+    /// Commands that arrived whole.
     commands: u64,
+    /// Bytes of commands.
     bytes_in: u64,
+    /// Bytes of replies and of pushed messages.
     bytes_out: u64,
 }
 
@@ -130,6 +225,18 @@ impl Traffic {
             commands: counters.commands(),
             bytes_in: counters.bytes_in,
             bytes_out: counters.bytes_out,
+        }
+    }
+
+    fn is_nothing(self) -> bool {
+        (self.commands, self.bytes_in, self.bytes_out) == (0, 0, 0)
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            commands: self.commands + other.commands,
+            bytes_in: self.bytes_in + other.bytes_in,
+            bytes_out: self.bytes_out + other.bytes_out,
         }
     }
 }
@@ -145,6 +252,49 @@ impl Details {
                 .collect(),
             hits: counters.hits,
             misses: counters.misses,
+            hit_ratio: hit_ratio(counters.hits, counters.misses),
+        }
+    }
+}
+
+fn hit_ratio(hits: u64, misses: u64) -> Option<f64> {
+    let reads = hits + misses;
+    (reads != 0).then(|| hits as f64 / reads as f64)
+}
+
+impl UnassignedPrefixes {
+    /// Equal prefixes of several servers become one.
+    fn new(report: &Report, query: &TenantsQuery) -> Self {
+        let mut sums: BTreeMap<Cow<'_, str>, (bool, Traffic)> = BTreeMap::new();
+        for at in &report.unassigned {
+            let Some(server) = report.snapshot.servers.get(at.server) else {
+                continue;
+            };
+            let Some(row) = server.prefixes.get(at.prefix) else {
+                continue;
+            };
+            if query.server.as_ref().is_none_or(|wanted| *wanted == server.label) {
+                let (special, sum) = sums.entry(row_name(row)).or_default();
+                (*special, *sum) = (row.special, sum.plus(Traffic::new(&row.counters)));
+            }
+        }
+        let mut prefixes: Vec<_> = sums
+            .into_iter()
+            .filter(|(_, (_, sum))| !sum.is_nothing())
+            .collect();
+        let count = prefixes.len();
+        prefixes.sort_by_key(|(_, (_, sum))| std::cmp::Reverse(sum.bytes_in + sum.bytes_out));
+        prefixes.truncate(query.prefixes);
+        let named = prefixes
+            .into_iter()
+            .map(|(prefix, (special, traffic))| UnassignedPrefix {
+                prefix: prefix.into_owned(),
+                special,
+                traffic,
+            });
+        Self {
+            count,
+            prefixes: named.collect(),
         }
     }
 }

@@ -19,80 +19,131 @@ pub(super) fn page(report: &Report) -> serde_json::Result<Vec<u8>> {
     })
 }
 
+/// How groups of clients use their connections, and what a restart of each server would bring.
 #[derive(Serialize)]
-struct Page<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Workloads"))]
+pub(super) struct Page<'a> {
+    /// One per workload and server.
     workloads: Vec<Workload<'a>>,
+    /// One per server.
     servers: Vec<Server<'a>>,
+    /// When the connections were looked at last; null before the first time.
     survey: Option<Survey>,
 }
 
+/// A group of clients at a server.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Workload<'a> {
+    /// Label of the server.
     server: &'a str,
+    /// Name of the workload; its address where no rule groups it.
     workload: &'a str,
     /// `rule`, `address` or `other`.
     kind: &'static str,
+    /// Different client addresses that hold connections now.
     instances: u64,
+    /// Connections open now.
     connections: u64,
+    /// Connections that began.
     opened: u64,
+    /// Connections that began per minute, of late; null as long as it is not known.
     opens_per_minute: Option<f64>,
+    /// How connections are spread over the instances.
     connections_per_instance: Option<PerInstance>,
-    /// Of the connections that the last survey found.
+    /// Connections that were idle. Of those that the last survey found, as all from here on.
     idle: Option<u64>,
+    /// Idle ones among all, 0 to 1.
     idle_share: Option<f64>,
+    /// Connections that were busy.
     busy: Option<u64>,
+    /// Kernel memory that their sockets held, in bytes.
     socket_memory_bytes: Option<u64>,
+    /// Connections that were busy at once in one instance.
     busy_per_instance: Option<Busy>,
+    /// A smaller pool that would do.
     pool_advice: Option<Advice>,
 }
 
+/// Connections of an instance.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct PerInstance {
+    /// Half of the instances have at most so many.
     median: f64,
+    /// The most that one has.
     max: u64,
 }
 
+/// Connections of an instance that were busy at once.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Busy {
+    /// At 99 % of the looks at most so many.
     p99: u64,
+    /// The most ever seen.
     max: u64,
+    /// Surveys that this is of.
     surveys: u64,
+    /// Seconds from the first of them to the last.
     over_seconds: u64,
 }
 
+/// A smaller pool that would do.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "PoolAdvice"))]
 struct Advice {
+    /// Connections per instance that would be enough.
     connections_per_instance: u64,
+    /// Connections per instance there are.
     instead_of: u64,
+    /// The same in a sentence.
     text: String,
 }
 
+/// A server and its restart.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "ServerRestart"))]
 struct Server<'a> {
+    /// Label of the server.
     server: &'a str,
+    /// What a restart would bring.
     restart: Restart,
 }
 
 /// What a restart would bring.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Restart {
+    /// Connections that would come back.
     connections: u64,
+    /// Client addresses that they would come from.
     instances: u64,
     /// Connections per second in the fullest 100 ms so far.
     accept_rate: Option<Bounds>,
+    /// Seconds until all are back, at that rate.
     seconds: Option<Bounds>,
 }
 
+/// What is known of a number.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Bounds {
+    /// It is no less.
     at_least: f64,
+    /// It is no more; null: unknown.
     at_most: Option<f64>,
 }
 
+/// A look at all connections.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Survey {
+    /// Seconds since.
     age_seconds: f64,
+    /// Seconds of CPU that it took.
     cpu_seconds: f64,
+    /// Seconds between two looks, as it is now.
     interval_seconds: f64,
 }
 

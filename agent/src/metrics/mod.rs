@@ -13,7 +13,7 @@ mod tests;
 
 use crate::config::ConfigStatus;
 use crate::snapshot::Snapshot;
-use crate::tenants::{TenantInfo, TenantRow, Tenants};
+use crate::tenants::{PrefixAt, TenantInfo, TenantRow, Tenants};
 use crate::workloads::WorkloadReport;
 
 /// Version of this agent.
@@ -38,14 +38,18 @@ pub struct Report {
     pub workloads: WorkloadReport,
     /// What has become of the configuration file.
     pub config: ConfigStatus,
+    /// The prefix rows that no rule matches.
+    pub unassigned: Vec<PrefixAt>,
 }
 
 impl Report {
     /// Adds what the rules make of the snapshot. Nothing is said of the configuration file yet.
     pub fn new(snapshot: Snapshot, tenants: &mut Tenants) -> Self {
         let rows = tenants.aggregate(&snapshot);
+        let unassigned = tenants.unassigned(&snapshot);
         Self {
             snapshot,
+            unassigned,
             tenants: rows,
             tenant_infos: tenants.infos(),
             workloads: WorkloadReport::default(),
