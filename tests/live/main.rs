@@ -23,4 +23,5 @@ mod reload;
 mod secrets;
 mod server_lifecycle;
 mod tenants;
+mod who_owns_what;
 mod workloads;

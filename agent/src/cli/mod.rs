@@ -1,9 +1,14 @@
 //! Commands and their flags.
 
+mod agent;
+mod clients;
 mod doctor;
 mod inventory;
+mod list;
 mod run;
 mod servers;
+mod table;
+mod tenants;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -29,6 +34,10 @@ enum Command {
     Doctor,
     /// List the servers of this host, from the running agent or, without one, by looking.
     Servers(ServersArguments),
+    /// List the tenants and their traffic, from the running agent; suggest rules for prefixes that have none.
+    Tenants(tenants::TenantsArguments),
+    /// List the clients and their connections, from the running agent.
+    Clients(clients::ClientsArguments),
 }
 
 #[derive(Debug, Args)]
@@ -77,6 +86,8 @@ pub(crate) fn run() -> Result<ExitCode> {
         Command::CheckConfig(arguments) => check_config(&arguments),
         Command::Doctor => Ok(doctor::run()),
         Command::Servers(arguments) => servers::run(&arguments),
+        Command::Tenants(arguments) => tenants::run(&arguments),
+        Command::Clients(arguments) => clients::run(&arguments),
     }
 }
 

@@ -1,13 +1,8 @@
 //! `stormglass servers`.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::Path,
-    process::ExitCode,
-    time::Duration,
-};
+use std::{path::Path, process::ExitCode};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Result, anyhow};
 use serde_json::{Value, json};
 use stormglass::{
     config::Settings,
@@ -16,50 +11,28 @@ use stormglass::{
     valkey::{DiscoverySettings, FactReader, FoundServer, Host, ServerFacts, labels},
 };
 
-use super::{ServersArguments, inventory};
-
-/// How long the running agent may take.
-const TIMEOUT: Duration = Duration::from_secs(5);
+use super::{
+    ServersArguments,
+    agent::Agent,
+    inventory,
+    table::{show, show_json},
+};
 
 pub(super) fn run(arguments: &ServersArguments) -> Result<ExitCode> {
     let settings = arguments.config.load()?;
-    let servers = match from_agent(settings.http.listen) {
+    let servers = match Agent::at(settings.http.listen).get("/api/v1/servers", &[]) {
         Ok(servers) => servers,
         Err(error) => {
-            eprintln!(
-                "no running agent at {} ({error:#}); looking for servers instead",
-                settings.http.listen
-            );
+            eprintln!("{error:#}\nlooking for servers instead");
             from_host(&settings)?
         }
     };
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&servers)?);
+        show_json(&servers)?;
     } else {
-        print!("{}", text(&servers, inventory::width())?);
+        show(&text(&servers, inventory::width())?)?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// What the running agent knows.
-fn from_agent(listen: SocketAddr) -> Result<Value> {
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .timeout_global(Some(TIMEOUT))
-        .build()
-        .into();
-    let url = format!("http://{}/api/v1/servers", reachable(listen));
-    let body = agent.get(&url).call()?.body_mut().read_to_string()?;
-    serde_json::from_str(&body).context("its answer is not JSON; is it another program?")
-}
-
-/// An address that listens everywhere is reached by loopback.
-fn reachable(listen: SocketAddr) -> SocketAddr {
-    let ip = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    SocketAddr::new(ip, listen.port())
 }
 
 /// What a look at the host finds.
