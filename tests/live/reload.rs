@@ -216,7 +216,8 @@ fn a_server_that_the_configuration_leaves_out_is_not_shown_and_comes_back_with_e
     thread::sleep(Duration::from_secs(1));
     ensure!(!agent.scrape()?.mentions(&late.label()), "it is not wanted");
 
-    agent.rewrite(&rule("later"))?;
+    let workload = "[[workload]]\nname = \"here\"\naddresses = [\"127.0.0.0/8\"]\n";
+    agent.rewrite(&format!("{}{workload}", rule("later")))?;
     agent.hang_up()?;
     agent.sees(&label)?;
     agent.sees(&late.label())?;
@@ -235,6 +236,8 @@ fn a_server_that_the_configuration_leaves_out_is_not_shown_and_comes_back_with_e
         scrape.count("stormglass_tenant_commands_total", &labels)
     };
     assert_eq!((commands("earlier"), commands("later")), (20, 5));
+    let here = [("server", &*label), ("workload", "here")];
+    assert_eq!(scrape.count("stormglass_workload_connections", &here), 1);
     Ok(())
 }
 

@@ -80,8 +80,10 @@ mod tests {
         let grown = seen.update(&counters(2, 60, 0), &mut lost);
         assert_eq!((grown.commands(), grown.bytes_in), (0, 10));
         assert_eq!((lost.commands(), lost.bytes_in), (3, 0));
+        seen.update(&counters(1, 60, 0), &mut lost);
+        assert_eq!(lost.commands(), 4, "nothing else has changed");
         let grown = seen.update(&counters(5, 60, 0), &mut lost);
-        assert_eq!((grown.commands(), grown.bytes_in), (3, 0));
+        assert_eq!((grown.commands(), grown.bytes_in), (4, 0));
     }
 
     #[test]
