@@ -103,11 +103,8 @@ impl ConfigFile {
             ));
         }
         match self.read() {
-            Ok(Content(None)) if was_there => Err(ConfigError::file(
-                &self.path,
-                "the configuration file is gone".into(),
-                "put it back, or restart stormglass to run with the defaults".into(),
-            )),
+            Ok(Content(None)) if was_there => Err(self.gone()),
+            Err(_) if was_there && !self.path.exists() => Err(self.gone()),
             look => look,
         }
     }
@@ -137,6 +134,14 @@ impl ConfigFile {
                 ))
             }
         }
+    }
+
+    fn gone(&self) -> ConfigError {
+        ConfigError::file(
+            &self.path,
+            "the configuration file is gone".into(),
+            "put it back; until then what it said last is in force".into(),
+        )
     }
 
     fn read_open(&self, file: File) -> Look {
@@ -273,8 +278,18 @@ mod tests {
         assert!(content.is_there());
         assert_eq!(file.check(&content).expect("good").keys.depth.get(), 2);
         fs::remove_file(&file.path).expect("removed");
-        let error = file.read_again(true).expect_err("gone");
-        assert!(error.reason.contains("gone"), "{error}");
+        for by_default in [true, false] {
+            let path = file.path.clone();
+            let error = ConfigFile { path, by_default }
+                .read_again(true)
+                .expect_err("gone");
+            assert!(
+                error
+                    .to_string()
+                    .ends_with("is gone: put it back; until then what it said last is in force"),
+                "{error}"
+            );
+        }
     }
 
     #[test]
