@@ -2,7 +2,7 @@
 //! others. Rows are never cut, and no cell but the list of tenants.
 
 use serde_json::Value;
-use terminal_size::{Width, terminal_size};
+use terminal_size::{Width, terminal_size_of};
 
 /// Width where there is no terminal: a pipe or a file gets every column.
 const UNLIMITED: usize = usize::MAX;
@@ -53,12 +53,12 @@ const fn column(name: &'static str, rank: u8, number: bool, cell: fn(&Value) -> 
     }
 }
 
-/// How wide the table may be: `COLUMNS`, else the terminal, else unlimited.
+/// How wide the table may be: `COLUMNS`, else the terminal that it is written to, else unlimited.
 pub(super) fn width() -> usize {
     let named = std::env::var("COLUMNS")
         .ok()
         .and_then(|columns| columns.parse().ok());
-    let terminal = || terminal_size().map(|(Width(width), _)| usize::from(width));
+    let terminal = || terminal_size_of(std::io::stdout()).map(|(Width(width), _)| usize::from(width));
     named.or_else(terminal).unwrap_or(UNLIMITED)
 }
 

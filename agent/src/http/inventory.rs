@@ -11,6 +11,7 @@ use crate::{
     snapshot::{Rate, ServerSnapshot},
     tenants::TenantRow,
     valkey::{MaxClients, ServerFacts},
+    workloads::WorkloadRow,
 };
 
 /// Clients of a server that are named, those with the most connections; `/api/v1/clients` has them all.
@@ -29,7 +30,12 @@ pub(super) fn servers(report: &Report) -> serde_json::Result<Vec<u8>> {
     }
     let servers = report.snapshot.servers.iter().map(|server| {
         let tenants = tenants.remove(&*server.label).unwrap_or_default();
-        Server::new(server, &tenants, &owners)
+        let workloads = report.workloads.servers.iter();
+        let workloads = workloads
+            .filter(|of| of.server == server.label)
+            .flat_map(|of| &of.workloads);
+        let radius = BlastRadius::new(server, &tenants, &owners, workloads);
+        Server::new(server, radius)
     });
     serde_json::to_vec(&Servers {
         servers: servers.collect(),
@@ -186,8 +192,24 @@ struct BlastRadius<'a> {
     addresses: usize,
     /// Those with traffic since the agent watches, the largest first.
     tenants: Vec<Tenant<'a>>,
+    /// Those with a connection, the largest first: of the configuration, and `(unassigned)`.
+    workloads: Vec<Workload<'a>>,
     /// Clients with the most connections, the most first; at most 10.
     largest_clients: Vec<Client>,
+}
+
+/// A workload that uses a server.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "WorkloadOfServer"))]
+struct Workload<'a> {
+    /// Its name.
+    workload: &'a str,
+    /// Different client addresses that hold connections now.
+    instances: u64,
+    /// Connections open now.
+    connections: u64,
+    /// From 0 to 1.
+    share_of_connections: f64,
 }
 
 /// A tenant that has used a server.
@@ -252,7 +274,7 @@ impl<'a> Process<'a> {
 }
 
 impl<'a> Server<'a> {
-    fn new(server: &'a ServerSnapshot, tenants: &[&'a TenantRow], owners: &BTreeMap<&str, &'a str>) -> Self {
+    fn new(server: &'a ServerSnapshot, blast_radius: BlastRadius<'a>) -> Self {
         let prefixes = rows::prefixes(server);
         let sum = |of: fn(&rows::PrefixSum) -> u64| prefixes.values().map(of).sum();
         let unattributed = server
@@ -280,7 +302,7 @@ impl<'a> Server<'a> {
             bytes_out: sum(|row| row.bytes_out),
             unattributed: unattributed.collect(),
             bytes_per_second: server.rate.map(BytesPerSecond::new),
-            blast_radius: BlastRadius::new(server, tenants, owners),
+            blast_radius,
         }
     }
 }
@@ -297,7 +319,12 @@ impl BytesPerSecond {
 }
 
 impl<'a> BlastRadius<'a> {
-    fn new(server: &ServerSnapshot, tenants: &[&'a TenantRow], owners: &BTreeMap<&str, &'a str>) -> Self {
+    fn new(
+        server: &ServerSnapshot,
+        tenants: &[&'a TenantRow],
+        owners: &BTreeMap<&str, &'a str>,
+        workloads: impl Iterator<Item = &'a WorkloadRow>,
+    ) -> Self {
         let bytes = |row: &TenantRow| row.counters.bytes_in + row.counters.bytes_out;
         let all_bytes: u64 = tenants.iter().map(|row| bytes(row)).sum();
         let mut tenants: Vec<Tenant<'a>> = tenants
@@ -312,6 +339,17 @@ impl<'a> BlastRadius<'a> {
             })
             .collect();
         tenants.sort_by_key(|tenant| std::cmp::Reverse(tenant.bytes));
+
+        let mut workloads: Vec<Workload<'a>> = workloads
+            .filter(|row| row.connections != 0)
+            .map(|row| Workload {
+                workload: &row.workload,
+                instances: row.instances,
+                connections: row.connections,
+                share_of_connections: share(row.connections, server.connections),
+            })
+            .collect();
+        workloads.sort_by_key(|workload| std::cmp::Reverse(workload.connections));
 
         let clients = rows::clients(server);
         let mut largest_clients: Vec<Client> = clients
@@ -330,6 +368,7 @@ impl<'a> BlastRadius<'a> {
             connections: server.connections,
             addresses,
             tenants,
+            workloads,
             largest_clients,
         }
     }

@@ -305,8 +305,20 @@ fn workloads() -> WorkloadReport {
         advice: None,
         ..row.clone()
     };
+    let rest = WorkloadRow {
+        workload: "(unassigned)".into(),
+        kind: Kind::Unassigned,
+        instances: 1,
+        connections: 1,
+        ..lonely.clone()
+    };
+    let rule = WorkloadRow {
+        connections: 2,
+        ..row.clone()
+    };
     let server = ServerWorkloads {
         server: "valkey-server:6379".into(),
+        workloads: vec![rest, rule],
         detailed: vec![row, lonely],
         restart: Restart {
             connections: 43,
@@ -469,6 +481,10 @@ fn the_api_shows_servers_tenants_and_clients() {
                 "tenants": [
                     {"tenant": "checkout", "owner": "team", "commands": 7, "bytes": 770, "share_of_bytes": 0.9686},
                     {"tenant": "(unassigned)", "owner": "", "commands": 1, "bytes": 25, "share_of_bytes": 0.0314},
+                ],
+                "workloads": [
+                    {"workload": "checkout-api", "instances": 2, "connections": 2, "share_of_connections": 0.6667},
+                    {"workload": "(unassigned)", "instances": 1, "connections": 1, "share_of_connections": 0.3333},
                 ],
                 "largest_clients": [{"client": "10.1.0.7", "connections": 2, "share_of_connections": 0.6667}],
             },

@@ -13,12 +13,26 @@ use super::table::{self, Metric};
 use super::{COMMIT, Report, VERSION};
 use crate::config::FIXED_KEYS;
 use crate::snapshot::ServerSnapshot;
+use crate::valkey::Runtime;
 use crate::workloads::{SurveyStatus, WorkloadRow};
 
 type Fill = fn(&Report, &mut Family<'_>);
 
 /// Every metric of the table, in its order, with what fills it.
 pub(super) static ALL: &[(&Metric, Fill)] = &[
+    (&table::SERVER_INFO, server_info),
+    (&table::SERVER_UPTIME, |report, family| {
+        for server in &report.snapshot.servers {
+            family.value(&[("server", &server.label)], server.facts.uptime_seconds);
+        }
+    }),
+    (&table::SERVER_CLIENTS_LIMIT, |report, family| {
+        for server in &report.snapshot.servers {
+            if let Some(limit) = server.facts.clients_at_most() {
+                family.count(&[("server", &server.label)], limit);
+            }
+        }
+    }),
     (&table::CONNECTIONS, |report, family| {
         per_server(report, family, |server| server.connections);
     }),
@@ -110,6 +124,27 @@ pub(super) static ALL: &[(&Metric, Fill)] = &[
 fn per_server(report: &Report, family: &mut Family<'_>, value: fn(&ServerSnapshot) -> u64) {
     for server in &report.snapshot.servers {
         family.count(&[("server", &server.label)], value(server));
+    }
+}
+
+fn server_info(report: &Report, family: &mut Family<'_>) {
+    for server in &report.snapshot.servers {
+        let (facts, place) = (&server.facts, &server.facts.place);
+        let container = place.container.as_ref();
+        let labels = [
+            ("server", &*server.label),
+            ("process", &*facts.process),
+            ("version", facts.version.as_deref().unwrap_or_default()),
+            ("container", container.map_or("", |container| &container.id)),
+            (
+                "runtime",
+                container
+                    .and_then(|container| container.runtime)
+                    .map_or("", Runtime::label),
+            ),
+            ("pod_uid", place.pod.as_ref().map_or("", |pod| &pod.uid)),
+        ];
+        family.count(&labels, 1);
     }
 }
 

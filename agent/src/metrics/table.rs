@@ -65,6 +65,15 @@ macro_rules! metrics {
 }
 
 metrics! {
+    SERVER_INFO = Gauge "stormglass_server_info" in "1" by ["server", "process", "version", "container", "runtime", "pod_uid"],
+        at most "servers":
+        "Always 1: what runs there and where, to be joined on the label server; a label is empty where nothing is known.";
+    SERVER_UPTIME = Gauge "stormglass_server_uptime_seconds" in "seconds" by ["server"],
+        at most "servers":
+        "Time since the server's process started; falls when it has restarted.";
+    SERVER_CLIENTS_LIMIT = Gauge "stormglass_server_clients_limit" in "clients" by ["server"],
+        at most "servers":
+        "Most clients that the server takes: what its file descriptors allow, and maxclients where that is known; no sample without a limit.";
     CONNECTIONS = Gauge "stormglass_connections" in "connections" by ["server"],
         at most "servers":
         "Client connections established now, those from before the agent included.";
@@ -234,6 +243,8 @@ const LABELS: &str = "
 | `workload` | a workload of the configuration; `(unassigned)`: no rule has the client's address; `(other)`: beyond `limits.workloads`, or of an address that the kernel did not keep (`limits.clients`) |
 | `prefix` | the key's bytes before the delimiter, inside a hash tag the key begins with (`keys.hash_tags`); of a key without delimiter the longest declared prefix (from a rule such as `cart-*`: `cart-`). Bytes that are not UTF-8, control characters and backslashes as `\\xNN`. `(none)`: a key without delimiter and declared prefix, or with a prefix that is empty or longer than `keys.max_prefix_bytes`; `(keyless)`: a command without key; `(pubsub)`: channel traffic; `(replication)`: replica links; `(other)`: beyond `limits.prefixes`. An ordinary prefix in parentheses begins with `\\x28` |
 | `tenant` | a tenant of the configuration, or one that a reload took out of it, which keeps its row while `limits.tenants` leaves room; `(unassigned)`: no rule matched; `(other)`: beyond `limits.tenants`, and what tenants had whose row went |
+| `process`, `version` | the name that the process goes by, and the version in its executable; empty if it cannot be told for certain |
+| `container`, `runtime`, `pod_uid` | of the container and pod that the process runs in, by its cgroup; empty on a plain host |
 | `owner` | the tenant's owner; empty if none is named |
 | `direction` | `in`: from clients to the server; `out`: the replies |
 | `error` | the first word of an error reply, if it is one that Valkey 9.1 itself sends (ERROR_WORDS); `other`: any other, as scripts and modules send |

@@ -11,6 +11,7 @@ use crate::snapshot::{
     AcceptQueue, BurstHistogram, ClientSnapshot, MapUsage, PrefixSnapshot, ProgramUsage, ServerSnapshot,
     counters,
 };
+use crate::valkey::{DescriptorLimit, Place, ServerFacts};
 use crate::workloads::{Kind, ServerWorkloads, SurveyStatus, Tally, WorkloadReport, WorkloadRow};
 
 fn text(report: &Report, format: Format) -> String {
@@ -19,6 +20,22 @@ fn text(report: &Report, format: Format) -> String {
     String::from_utf8(text)
         .expect("UTF-8")
         .replace(&build, "version=\"VERSION\",commit=\"COMMIT\"")
+}
+
+fn facts() -> ServerFacts {
+    ServerFacts {
+        process: "valkey-server".into(),
+        version: Some("8.0.1".into()),
+        place: Place::of_path(
+            "/system.slice/docker-9ec39b91f3d70e1beff50a308f77067065ea6be0d91a3378375056cd4422cf3d.scope",
+        ),
+        uptime_seconds: 93.5,
+        descriptors: Some(DescriptorLimit {
+            soft: Some(10_032),
+            hard: None,
+        }),
+        ..ServerFacts::default()
+    }
 }
 
 /// A small host: one server, two clients, two tenants.
@@ -32,6 +49,7 @@ fn small() -> Report {
     burst.windows[15] = 1;
     let server = ServerSnapshot {
         label: "valkey-server:6379".into(),
+        facts: facts(),
         connections: 12,
         opened: 20_009,
         closed: 19_997,

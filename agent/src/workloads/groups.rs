@@ -110,22 +110,20 @@ impl Groups {
         known
     }
 
-    /// Those with the most connections get a row.
+    /// Those with the most connections get a row. There may be tens of thousands: they are divided, not sorted.
     fn give_rows(&mut self, mut lonely: Vec<(IpAddr, Client)>, room: usize) {
-        lonely.sort_by_key(|(address, client)| {
-            let surveyed = client.tally.connections;
-            (
-                Reverse(client.connections.max(surveyed)),
-                Reverse(client.opened),
-                *address,
-            )
-        });
-        for (at, (address, client)) in lonely.into_iter().enumerate() {
-            if at < room {
-                self.addresses.entry(address).or_default().add(&client);
-            } else {
-                self.beyond.add(&client);
-            }
+        if room < lonely.len() {
+            lonely.select_nth_unstable_by_key(room, |(address, client)| {
+                let connections = client.connections.max(client.tally.connections);
+                (Reverse(connections), Reverse(client.opened), *address)
+            });
+        }
+        let (shown, beyond) = lonely.split_at(room.min(lonely.len()));
+        for (address, client) in shown {
+            self.addresses.entry(*address).or_default().add(client);
+        }
+        for (_, client) in beyond {
+            self.beyond.add(client);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What is remembered of one workload at one server, from survey to survey.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -90,21 +91,22 @@ impl History {
 
     /// `None` as long as there was no survey with an instance in it.
     pub(super) fn busy(&self, now: Instant) -> Option<Busy> {
-        let mut counts = self.previous.counts.clone();
-        for (busy, times) in &self.current.counts {
-            *counts.entry(*busy).or_default() += times;
-        }
-        let all: u64 = counts.values().sum();
-        let rank = all - all / 100;
+        let generations = [&self.previous.counts, &self.current.counts];
+        let mut counts: Vec<(u64, u64)> = generations
+            .iter()
+            .flat_map(|counts| counts.iter().map(|(busy, times)| (*busy, *times)))
+            .collect();
+        counts.sort_unstable_by_key(|(busy, _)| Reverse(*busy));
+        let all: u64 = counts.iter().map(|(_, times)| times).sum();
         let mut seen = 0;
         let p99 = counts.iter().find_map(|(busy, times)| {
             seen += times;
-            (seen >= rank).then_some(*busy)
+            (seen > all / 100).then_some(*busy)
         })?;
         let since = self.previous.since.or(self.current.since)?;
         Some(Busy {
             p99,
-            max: *counts.last_key_value()?.0,
+            max: counts.first()?.0,
             surveys: self.previous.surveys + self.current.surveys,
             span: now.duration_since(since),
         })
