@@ -68,5 +68,9 @@ pub const PLACES_OF_SEGMENT: u32 = 32;
 /// network of the usual windows, 350 KiB in segments of an Ethernet's size. Counted in a byte.
 pub const PARKED_SEGMENTS_OF_CONNECTION: u8 = u8::MAX;
 
+/// Names of clients, over all servers: users, client names, libraries and their versions. Where every connection has a name
+/// of its own, those beyond are not kept, counted; the daemon takes away what no connection has any more.
+pub const NAMES: usize = 32_768;
+
 /// Prefixes without a delimiter that can be declared: every tenant of a large cluster could have one.
 pub const DECLARED_PREFIXES: usize = 4096;

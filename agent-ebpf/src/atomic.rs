@@ -12,6 +12,14 @@ mod imp {
     }
 
     #[inline(always)]
+    pub(crate) unsafe fn fetch_add(cell: *mut u64, value: u64) -> u64 {
+        let mut old = value;
+        // SAFETY: the caller's pointer is valid and aligned.
+        unsafe { asm!("{1} = atomic_fetch_add((u64 *)({0} + 0), {1})", in(reg) cell, inout(reg) old) }
+        old
+    }
+
+    #[inline(always)]
     pub(crate) unsafe fn swap(cell: *mut u32, value: u32) -> u32 {
         let mut old = value;
         // SAFETY: the caller's pointer is valid and aligned.
@@ -52,6 +60,10 @@ mod imp {
 mod imp {
     pub(crate) unsafe fn add(_: *mut u64, _: u64) {}
 
+    pub(crate) unsafe fn fetch_add(_: *mut u64, _: u64) -> u64 {
+        0
+    }
+
     pub(crate) unsafe fn swap(_: *mut u32, _: u32) -> u32 {
         0
     }
@@ -74,6 +86,13 @@ mod imp {
 pub(crate) unsafe fn add(cell: *mut u64, value: u64) {
     // SAFETY: passed on to the caller.
     unsafe { imp::add(cell, value) }
+}
+
+/// Adds to a counter and returns what was there. Same rule for `cell`.
+#[inline(always)]
+pub(crate) unsafe fn fetch_add(cell: *mut u64, value: u64) -> u64 {
+    // SAFETY: passed on to the caller.
+    unsafe { imp::fetch_add(cell, value) }
 }
 
 /// Stores `value` and returns what was there. Same rule for `cell`.

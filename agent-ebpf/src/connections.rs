@@ -76,7 +76,13 @@ fn adopt(context: &SkBuffContext, socket: *mut bpf_sock) -> Option<&'static mut 
         return None;
     }
     // SAFETY: a full socket; the verifier checks the fields.
-    let (port, state) = unsafe { ((*socket).src_port, (*socket).state) };
+    let (port, state, client_port) = unsafe {
+        (
+            (*socket).src_port,
+            (*socket).state,
+            u16::from_be((*socket).dst_port),
+        )
+    };
     if state != ESTABLISHED || !listeners::port_watched(port) {
         return None;
     }
@@ -92,19 +98,20 @@ fn adopt(context: &SkBuffContext, socket: *mut bpf_sock) -> Option<&'static mut 
     }
     // SAFETY: storage of a socket that the packet holds.
     let connection = unsafe { &mut *connection };
-    fill_adopted(connection, slot, &remote);
+    fill_adopted(connection, slot, &remote, client_port);
     Some(connection)
 }
 
 /// Fills in a connection from before the agent, unless somebody else does.
 #[inline(always)]
-pub(crate) fn fill_adopted(connection: &mut Connection, slot: u32, remote: &[u32; 4]) {
+pub(crate) fn fill_adopted(connection: &mut Connection, slot: u32, remote: &[u32; 4], port: u16) {
     // SAFETY: a cell of the storage.
     if unsafe { atomic::compare_swap(&raw mut connection.state, 0, FILLING) } != 0 {
         return;
     }
     connection.slot = slot;
     connection.client = *remote;
+    connection.client_port = port;
     connection.begin_mid_stream();
     connection.client_listed = u8::from(count_client(slot, remote, 0));
     if let Some(counters) = SG_SLOTS.get_ptr_mut(slot) {
@@ -137,12 +144,19 @@ fn established(context: &SockOpsContext) {
         return;
     }
     // SAFETY: the context is valid.
-    let (next_in, next_out, remote) = unsafe {
+    let (next_in, next_out, remote, port) = unsafe {
         let ops = context.ops;
-        ((*ops).rcv_nxt, (*ops).snd_nxt, listeners::remote_address(ops))
+        let remote = listeners::remote_address(ops);
+        (
+            (*ops).rcv_nxt,
+            (*ops).snd_nxt,
+            remote,
+            u32::from_be((*ops).remote_port),
+        )
     };
     connection.slot = slot;
     connection.client = remote;
+    connection.client_port = port as u16;
     connection.begin_at_start(next_in, next_out);
     connection.client_listed = u8::from(count_client(slot, &remote, 1));
     if let Some(counters) = SG_SLOTS.get_ptr_mut(slot) {

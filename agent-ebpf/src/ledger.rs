@@ -2,17 +2,20 @@
 
 use agent_common::{
     abi::{
-        DURATION_BUCKETS, DeclaredKey, Direction, ERROR_CELLS, ErrorWord, Loss, PrefixCounters, PrefixKey,
-        REASON_CELLS, Reason, ReplyCounts, RequestCounts, Row, SIZE_BUCKETS,
+        DURATION_BUCKETS, DeclaredKey, Direction, ERROR_CELLS, ErrorWord, Identity, Loss, NameKey,
+        PrefixCounters, PrefixKey, REASON_CELLS, Reason, ReplyCounts, RequestCounts, Row, SIZE_BUCKETS,
     },
     limits::PREFIX_BYTES,
     resp::Ledger,
 };
-use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_map_lookup_elem};
+use aya_ebpf::{
+    bindings::{__sk_buff, BPF_NOEXIST},
+    helpers::generated::bpf_map_lookup_elem,
+};
 use core::ptr;
 
 use crate::{
-    atomic,
+    atomic, identity,
     maps::{SG_DECLARED, SG_FREE_ROWS, SG_LOSSES, SG_PREFIXES, SG_ROWS, SG_SLOTS},
 };
 
@@ -43,8 +46,11 @@ const fn index_of(direction: Direction, reason: Reason) -> usize {
     direction as usize * REASON_CELLS + reason as usize
 }
 
-/// The maps as a [`Ledger`].
-pub(crate) struct Maps;
+/// The maps as a [`Ledger`], for the connection of a packet.
+pub(crate) struct Maps {
+    /// The packet.
+    pub(crate) skb: *mut __sk_buff,
+}
 
 impl Ledger for Maps {
     #[inline(always)]
@@ -107,6 +113,23 @@ impl Ledger for Maps {
     #[inline(always)]
     fn unattributed(&mut self, slot: u32, direction: Direction, reason: Reason, bytes: u64) {
         count_unattributed(slot, direction, reason, bytes);
+    }
+
+    #[inline(always)]
+    fn name(&mut self, _key: &NameKey) -> u32 {
+        // The meter keeps it in the scratch.
+        identity::number()
+    }
+
+    #[inline(always)]
+    fn identity(&mut self, create: bool) -> Option<&mut Identity> {
+        let identity = identity::of_packet(self.skb, create);
+        if identity.is_null() {
+            None
+        } else {
+            // SAFETY: storage of the socket that the packet holds.
+            Some(unsafe { &mut *identity })
+        }
     }
 
     #[inline(always)]

@@ -16,6 +16,7 @@
 
 mod atomic;
 mod connections;
+mod identity;
 mod ledger;
 mod listeners;
 mod maps;

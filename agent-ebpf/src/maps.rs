@@ -3,8 +3,8 @@
 
 use agent_common::{
     abi::{
-        ClientCounters, ClientKey, Connection, Event, KeySettings, LOSSES, ListenerCounters, ListenerKey,
-        ParkedBytes, ParkedKey, ParkedPlace, PrefixCounters, PrefixKey, Scratch, Seed,
+        ClientCounters, ClientKey, Connection, Event, Identity, KeySettings, LOSSES, ListenerCounters,
+        ListenerKey, NameKey, ParkedBytes, ParkedKey, ParkedPlace, PrefixCounters, PrefixKey, Scratch, Seed,
     },
     limits,
 };
@@ -20,6 +20,21 @@ const NO_PREALLOC: usize = aya_ebpf::bindings::BPF_F_NO_PREALLOC as usize;
 /// not metered, `no_connection_state` counts it.
 #[btf_map]
 pub(crate) static SG_CONNECTIONS: SkStorage<Connection> = SkStorage::new();
+
+/// What is known of each connection's client. Written by ingress and egress, made by the first command that says something;
+/// freed by the kernel with its socket. No memory: nothing is known, `identity_unread` counts it.
+#[btf_map]
+pub(crate) static SG_IDENTITIES: SkStorage<Identity> = SkStorage::new();
+
+/// Numbers of names. Written by ingress, deleted by the daemon when no connection has them any more. Full: the name is not
+/// kept, `name_table_full` counts it.
+#[btf_map]
+pub(crate) static SG_NAME_TABLE: HashMap<NameKey, u32, { limits::NAMES }, NO_PREALLOC> = HashMap::new();
+
+/// The last number that a name got. Numbers are never used twice: what a connection holds of a deleted name stands for no
+/// other. Written by ingress.
+#[btf_map]
+pub(crate) static SG_LAST_NAME: Array<u64, 1> = Array::new();
 
 /// Listening address to slot. Written by the daemon, and by sock_ops when a watched cgroup's socket begins to listen;
 /// deleted by the daemon. Full: the listener is not watched, `no_listener_slot` counts it.

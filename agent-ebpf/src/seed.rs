@@ -34,11 +34,11 @@ fn seed(socket: *mut c_void) {
         return;
     };
     // SAFETY: the daemon does not write entries while the iterator runs.
-    let (slot, client) = unsafe { ((*seed).slot, (*seed).client) };
+    let (slot, client, port) = unsafe { ((*seed).slot, (*seed).client, (*seed).port) };
     let connection = connections::storage(socket, u64::from(BPF_SK_STORAGE_GET_F_CREATE));
     if connection.is_null() {
         return;
     }
     // SAFETY: storage of a socket that the iterator holds.
-    connections::fill_adopted(unsafe { &mut *connection }, slot, &client);
+    connections::fill_adopted(unsafe { &mut *connection }, slot, &client, port);
 }

@@ -11,7 +11,10 @@ use aya_ebpf::{
     helpers::{bpf_ktime_get_ns, generated::bpf_loop},
     programs::SkBuffContext,
 };
-use core::ffi::{c_long, c_void};
+use core::{
+    ffi::{c_long, c_void},
+    ptr,
+};
 
 use crate::{
     atomic, connections,
@@ -169,32 +172,56 @@ fn run_requests(context: &SkBuffContext, connection: &mut Connection, scratch: &
     let Some(settings) = SG_SETTINGS.get(0) else {
         return;
     };
-    let place = &raw mut scratch.place;
-    let mut meter = Requests {
+    let mut work = Work {
+        skb: context.as_ptr().cast(),
         connection,
         scratch,
-        settings,
-        segment: Source {
-            skb: context.as_ptr(),
-            place,
-        },
-        ledger: Maps,
+        settings: ptr::from_ref(settings),
     };
-    // SAFETY: the callback gets the meter and outlives nothing.
+    // SAFETY: the callback gets the work and outlives nothing.
     unsafe {
         bpf_loop(
             1 + u32::from(limits::PARKED_SEGMENTS_OF_CONNECTION),
             segment_step as *mut c_void,
-            (&raw mut meter).cast(),
+            (&raw mut work).cast(),
             0,
         );
     }
 }
 
+/// What the meter of requests works on, on the stack of the program.
+struct Work {
+    skb: *mut __sk_buff,
+    connection: *mut Connection,
+    scratch: *mut Scratch,
+    settings: *const KeySettings,
+}
+
+impl Work {
+    /// The meter at work on it.
+    #[inline(always)]
+    fn meter(&mut self) -> Requests<'_, Source, Maps> {
+        // SAFETY: what they point to outlives the program's run; each of them is used by one meter at a time.
+        unsafe {
+            Requests {
+                connection: &mut *self.connection,
+                scratch: &mut *self.scratch,
+                settings: &*self.settings,
+                segment: Source {
+                    skb: self.skb.cast(),
+                    place: &raw mut (*self.scratch).place,
+                },
+                ledger: Maps { skb: self.skb },
+            }
+        }
+    }
+}
+
 /// Handles the segment at hand, and then those parked behind it.
-unsafe extern "C" fn segment_step(index: u32, meter: *mut Requests<'_, Source, Maps>) -> c_long {
-    // SAFETY: `run_requests` passes its meter.
-    let meter = unsafe { &mut *meter };
+unsafe extern "C" fn segment_step(index: u32, work: *mut Work) -> c_long {
+    // SAFETY: `run_requests` passes its work.
+    let work = unsafe { &mut *work };
+    let mut meter = work.meter();
     if index == 0 {
         meter.segment.read_packet();
     } else {
@@ -207,18 +234,19 @@ unsafe extern "C" fn segment_step(index: u32, meter: *mut Requests<'_, Source, M
         }
         meter.connection.parked = meter.connection.parked.wrapping_sub(1);
     }
-    match begin(meter) {
+    match begin(work) {
         Plan::Read => {
-            let inner: *mut Requests<'_, Source, Maps> = meter;
-            // SAFETY: the callback gets the meter and outlives nothing.
+            let inner: *mut Work = work;
+            // SAFETY: the callback gets the work and outlives nothing.
             unsafe {
                 bpf_loop(limits::MAX_STEPS, requests_step as *mut c_void, inner.cast(), 0);
             }
-            meter.end();
+            work.meter().end();
         }
-        Plan::Park => park(meter),
+        Plan::Park => park(work),
         Plan::Done => {}
     }
+    let mut meter = work.meter();
     if index != 0 {
         meter.segment.leave(meter.scratch.segment_length);
     }
@@ -227,14 +255,16 @@ unsafe extern "C" fn segment_step(index: u32, meter: *mut Requests<'_, Source, M
 
 /// A function of its own: what the verifier learns in it ends with it, and it walks what follows once.
 #[inline(never)]
-fn begin(meter: &mut Requests<'_, Source, Maps>) -> Plan {
+fn begin(work: &mut Work) -> Plan {
+    let mut meter = work.meter();
     let segment = meter.scratch.segment();
     meter.begin(&segment)
 }
 
 /// Keeps a segment that came early; a function of its own for the same reason.
 #[inline(never)]
-fn park(meter: &mut Requests<'_, Source, Maps>) {
+fn park(work: &mut Work) {
+    let mut meter = work.meter();
     let mut segment = meter.scratch.segment();
     meter.trim(&mut segment);
     match meter.segment.park(&segment) {
@@ -244,19 +274,14 @@ fn park(meter: &mut Requests<'_, Source, Maps>) {
     }
 }
 
-unsafe extern "C" fn requests_step(_: u32, meter: *mut Requests<'_, Source, Maps>) -> c_long {
-    // SAFETY: `segment_step` passes its meter.
-    let meter = unsafe { &mut *meter };
-    match meter.quick() {
+unsafe extern "C" fn requests_step(_: u32, work: *mut Work) -> c_long {
+    // SAFETY: `segment_step` passes its work.
+    let work = unsafe { &mut *work };
+    match work.meter().quick() {
         Turn::Again => 0,
         Turn::Done => 1,
         Turn::Slow => {
-            let again = sg_slow_request(
-                meter.segment.skb.cast(),
-                meter.connection,
-                meter.scratch,
-                meter.settings,
-            );
+            let again = sg_slow_request(work.skb, work.connection, work.scratch, work.settings);
             // A callback returns 0 or 1: the verifier wants to see it.
             (atomic::masked::<1>(again as usize) ^ 1) as c_long
         }
@@ -276,20 +301,14 @@ extern "C" fn sg_slow_request(
     if connection.is_null() || scratch.is_null() || settings.is_null() {
         return 0;
     }
-    // SAFETY: not null; the verifier knows their sizes by their types, and checks each caller's.
-    let mut meter = unsafe {
-        Requests {
-            connection: &mut *connection,
-            scratch: &mut *scratch,
-            settings: &*settings,
-            segment: Source {
-                skb: skb.cast(),
-                place: &raw mut (*scratch).place,
-            },
-            ledger: Maps,
-        }
+    // The verifier knows their sizes by their types, and checks each caller's.
+    let mut work = Work {
+        skb,
+        connection,
+        scratch,
+        settings,
     };
-    u32::from(meter.slow())
+    u32::from(work.meter().slow())
 }
 
 #[inline(always)]
@@ -306,7 +325,9 @@ fn meter_replies(context: &SkBuffContext, connection: &mut Connection, payload: 
             skb: context.as_ptr(),
             place,
         },
-        ledger: Maps,
+        ledger: Maps {
+            skb: context.as_ptr().cast(),
+        },
     };
     meter.segment.read_packet();
     if meter.begin(payload) {

@@ -81,7 +81,10 @@ fn row(command: &Command, container: bool) -> Row {
         _ if container => "KIND_CONTAINER".to_owned(),
         FirstKey::None => match CONFIRMED_NAMES.iter().position(|name| *name == command.name) {
             Some(index) => format!("confirmed_as({})", index + 1),
-            None => "KIND_NONE".to_owned(),
+            None => match identifies(&command.name) {
+                Some(what) => format!("identifying({what})"),
+                None => "KIND_NONE".to_owned(),
+            },
         },
         FirstKey::At(argument) => format!("key_at({argument})"),
         FirstKey::AtOrBehindKeys(argument) => format!("key_at_or_behind_keys({argument})"),
@@ -136,6 +139,18 @@ fn effect(name: &str) -> Option<&'static str> {
         "exec" => "EFFECT_EXEC",
         "discard" => "EFFECT_DISCARD",
         "hello" => "EFFECT_HELLO",
+        name if identifies(name).is_some() => "EFFECT_IDENTIFY",
+        _ => return None,
+    })
+}
+
+/// What a command says of the client that sends it.
+fn identifies(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "auth" => "IDENTIFIES_USER",
+        "client|setname" => "IDENTIFIES_CLIENT",
+        "client|setinfo" => "IDENTIFIES_LIBRARY",
+        "select" => "IDENTIFIES_DATABASE",
         _ => return None,
     })
 }
@@ -144,7 +159,7 @@ fn render(source: &str, rows: &[Row], placing: &Placing) -> Result<String> {
     let [first, second, third] = placing.multipliers;
     let mut text = format!(
         "//! Written by `cargo xtask gen-commands` from the COMMAND reply of {source}. Do not edit.\n\n\
-         use super::command::words::{{Row, confirmed_as, key_after_streams, key_at, key_at_or_behind_keys, key_count_at, table, with_effect}};\n\
+         use super::command::words::{{Row, confirmed_as, identifying, key_after_streams, key_at, key_at_or_behind_keys, key_count_at, table, with_effect}};\n\
          use super::command::*;\n\n\
          /// The server whose metadata this is.\n\
          pub const SOURCE: &str = \"{source}\";\n\n\

@@ -4,8 +4,8 @@ use std::hint::black_box;
 
 use agent_common::{
     abi::{
-        Connection, Direction, ErrorWord, KeySettings, Loss, PrefixKey, Reason, ReplyCounts, RequestCounts,
-        Row, Scratch, WINDOW_BYTES, Window,
+        Connection, Direction, ErrorWord, Identity, KeySettings, Loss, NameKey, PrefixKey, Reason,
+        ReplyCounts, RequestCounts, Row, Scratch, WINDOW_BYTES, Window,
     },
     limits,
     resp::{Ledger, Payload, Plan, Replies, Requests, Segment},
@@ -25,7 +25,6 @@ pub(crate) struct Driver {
 }
 
 /// Sums that say whether the meter did its work.
-#[derive(Default)]
 pub(crate) struct Counts {
     /// Of both directions, in rows or not.
     pub(crate) bytes: u64,
@@ -36,6 +35,22 @@ pub(crate) struct Counts {
     /// Prefixes by row: few, so that looking one up costs about what the kernel's hash does.
     prefixes: Vec<PrefixKey>,
     now: u64,
+    identity: Identity,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self {
+            bytes: 0,
+            unattributed: 0,
+            commands: 0,
+            losses: 0,
+            errors: 0,
+            prefixes: Vec::new(),
+            now: 0,
+            identity: Identity::zeroed(),
+        }
+    }
 }
 
 impl Counts {
@@ -181,6 +196,14 @@ impl Ledger for &mut Counts {
     fn unattributed(&mut self, _slot: u32, _direction: Direction, _reason: Reason, bytes: u64) {
         self.bytes += bytes;
         self.unattributed += bytes;
+    }
+
+    fn name(&mut self, key: &NameKey) -> u32 {
+        key.length
+    }
+
+    fn identity(&mut self, _create: bool) -> Option<&mut Identity> {
+        Some(&mut self.identity)
     }
 
     fn loss(&mut self, _loss: Loss, count: u32) {

@@ -190,6 +190,10 @@ pub struct Connection {
     pub requests: RequestState,
     /// Egress.
     pub replies: ReplyState,
+    /// Port of the client, host byte order.
+    pub client_port: u16,
+    /// Padding.
+    pub reserved: [u16; 3],
 }
 
 impl Connection {

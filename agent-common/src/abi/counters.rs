@@ -344,6 +344,12 @@ losses! {
     ParkingFull = 12, "parking_full";
     /// A command's duration was measured from an earlier one of its row or not at all, and it is no hit: too many waited.
     CoarseReply = 13, "coarse_reply";
+    /// A name of a client (user, client name, library) was not kept: the table of names is full.
+    NameTableFull = 14, "name_table_full";
+    /// A name of a client was longer than is kept: its beginning is.
+    NameCut = 15, "name_cut";
+    /// What a client said of itself was not followed: inline, inside MULTI, with replies off, or too much at once.
+    IdentityUnread = 16, "identity_unread";
 }
 
 /// Number of [`Loss`]es.

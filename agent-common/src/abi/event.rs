@@ -40,4 +40,8 @@ pub struct Seed {
     pub slot: u32,
     /// Client address, IPv4 mapped into IPv6.
     pub client: [u32; 4],
+    /// Port of the client, host byte order.
+    pub port: u16,
+    /// Padding.
+    pub reserved: u16,
 }

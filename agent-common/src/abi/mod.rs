@@ -9,6 +9,7 @@ mod counters;
 mod error_word;
 mod event;
 mod histogram;
+mod identity;
 mod parking;
 mod reason;
 mod runs;
@@ -26,6 +27,9 @@ pub use histogram::{
     DURATION_BUCKETS, DURATION_ERROR, DURATION_SHIFT, SIZE_BUCKETS, duration_bound, duration_bucket,
     size_bound, size_bucket,
 };
+pub use identity::{
+    CLAIMS, Claim, ConnectionRecord, FIELD_DATABASE, IDENTITY_BYTES, Identity, NAME_KINDS, NameKey, NameKind,
+};
 pub use parking::{ParkedBytes, ParkedKey, ParkedPlace};
 pub use reason::{Direction, REASONS, Reason};
 pub use runs::{Pushed, RUNS, Run, RunKind, RunQueue, Waiting, run_flag};
@@ -37,7 +41,7 @@ pub use window::{
 
 /// Version of everything in this module. The daemon embeds the object that was built from the same tree, so that both
 /// sides always agree; the number marks what must not be mixed once state outlives a process.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Asserts size and alignment of a boundary struct at compile time.
 macro_rules! assert_layout {
@@ -59,21 +63,25 @@ assert_layout! {
     ClientCounters: 16, 8;
     KeySettings: 56, 8;
     Event: 48, 8;
-    Seed: 20, 4;
+    Seed: 24, 4;
     Window: 576, 8;
-    Scratch: 1512, 8;
+    Scratch: 1568, 8;
     RunQueue: 216, 4;
     ParkedKey: 16, 8;
     ParkedPlace: 16, 8;
     ParkedBytes: 2560, 1;
-    Connection: 432, 8;
+    Connection: 440, 8;
+    NameKey: 56, 8;
+    Claim: 8, 4;
+    Identity: 104, 4;
+    ConnectionRecord: 64, 4;
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Layout of version 2. When this fails: raise [`ABI_VERSION`] and record the new numbers.
+    /// Layout of version 3. When this fails: raise [`ABI_VERSION`] and record the new numbers.
     #[test]
     fn a_changed_layout_has_a_new_version() {
         let layout = [
@@ -91,7 +99,7 @@ mod tests {
         ];
         assert_eq!(
             (ABI_VERSION, layout),
-            (2, [32, 416, 40, 1856, 20, 16, 56, 48, 432, 12, 14])
+            (3, [32, 416, 40, 1856, 20, 16, 56, 48, 440, 12, 17])
         );
     }
 }

@@ -83,6 +83,10 @@ pub mod run_flag {
     /// Lowest bit of the three that hold which command of pub/sub it is: 0 for none, else the number in
     /// [`CONFIRMED_NAMES`], counted from 1.
     pub const NAME_SHIFT: u32 = 26;
+    /// In place of such a number: the reply settles what the command says of the client, see [`super::Identity`].
+    pub const IDENTIFIES: u32 = 7 << NAME_SHIFT;
+    /// The bits of that number.
+    pub const NAME: u32 = 7 << NAME_SHIFT;
     pub(super) const ALL: u32 = READS | UNTIMED | 7 << NAME_SHIFT;
 
     /// Names in confirmations.

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 use core::ptr;
 
-use super::PrefixKey;
+use super::{NameKey, PrefixKey};
 
 /// Bytes that the window can hold for parsing; a power of two, so that masking an index proves it in bounds.
 pub const WINDOW_BYTES: usize = 512;
@@ -241,6 +241,8 @@ pub struct Scratch {
     pub requests: RequestRun,
     /// The run of replies being added up (egress only).
     pub replies: ReplyRun,
+    /// The name being looked up (ingress only): too large for the stack.
+    pub name: NameKey,
     /// Rows of prefixes seen lately (ingress only).
     pub known: [KnownPrefix; KNOWN_PREFIXES],
 }

@@ -50,6 +50,18 @@ pub const EFFECT_DISCARD: u32 = 12;
 /// [`effect`]: HELLO: may change the protocol version.
 pub const EFFECT_HELLO: u32 = 13;
 
+/// [`effect`]: AUTH, SELECT, CLIENT SETNAME, CLIENT SETINFO: it says who the client is, see [`identifies`].
+pub const EFFECT_IDENTIFY: u32 = 14;
+
+/// [`identifies`]: the user (AUTH).
+pub const IDENTIFIES_USER: u32 = 1;
+/// [`identifies`]: the client's name (CLIENT SETNAME).
+pub const IDENTIFIES_CLIENT: u32 = 2;
+/// [`identifies`]: the client library (CLIENT SETINFO).
+pub const IDENTIFIES_LIBRARY: u32 = 3;
+/// [`identifies`]: the database (SELECT).
+pub const IDENTIFIES_DATABASE: u32 = 4;
+
 /// Flag: the command may block until another client or a replica does something.
 pub const BLOCKING: u32 = 1 << 28;
 /// Flag: the command reads, and answers nil for what does not exist.
@@ -121,7 +133,7 @@ pub const fn has_keys_elsewhere(info: u32) -> bool {
     kind(info) == KIND_KEY && offset(info) != 0
 }
 
-/// What the command does to its connection: [`EFFECT_NONE`] to [`EFFECT_HELLO`].
+/// What the command does to its connection: [`EFFECT_NONE`] to [`EFFECT_IDENTIFY`].
 #[inline(always)]
 #[must_use]
 pub const fn effect(info: u32) -> u32 {
@@ -135,6 +147,16 @@ pub const fn confirmed_name(info: u32) -> u32 {
     // These commands have no argument that is a key: its number is free.
     match effect(info) {
         EFFECT_SUBSCRIBE | EFFECT_UNSUBSCRIBE => argument(info),
+        _ => 0,
+    }
+}
+
+/// For [`EFFECT_IDENTIFY`]: what it says of the client. 0 for HELLO, which names it in options.
+#[inline(always)]
+#[must_use]
+pub const fn identifies(info: u32) -> u32 {
+    match effect(info) {
+        EFFECT_IDENTIFY => argument(info),
         _ => 0,
     }
 }
@@ -189,6 +211,11 @@ pub(super) mod words {
     /// A command of pub/sub, and which name confirms it.
     pub(in super::super) const fn confirmed_as(name: u32) -> u32 {
         KIND_NONE | name << 8
+    }
+
+    /// A command that says of the client what the number means.
+    pub(in super::super) const fn identifying(what: u32) -> u32 {
+        KIND_NONE | what << 8
     }
 
     pub(in super::super) const fn with_effect(effect: u32, info: u32) -> u32 {
@@ -276,9 +303,7 @@ mod tests {
 
     #[test]
     fn keyless_commands_are_known_and_unknown_ones_are_not() {
-        for name in [
-            "ping", "info", "auth", "multi", "exec", "flushall", "publish", "spublish",
-        ] {
+        for name in ["ping", "info", "multi", "exec", "flushall", "publish", "spublish"] {
             assert_eq!(key(name), (KIND_NONE, 0, 0), "{name}");
         }
         for (index, name) in CONFIRMED_NAMES.iter().enumerate() {

@@ -1,7 +1,8 @@
 //! Written by `cargo xtask gen-commands` from the COMMAND reply of Valkey 9.1.2. Do not edit.
 
 use super::command::words::{
-    Row, confirmed_as, key_after_streams, key_at, key_at_or_behind_keys, key_count_at, table, with_effect,
+    Row, confirmed_as, identifying, key_after_streams, key_at, key_at_or_behind_keys, key_count_at, table,
+    with_effect,
 };
 use super::command::*;
 
@@ -26,7 +27,7 @@ pub(super) const ROWS: &[Row] = &[
     (426, "acl", KIND_NONE),
     (102, "append", key_at(1)),
     (204, "asking", KIND_NONE),
-    (11, "auth", KIND_NONE),
+    (11, "auth", with_effect(EFFECT_IDENTIFY, identifying(IDENTIFIES_USER))),
     (1012, "bgrewriteaof", KIND_NONE),
     (473, "bgsave", KIND_NONE),
     (1006, "bitcount", key_at(1)),
@@ -57,8 +58,8 @@ pub(super) const ROWS: &[Row] = &[
     (908, "client|no-touch", KIND_NONE),
     (652, "client|pause", KIND_NONE),
     (525, "client|reply", with_effect(EFFECT_CLIENT_REPLY, KIND_NONE)),
-    (118, "client|setinfo", KIND_NONE),
-    (701, "client|setname", KIND_NONE),
+    (118, "client|setinfo", with_effect(EFFECT_IDENTIFY, identifying(IDENTIFIES_LIBRARY))),
+    (701, "client|setname", with_effect(EFFECT_IDENTIFY, identifying(IDENTIFIES_CLIENT))),
     (433, "client|tracking", KIND_NONE),
     (243, "client|trackinginfo", KIND_NONE),
     (271, "client|unblock", KIND_NONE),
@@ -253,7 +254,7 @@ pub(super) const ROWS: &[Row] = &[
     (501, "script", KIND_NONE),
     (645, "sdiff", key_at(1)),
     (483, "sdiffstore", key_at(1)),
-    (944, "select", KIND_NONE),
+    (944, "select", with_effect(EFFECT_IDENTIFY, identifying(IDENTIFIES_DATABASE))),
     (800, "set", key_at(1)),
     (327, "setbit", key_at(1)),
     (57, "setex", key_at(1)),

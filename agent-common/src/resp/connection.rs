@@ -45,6 +45,13 @@ impl Connection {
         self.requests.flags & requests::SEQUENCE_KNOWN == 0 || self.requests.next_sequence == sequence
     }
 
+    /// Whether it speaks RESP3, as far as has been seen.
+    #[inline(always)]
+    #[must_use]
+    pub fn speaks_resp3(&self) -> bool {
+        self.replies.flags & replies::PUSHES != 0
+    }
+
     /// Bytes received that are part of an unfinished command of unknown row, for the books at the end.
     #[inline(always)]
     #[must_use]

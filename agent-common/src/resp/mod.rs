@@ -22,8 +22,8 @@ pub use replies::Replies;
 pub use requests::{Requests, Turn};
 
 use crate::abi::{
-    DURATION_SHIFT, Direction, ErrorWord, Loss, PrefixKey, Reason, ReplyCounts, RequestCounts, Scratch,
-    TOKEN_BYTES, WINDOW_BYTES, Window, clear_token,
+    DURATION_SHIFT, Direction, ErrorWord, Identity, Loss, NameKey, PrefixKey, Reason, ReplyCounts,
+    RequestCounts, Scratch, TOKEN_BYTES, WINDOW_BYTES, Window, clear_token,
 };
 
 /// Where the bytes of a segment come from.
@@ -56,6 +56,10 @@ pub trait Ledger {
     fn error(&mut self, row: u32, word: ErrorWord);
     /// Adds bytes that belong to no row.
     fn unattributed(&mut self, slot: u32, direction: Direction, reason: Reason, bytes: u64);
+    /// Number of a name of the client; 0 where there is no room for it, which is counted.
+    fn name(&mut self, key: &NameKey) -> u32;
+    /// What is known of the client of the connection at hand; made if `create` says so. `None`: nothing is, or no memory.
+    fn identity(&mut self, create: bool) -> Option<&mut Identity>;
     /// Counts something that went wrong without losing bytes.
     fn loss(&mut self, loss: Loss, count: u32);
 }

@@ -40,6 +40,9 @@ mod flag {
 /// Flag of a connection whose next sequence number is known.
 pub(super) const SEQUENCE_KNOWN: u8 = flag::SEQUENCE;
 
+/// Flag of a connection that speaks RESP3.
+pub(super) const PUSHES: u8 = flag::PUSHES;
+
 /// [`Scratch::duration`] of a reply that has none, or whose duration is counted.
 const UNTIMED: u32 = u32::MAX;
 
@@ -251,6 +254,9 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
                 // RESET also goes back to RESP2.
                 state.flags &= !(flag::MONITORS | flag::PUSHES);
                 self.connection.shared.set_subscribed(0);
+                if let Some(identity) = self.ledger.identity(false) {
+                    identity.reset();
+                }
             }
             (RunKind::Monitor, b'+') => state.flags |= flag::MONITORS,
             (RunKind::Hello, b'%') => state.flags |= flag::PUSHES,
@@ -263,9 +269,22 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
     #[inline(always)]
     fn start_answer(&mut self, waiting: &Waiting, unasked: u8) {
         self.start_elements(waiting.row, unasked);
+        if waiting.flags & run_flag::NAME == run_flag::IDENTIFIES {
+            self.settle_identity();
+        }
         self.connection.replies.reads = u8::from(waiting.flags & run_flag::READS != 0);
         if waiting.flags & run_flag::UNTIMED == 0 {
             self.scratch.duration = self.scratch.now.wrapping_sub(waiting.since);
+        }
+    }
+
+    /// The reply of a command that said who the client is: an error refuses it.
+    #[inline(always)]
+    fn settle_identity(&mut self) {
+        let accepted = self.scratch.window.byte(self.scratch.position) != b'-';
+        let stretch = self.connection.replies.stretch;
+        if let Some(identity) = self.ledger.identity(false) {
+            identity.settle(accepted, stretch);
         }
     }
 

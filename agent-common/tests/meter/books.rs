@@ -6,10 +6,13 @@ use std::{
 };
 
 use agent_common::{
-    abi::{Direction, ErrorWord, Loss, PrefixKey, Reason, ReplyCounts, RequestCounts, Row},
+    abi::{
+        Direction, ErrorWord, Identity, Loss, NameKey, PrefixKey, Reason, ReplyCounts, RequestCounts, Row,
+    },
     limits::{LISTENERS, SPECIAL_ROWS},
     resp::Ledger,
 };
+use bytemuck::Zeroable as _;
 
 /// Commands, bytes in and bytes out of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -136,6 +139,10 @@ pub(crate) struct Counters {
     losses: BTreeMap<&'static str, u64>,
     /// All bytes of each direction.
     counted: [u64; 2],
+    /// Names in the order of their numbers, the first of which is 1.
+    pub(crate) names: Vec<NameKey>,
+    /// What is known of the client.
+    pub(crate) identity: Identity,
     /// Prefixes without a delimiter that are declared.
     pub(crate) declared: Vec<Vec<u8>>,
     /// Most prefixes that get a row.
@@ -154,6 +161,8 @@ impl Default for Counters {
             unattributed: BTreeMap::new(),
             losses: BTreeMap::new(),
             counted: [0; 2],
+            names: Vec::new(),
+            identity: Identity::zeroed(),
             room: None,
             // The host has been up for an hour.
             now: 3_600_000_000_000,
@@ -276,6 +285,19 @@ impl Ledger for &mut Counters {
         assert_eq!(slot, crate::wire::SLOT);
         *self.unattributed.entry((direction, reason.label())).or_default() += bytes;
         self.counted[direction as usize] += bytes;
+    }
+
+    fn name(&mut self, key: &NameKey) -> u32 {
+        let known = self.names.iter().position(|known| known == key);
+        let index = known.unwrap_or_else(|| {
+            self.names.push(*key);
+            self.names.len() - 1
+        });
+        index as u32 + 1
+    }
+
+    fn identity(&mut self, _create: bool) -> Option<&mut Identity> {
+        Some(&mut self.identity)
     }
 
     fn loss(&mut self, loss: Loss, count: u32) {

@@ -9,6 +9,7 @@ mod corpus_of_fuzz;
 mod details;
 mod findings;
 mod fragments;
+mod identities;
 mod model;
 mod noise;
 mod property;

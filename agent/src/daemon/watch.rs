@@ -562,6 +562,8 @@ impl Watch {
                     Seed {
                         slot,
                         client: address_words(connection.remote.ip()),
+                        port: connection.remote.port(),
+                        reserved: 0,
                     },
                 ))
             })

@@ -5,6 +5,7 @@
 
 mod attach;
 mod declared;
+mod identities;
 mod load;
 mod mapped;
 mod names;
@@ -24,8 +25,8 @@ use std::{fs::File, io::Read as _, os::fd::AsRawFd as _};
 
 use agent_common::{
     abi::{
-        ClientCounters, ClientKey, Event, KeySettings, ListenerCounters, ListenerKey, PrefixCounters,
-        PrefixKey, Seed,
+        ClientCounters, ClientKey, Event, KeySettings, ListenerCounters, ListenerKey, NameKey,
+        PrefixCounters, PrefixKey, Seed,
     },
     limits,
 };
@@ -59,6 +60,9 @@ pub struct Kernel {
     prefixes: HashMap<MapData, Raw<PrefixKey>, u32>,
     clients: HashMap<MapData, Raw<ClientKey>, Raw<ClientCounters>>,
     seeds: HashMap<MapData, u64, Raw<Seed>>,
+    names: HashMap<MapData, Raw<NameKey>, u32>,
+    /// The connections' storage; only its descriptor is used.
+    storage: MapData,
     settings: Array<MapData, Raw<KeySettings>>,
     keys: KeySettings,
     declared: Declared,

@@ -2,7 +2,9 @@
 
 use super::{
     super::{Header, Ledger, Segment, header, header::short},
-    Found, MAX_ARGUMENTS, NO_ARGUMENT, Requests, flag, needed_of, phase, wanted,
+    Found, MAX_ARGUMENTS, NO_ARGUMENT, Requests, flag,
+    identity::needed_of_name,
+    needed_of, phase, wanted,
 };
 use crate::abi::{Reason, TOKEN_BYTES};
 
@@ -24,7 +26,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
             }
             available = self.left();
         }
-        if available < needed_of(self.connection.requests.content_length) {
+        if available < self.needed() {
             return Found::Turn(self.carry(available));
         }
         Found::Argument
@@ -139,7 +141,18 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         }
         state.content_length = value as u32;
         state.phase = phase::CONTENT;
-        (available.wrapping_sub(length) < needed_of(value as u32)).then_some(true)
+        (available.wrapping_sub(length) < self.needed()).then_some(true)
+    }
+
+    /// How much of the argument at hand must be there before it is looked at.
+    #[inline(always)]
+    fn needed(&self) -> u32 {
+        let state = &self.connection.requests;
+        if matches!(state.wanted, wanted::USER..=wanted::NOBODY) {
+            needed_of_name(state.content_length)
+        } else {
+            needed_of(state.content_length)
+        }
     }
 
     /// The argument at hand is done but for its bytes.

@@ -20,13 +20,14 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         let mut answer = Answer {
             kind: RunKind::Reply,
             count: 1,
+            flags: 0,
         };
         if effect | u32::from(self.connection.shared.replying()) != 0 || state.argument == 0 {
             answer = self.effect(effect);
         }
         let kind = self.scratch.forget(answer.kind as u32);
         let count = self.scratch.forget(answer.count);
-        self.fold(kind, count);
+        self.fold(kind, count, answer.flags);
         if effect == command::EFFECT_NONE {
             return true;
         }
@@ -45,12 +46,14 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         let mut answer = Answer {
             kind: if silent { RunKind::Silent } else { RunKind::Reply },
             count: u32::from(!silent),
+            flags: 0,
         };
         if state.argument == 0 {
             // An empty line or array is no command.
             answer = Answer {
                 kind: RunKind::Silent,
                 count: 0,
+                flags: 0,
             };
         }
         match effect {
@@ -71,7 +74,14 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
                 answer.count = 1;
             }
             command::EFFECT_MONITOR if !silent => answer.kind = RunKind::Monitor,
-            command::EFFECT_HELLO if !silent => answer.kind = RunKind::Hello,
+            command::EFFECT_HELLO | command::EFFECT_IDENTIFY => {
+                if self.claim_identity(!silent) {
+                    answer.flags = run_flag::IDENTIFIES;
+                }
+                if effect == command::EFFECT_HELLO && !silent {
+                    answer.kind = RunKind::Hello;
+                }
+            }
             command::EFFECT_MULTI => replying |= replying::QUEUEING,
             command::EFFECT_DISCARD => replying &= !(replying::QUEUEING | replying::DOUBT),
             command::EFFECT_EXEC => replying &= !replying::QUEUEING,
@@ -136,8 +146,9 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
 
     /// Adds the complete command to the run, or begins a new run with it.
     #[inline(always)]
-    fn fold(&mut self, kind: u32, answers: u32) {
-        let member = self.member(kind);
+    fn fold(&mut self, kind: u32, answers: u32, flags: u32) {
+        let mut member = self.member(kind);
+        member.flags |= flags;
         if !self.is_like_run(&member) {
             self.flush();
         }
@@ -236,6 +247,13 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
             };
             self.ledger.loss(loss, run.commands);
         }
+        if pushed == Pushed::Elsewhere
+            && run.flags & run_flag::NAME == run_flag::IDENTIFIES
+            && let Some(identity) = self.ledger.identity(false)
+        {
+            identity.withdraw();
+            self.ledger.loss(Loss::IdentityUnread, 1);
+        }
         if pushed == Pushed::Elsewhere && !matches!(kind, RunKind::Reply | RunKind::Hello) {
             // How many replies it has, and what comes after them, would be a guess.
             self.lose(Reason::QueueFull);
@@ -316,6 +334,8 @@ struct Answer {
     kind: RunKind,
     /// Replies or confirmations.
     count: u32,
+    /// [`run_flag`]s.
+    flags: u32,
 }
 
 /// A complete command as a part of a run; the fields are those of [`crate::abi::RequestRun`].

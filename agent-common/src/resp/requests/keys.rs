@@ -26,6 +26,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
             wanted::KEY_COUNT => self.key_count(content),
             wanted::KEYWORD => self.keyword(content),
             wanted::REPLY_MODE => self.reply_mode(content),
+            wanted::USER..=wanted::NOBODY => self.identify(content),
             _ => self.subcommand(content),
         }
         true
@@ -113,6 +114,12 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
                     state.word = 0;
                 }
                 state.row = Row::special(slot, row);
+                if matches!(
+                    command::effect(info),
+                    command::EFFECT_IDENTIFY | command::EFFECT_HELLO
+                ) {
+                    self.want_identity(info);
+                }
             }
         }
     }

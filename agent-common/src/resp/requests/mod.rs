@@ -3,6 +3,7 @@
 mod array;
 mod books;
 mod delivery;
+mod identity;
 mod inline;
 mod keys;
 mod quick;
@@ -35,6 +36,23 @@ mod wanted {
     pub(super) const SUBCOMMAND: u8 = 4;
     /// ON, OFF or SKIP of CLIENT REPLY.
     pub(super) const REPLY_MODE: u8 = 5;
+    // What says who the client is; they stand together at the end.
+    /// An ACL user.
+    pub(super) const USER: u8 = 6;
+    /// The client's name.
+    pub(super) const CLIENT: u8 = 7;
+    /// LIB-NAME or LIB-VER.
+    pub(super) const LIBRARY_FIELD: u8 = 8;
+    /// The library's name.
+    pub(super) const LIBRARY: u8 = 9;
+    /// Its version.
+    pub(super) const LIBRARY_VERSION: u8 = 10;
+    /// Number of a database.
+    pub(super) const DATABASE: u8 = 11;
+    /// AUTH or SETNAME of HELLO.
+    pub(super) const HELLO_OPTION: u8 = 12;
+    /// Nothing: AUTH with a password alone.
+    pub(super) const NOBODY: u8 = 13;
 }
 
 /// [`crate::abi::Shared::replying`].

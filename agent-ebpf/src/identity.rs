@@ -1,0 +1,153 @@
+//! Who the clients are: names and their numbers, and the iterator by which the daemon reads them of all connections.
+
+use agent_common::abi::{Connection, ConnectionRecord, Identity, Loss, NAME_KINDS};
+use aya_ebpf::{
+    bindings::{__sk_buff, BPF_NOEXIST, BPF_SK_STORAGE_GET_F_CREATE, seq_file},
+    helpers::generated::{bpf_seq_write, bpf_sk_storage_get},
+};
+use core::{ffi::c_void, ptr};
+
+use crate::{
+    atomic,
+    ledger::count_loss,
+    maps::{SG_IDENTITIES, SG_LAST_NAME, SG_NAME_TABLE, SG_SCRATCH_IN},
+};
+
+/// Number of the name in this CPU's scratch; a new one where it has none. 0: there is no room. Taken from there because
+/// on 6.1 a map's key must lie on the stack, where it is too large, or in a map's value, which the scratch is no longer
+/// where a global function is given it.
+#[inline(never)]
+pub(crate) fn number() -> u32 {
+    let Some(scratch) = SG_SCRATCH_IN.get_ptr(0) else {
+        return 0;
+    };
+    // SAFETY: ingress runs with softirqs off: nobody else uses this CPU's area.
+    let key = unsafe { &(*scratch).name };
+    if let Some(number) = SG_NAME_TABLE.get_ptr(key) {
+        // SAFETY: written once, when the entry was made.
+        return unsafe { *number };
+    }
+    let Some(last) = SG_LAST_NAME.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: a cell of the map's value.
+    let number = unsafe { atomic::fetch_add(last, 1) }.wrapping_add(1) as u32;
+    if SG_NAME_TABLE.insert(key, &number, u64::from(BPF_NOEXIST)).is_ok() {
+        return number;
+    }
+    // Another CPU was faster, or the map is full.
+    match SG_NAME_TABLE.get_ptr(key) {
+        // SAFETY: as above.
+        Some(number) => unsafe { *number },
+        None => {
+            count_loss(Loss::NameTableFull, 1);
+            0
+        }
+    }
+}
+
+/// What is known of the client of a packet's connection.
+#[inline(never)]
+pub(crate) fn of_packet(skb: *mut __sk_buff, create: bool) -> *mut Identity {
+    // SAFETY: the packet is valid; the verifier checks the field.
+    let socket = unsafe { (*skb).__bindgen_anon_2.sk };
+    if socket.is_null() {
+        return ptr::null_mut();
+    }
+    of_socket(
+        socket.cast(),
+        if create {
+            u64::from(BPF_SK_STORAGE_GET_F_CREATE)
+        } else {
+            0
+        },
+    )
+}
+
+#[inline(always)]
+fn of_socket(socket: *mut c_void, flags: u64) -> *mut Identity {
+    let map = ptr::from_ref(&SG_IDENTITIES).cast_mut().cast();
+    // SAFETY: map and socket are what the helper wants; the verifier checks both.
+    unsafe { bpf_sk_storage_get(map, socket, ptr::null_mut(), flags).cast() }
+}
+
+/// Context of an iterator over socket storage (`struct bpf_iter__bpf_sk_storage_map`, net/core/bpf_sk_storage.c, Linux 5.9;
+/// each pointer takes eight bytes).
+#[repr(C)]
+pub struct StorageIterator {
+    meta: *mut IteratorMeta,
+    map: u64,
+    socket: *mut c_void,
+    value: *mut Connection,
+}
+
+/// `struct bpf_iter_meta` (include/linux/bpf.h); its first field is all that is used.
+#[repr(C)]
+struct IteratorMeta {
+    output: *mut seq_file,
+}
+
+/// Runs for each connection that has state.
+#[unsafe(link_section = "iter/bpf_sk_storage_map")]
+#[unsafe(no_mangle)]
+pub extern "C" fn sg_list(context: *mut StorageIterator) -> i32 {
+    // SAFETY: the kernel passes this context; the verifier checks each access.
+    let (meta, socket, connection) = unsafe {
+        (
+            ptr::read_volatile(&raw const (*context).meta),
+            ptr::read_volatile(&raw const (*context).socket),
+            ptr::read_volatile(&raw const (*context).value),
+        )
+    };
+    if socket.is_null() || connection.is_null() {
+        return 0;
+    }
+    // SAFETY: not null; the kernel holds the socket and its storage while the program runs.
+    unsafe { list((*meta).output, socket, &*connection) };
+    0
+}
+
+#[inline(always)]
+unsafe fn list(output: *mut seq_file, socket: *mut c_void, connection: &Connection) {
+    if connection.state != Connection::OPEN {
+        return;
+    }
+    let mut flags = 0;
+    if connection.adopted != 0 {
+        flags |= ConnectionRecord::ADOPTED;
+    }
+    if connection.shared.sync() != 0 && connection.shared.trial() == 0 {
+        flags |= ConnectionRecord::SYNCHRONISED;
+    }
+    if connection.speaks_resp3() {
+        flags |= ConnectionRecord::RESP3;
+    }
+    let mut record = ConnectionRecord {
+        slot: connection.slot,
+        client: connection.client,
+        port: u32::from(connection.client_port),
+        names: [0; NAME_KINDS],
+        database: 0,
+        settled_fields: 0,
+        flags,
+        reserved: [0; 3],
+    };
+    let identity = of_socket(socket, 0);
+    if !identity.is_null() {
+        // SAFETY: storage of a socket that the iterator holds.
+        unsafe {
+            record.names = (*identity).names;
+            record.database = (*identity).database;
+            record.settled_fields = (*identity).settled_fields;
+        }
+    }
+    // SAFETY: the helper reads as many bytes as the record has. A full buffer is made larger by the kernel, and the program
+    // runs again.
+    unsafe {
+        bpf_seq_write(
+            output,
+            (&raw const record).cast_mut().cast(),
+            size_of::<ConnectionRecord>() as u32,
+        )
+    };
+}
