@@ -1,5 +1,6 @@
 //! The Stormglass daemon as a library: `main.rs` is only the command line.
 
+pub mod clients;
 pub mod config;
 pub mod daemon;
 pub mod http;

@@ -2,6 +2,7 @@
 //! tenants, metrics and HTTP. No part of it refers to a map, a clock or a socket.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use agent_common::abi::{Direction, PrefixCounters, Reason};
 
@@ -41,6 +42,10 @@ pub struct ServerSnapshot {
     pub accept_queue: AcceptQueue,
     /// Per client address, plus one entry with `address: None` for the addresses beyond the limit `clients`.
     pub clients: Vec<ClientSnapshot>,
+    /// Connections established now, by client library and version; no order.
+    pub libraries: Vec<LibrarySnapshot>,
+    /// The same by ACL user.
+    pub users: Vec<UserSnapshot>,
     /// Per key prefix, special rows (`(none)`, `(keyless)`, `(other)`, ...) included.
     pub prefixes: Vec<PrefixSnapshot>,
     /// Payload bytes that belong to no prefix, by direction and reason; entries with zero are left out.
@@ -86,6 +91,53 @@ pub struct ClientSnapshot {
     pub connections: u64,
     /// Connections established since the agent watches.
     pub opened: u64,
+}
+
+/// Connections of one version of a client library.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LibrarySnapshot {
+    /// As CLIENT SETINFO LIB-NAME named it; `(none)`, `(unknown)` or `(other)`, see [`crate::clients`].
+    pub library: String,
+    /// As CLIENT SETINFO LIB-VER named it; likewise.
+    pub version: String,
+    /// Connections established now.
+    pub connections: u64,
+}
+
+/// Connections of one ACL user.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UserSnapshot {
+    /// The user; `default` where none was named, `(unknown)` or `(other)`, see [`crate::clients`].
+    pub user: String,
+    /// Connections established now.
+    pub connections: u64,
+}
+
+/// One established connection, and what its client has said of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionSnapshot {
+    /// Label `server`.
+    pub server: Arc<str>,
+    /// Address of the client.
+    pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// ACL user.
+    pub user: Arc<str>,
+    /// Client name.
+    pub name: Arc<str>,
+    /// Client library.
+    pub library: Arc<str>,
+    /// Its version.
+    pub library_version: Arc<str>,
+    /// Number of the database; `None`: unknown.
+    pub database: Option<u32>,
+    /// Version of the protocol, 2 or 3, as far as has been seen.
+    pub protocol: u8,
+    /// Established before the agent.
+    pub adopted: bool,
+    /// Whether its stream is read at this moment.
+    pub synchronised: bool,
 }
 
 /// One key prefix at one server.

@@ -11,6 +11,7 @@ mod errors;
 mod every_command;
 mod existing_connections;
 mod histograms;
+mod identities;
 mod inventory;
 mod keys;
 mod lossy_link;

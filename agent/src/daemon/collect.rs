@@ -19,7 +19,8 @@ impl Watch {
     /// The numbers of this moment.
     pub(super) fn snapshot(&mut self) -> Snapshot {
         let readings = self.kernel.readings();
-        let servers = self.server_snapshots(&readings, Server::is_shown);
+        let mut servers = self.server_snapshots(&readings, Server::is_shown);
+        self.add_identities(&mut servers);
         let slots_in_use = self.slots_in_use();
         Snapshot {
             servers,

@@ -2,6 +2,7 @@
 //! runtime of the caller for HTTP. They talk through channels, so that a slow scan never keeps `/healthz` from answering.
 
 mod collect;
+mod identities;
 mod inventory;
 mod rates;
 mod reload;
@@ -12,7 +13,6 @@ mod watch;
 
 use std::{
     future::Future,
-    pin::Pin,
     sync::{Arc, Mutex, mpsc::Receiver},
     thread,
     time::{Duration, Instant},
@@ -34,6 +34,7 @@ use crate::{
     http::{self, Health, Source},
     kernel::{Events, Kernel, KernelSettings},
     metrics::Report,
+    snapshot::ConnectionSnapshot,
     valkey::Host,
 };
 
@@ -46,7 +47,11 @@ const WAITING_REQUESTS: usize = 16;
 /// How long a scrape waits for the watching thread.
 const COLLECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-type Request = oneshot::Sender<Arc<Report>>;
+/// What the HTTP server asks the watching thread for.
+enum Request {
+    Report(oneshot::Sender<Arc<Report>>),
+    Connections(oneshot::Sender<Result<Arc<Vec<ConnectionSnapshot>>, String>>),
+}
 
 /// Runs until `shutdown` is done. Afterwards nothing is attached. Each time `reload` receives something, the configuration
 /// file is read again; when it changes, it is in any case.
@@ -196,16 +201,26 @@ async fn watch_loop(
                 governed.tenants.retain_servers(|label| watch.servers.contains_key(label));
             }
             Some(verdict) = inbox.verdicts.recv() => governed.take(verdict, watch, Instant::now()),
-            Some(request) = inbox.requests.recv() => {
-                let mut report = Report::new(watch.snapshot(), &mut governed.tenants);
-                report.workloads = watch.workloads.report(Instant::now(), &report.snapshot);
-                report.config = governed.status.clone();
-                // Whoever asked may have given up.
-                let _ = request.send(Arc::new(report));
-            }
+            Some(request) = inbox.requests.recv() => answer(request, watch, &mut governed),
         }
         if let Ok(mut last) = shared.last_tick.lock() {
             *last = Some(Instant::now());
+        }
+    }
+}
+
+/// Whoever asked may have given up.
+fn answer(request: Request, watch: &mut Watch, governed: &mut Governed) {
+    match request {
+        Request::Report(sender) => {
+            let mut report = Report::new(watch.snapshot(), &mut governed.tenants);
+            report.workloads = watch.workloads.report(Instant::now(), &report.snapshot);
+            report.config = governed.status.clone();
+            let _ = sender.send(Arc::new(report));
+        }
+        Request::Connections(sender) => {
+            let connections = watch.connections().map(Arc::new);
+            let _ = sender.send(connections.map_err(|error| format!("{error:#}")));
         }
     }
 }
@@ -217,20 +232,28 @@ struct Daemon {
     requests: mpsc::Sender<Request>,
 }
 
+impl Daemon {
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, String> {
+        let (sender, receiver) = oneshot::channel();
+        let asked = self.requests.send(request(sender)).await;
+        asked.map_err(|_| "the watching thread has ended; the log says why".to_owned())?;
+        match tokio::time::timeout(COLLECT_TIMEOUT, receiver).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) => Err("the watching thread has ended; the log says why".into()),
+            Err(_) => Err(format!(
+                "the watching thread did not answer within {COLLECT_TIMEOUT:?}"
+            )),
+        }
+    }
+}
+
 impl Source for Daemon {
-    fn collect(&self) -> Pin<Box<dyn Future<Output = Result<Arc<Report>, String>> + Send + '_>> {
-        Box::pin(async {
-            let (sender, receiver) = oneshot::channel();
-            let asked = self.requests.send(sender).await;
-            asked.map_err(|_| "the watching thread has ended; the log says why".to_owned())?;
-            match tokio::time::timeout(COLLECT_TIMEOUT, receiver).await {
-                Ok(Ok(report)) => Ok(report),
-                Ok(Err(_)) => Err("the watching thread has ended; the log says why".into()),
-                Err(_) => Err(format!(
-                    "the watching thread did not answer within {COLLECT_TIMEOUT:?}"
-                )),
-            }
-        })
+    fn collect(&self) -> http::Collected<'_, Report> {
+        Box::pin(self.ask(Request::Report))
+    }
+
+    fn connections(&self) -> http::Collected<'_, Vec<ConnectionSnapshot>> {
+        Box::pin(async { self.ask(Request::Connections).await? })
     }
 
     fn health(&self) -> Health {

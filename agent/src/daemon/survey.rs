@@ -185,7 +185,7 @@ impl Watch {
         clients
     }
 
-    fn labels_by_slot(&self) -> BTreeMap<u32, &String> {
+    pub(super) fn labels_by_slot(&self) -> BTreeMap<u32, &String> {
         let servers = self.servers.iter();
         servers
             .flat_map(|(label, server)| server.slots().map(move |slot| (slot, label)))

@@ -5,7 +5,7 @@
 //! ones and it is free again. So nothing is lost over a restart, and no connection ever counts for another server.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::IpAddr,
     path::PathBuf,
     time::{Duration, Instant},
@@ -23,6 +23,7 @@ use super::{
     wanted::Wanted,
 };
 use crate::{
+    clients::Names,
     config::{Discovery, Settings},
     kernel::Kernel,
     valkey::{DiscoverySettings, FoundServer, Host, Listener, attach_points, labels},
@@ -52,6 +53,9 @@ const SLOT_REST: Duration = Duration::from_secs(2);
 const MEMORY_OF_STOPPED: Duration = Duration::from_secs(600);
 /// How often clients without a connection are looked for. One that had none, and opened none, twice in a row goes.
 const CLIENT_SWEEP: Duration = Duration::from_secs(300);
+
+/// How often names without a connection are looked for. One that had none twice in a row goes.
+const NAME_SWEEP: Duration = Duration::from_secs(60);
 
 /// A server that is, or was not long ago.
 #[derive(Debug, Default)]
@@ -118,6 +122,10 @@ pub(super) struct Watch {
     failed_cgroups: BTreeSet<PathBuf>,
     pub(super) surveys: Surveys,
     pub(super) workloads: Workloads,
+    pub(super) names: Names,
+    /// Numbers of names that no connection had at the last look.
+    pub(super) unused_names: HashSet<u32>,
+    next_name_sweep: Instant,
 }
 
 impl Watch {
@@ -142,6 +150,9 @@ impl Watch {
             failed_cgroups: BTreeSet::new(),
             surveys: Surveys::new(settings.clients),
             workloads: Workloads::new(Rules::new(settings)),
+            names: Names::default(),
+            unused_names: HashSet::new(),
+            next_name_sweep: now + NAME_SWEEP,
         }
     }
 
@@ -223,6 +234,10 @@ impl Watch {
             }
             !forget
         });
+        if now >= self.next_name_sweep {
+            self.next_name_sweep = now + NAME_SWEEP;
+            self.sweep_names();
+        }
         if now >= self.next_client_sweep {
             self.next_client_sweep = now + CLIENT_SWEEP;
             let (idle, gone) = self.kernel.sweep_clients(&self.idle_clients);

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod config;
+mod identities;
 mod inventory;
 mod routes;
 mod status;
@@ -31,6 +32,7 @@ use tokio::time::{sleep, timeout};
 
 pub use self::inventory::Process;
 pub use crate::metrics::Report;
+use crate::snapshot::ConnectionSnapshot;
 
 /// Connections served at once; more wait in the accept queue. A host has a few scrapers, a probe and a person.
 const CONNECTIONS: usize = 32;
@@ -51,6 +53,9 @@ const CONNECTION_GRACE: Duration = Duration::from_secs(10);
 /// How long replies may still take after the shutdown began: the agent promises to end within a second.
 const SHUTDOWN_GRACE: Duration = Duration::from_millis(300);
 
+/// What a [`Source`] will have: numbers, or why there are none.
+pub type Collected<'a, T> = Pin<Box<dyn Future<Output = Result<Arc<T>, String>> + Send + 'a>>;
+
 /// Where the pages come from: in the daemon, a request to the loop that reads the kernel's maps.
 pub trait Source: Send + Sync + 'static {
     /// The numbers of this moment.
@@ -58,7 +63,14 @@ pub trait Source: Send + Sync + 'static {
     /// # Errors
     ///
     /// Why there are none, in a sentence for the reader of the page.
-    fn collect(&self) -> Pin<Box<dyn Future<Output = Result<Arc<Report>, String>> + Send + '_>>;
+    fn collect(&self) -> Collected<'_, Report>;
+
+    /// Every established connection, in the order of servers and addresses.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::collect`].
+    fn connections(&self) -> Collected<'_, Vec<ConnectionSnapshot>>;
 
     /// How the daemon is. Must not wait for the loop, which may be what is ill.
     fn health(&self) -> Health;

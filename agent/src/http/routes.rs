@@ -14,7 +14,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::views::{self, ClientsQuery, TenantsQuery};
-use super::{Report, Source, config, inventory, status, workloads as workload_views};
+use super::{Report, Source, config, identities, inventory, status, workloads as workload_views};
 use crate::metrics::{self, Format};
 
 /// How old the loop's last turn may be before the daemon counts as stuck. It turns once a second at least.
@@ -38,6 +38,8 @@ pub(super) fn router(source: Arc<dyn Source>) -> Router {
         .route("/api/v1/clients", get(clients))
         .route("/api/v1/workloads", get(workloads))
         .route("/api/v1/config", get(configuration))
+        .route("/api/v1/connections", get(connections))
+        .route("/api/v1/libraries", get(libraries))
         .route("/api/v1/openapi.json", get(openapi))
         .fallback(unknown)
         .layer(middleware::from_fn(in_time))
@@ -161,6 +163,14 @@ async fn workloads(State(pages): State<Pages>) -> Response {
         .await
 }
 
+async fn libraries(State(pages): State<Pages>) -> Response {
+    pages
+        .page(JSON, |report| {
+            identities::libraries(report).map_err(|error| error.to_string())
+        })
+        .await
+}
+
 async fn configuration(State(pages): State<Pages>) -> Response {
     pages
         .page(JSON, |report| {
@@ -173,6 +183,19 @@ async fn openapi() -> Response {
     ([(header::CONTENT_TYPE, JSON)], OPENAPI).into_response()
 }
 
+async fn connections(State(pages): State<Pages>) -> Response {
+    let Ok(_permit) = pages.permits.acquire().await else {
+        return unavailable("the agent is stopping");
+    };
+    match pages.source.connections().await {
+        Ok(connections) => {
+            let write = move || identities::connections(&connections).map_err(|error| error.to_string());
+            written(JSON, write).await
+        }
+        Err(reason) => unavailable(reason),
+    }
+}
+
 async fn healthz(State(pages): State<Pages>) -> Response {
     match pages.source.health().since_last_tick {
         Some(age) if age < STUCK_AFTER => "ok\n".into_response(),
@@ -180,7 +203,7 @@ async fn healthz(State(pages): State<Pages>) -> Response {
             "the agent's loop last turned {:.1} s ago",
             age.as_secs_f64()
         )),
-        None => unavailable("the agent's loop has not turned yet".into()),
+        None => unavailable("the agent's loop has not turned yet"),
     }
 }
 
@@ -221,7 +244,8 @@ fn no_such_server(label: &str) -> Response {
     (StatusCode::BAD_REQUEST, reason).into_response()
 }
 
-fn unavailable(mut reason: String) -> Response {
+fn unavailable(reason: impl Into<String>) -> Response {
+    let mut reason = reason.into();
     reason.push('\n');
     (StatusCode::SERVICE_UNAVAILABLE, reason).into_response()
 }

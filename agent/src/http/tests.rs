@@ -30,8 +30,12 @@ struct Fixed {
 }
 
 impl Source for Fixed {
-    fn collect(&self) -> Pin<Box<dyn Future<Output = Result<Arc<Report>, String>> + Send + '_>> {
+    fn collect(&self) -> Collected<'_, Report> {
         Box::pin(async { self.report.lock().expect("not poisoned").clone() })
+    }
+
+    fn connections(&self) -> Collected<'_, Vec<ConnectionSnapshot>> {
+        Box::pin(async { Err("no kernel here".into()) })
     }
 
     fn health(&self) -> Health {

@@ -58,13 +58,13 @@ impl Kernel {
     /// Every name that is kept, with its number.
     #[must_use]
     pub fn names(&self) -> Vec<(u32, NameKey)> {
-        let entries = self.names.iter().filter_map(Result::ok);
+        let entries = self.client_names.iter().filter_map(Result::ok);
         entries.map(|(key, number)| (number, key.0)).collect()
     }
 
     /// Forgets a name that no connection has any more. Its number is never used again.
     pub fn forget_name(&mut self, key: &NameKey) {
-        if let Err(error) = self.names.remove(&super::Raw(*key)) {
+        if let Err(error) = self.client_names.remove(&super::Raw(*key)) {
             tracing::debug!(%error, "a name was gone already");
         }
     }

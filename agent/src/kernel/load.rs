@@ -116,7 +116,7 @@ impl Kernel {
             prefixes: HashMap::try_from(take(&mut ebpf, "SG_PREFIXES")?)?,
             clients: HashMap::try_from(take(&mut ebpf, "SG_CLIENTS")?)?,
             seeds: HashMap::try_from(take(&mut ebpf, "SG_SEEDS")?)?,
-            names: HashMap::try_from(take(&mut ebpf, "SG_NAME_TABLE")?)?,
+            client_names: HashMap::try_from(take(&mut ebpf, "SG_NAME_TABLE")?)?,
             storage: take_storage(&mut ebpf, "SG_CONNECTIONS")?,
             settings: Array::try_from(take(&mut ebpf, "SG_SETTINGS")?)?,
             keys: KeySettings::new(b":", 1, limits::PREFIX_BYTES as u32),

@@ -60,7 +60,7 @@ pub struct Kernel {
     prefixes: HashMap<MapData, Raw<PrefixKey>, u32>,
     clients: HashMap<MapData, Raw<ClientKey>, Raw<ClientCounters>>,
     seeds: HashMap<MapData, u64, Raw<Seed>>,
-    names: HashMap<MapData, Raw<NameKey>, u32>,
+    client_names: HashMap<MapData, Raw<NameKey>, u32>,
     /// The connections' storage; only its descriptor is used.
     storage: MapData,
     settings: Array<MapData, Raw<KeySettings>>,

@@ -51,6 +51,7 @@ impl Kernel {
                 readings.clients.len(),
                 self.capacity.clients as usize,
             ),
+            ("SG_NAME_TABLE", self.client_names.keys().count(), limits::NAMES),
             ("SG_SLOTS", slots_in_use, limits::LISTENERS),
             ("SG_DECLARED", self.declared.len(), limits::DECLARED_PREFIXES),
             ("SG_PARKED", self.parking.len(), limits::PARKED_SEGMENTS),

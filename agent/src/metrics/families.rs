@@ -71,6 +71,8 @@ pub(super) static ALL: &[(&Metric, Fill)] = &[
     (&table::SURVEY_INTERVAL, |report, family| {
         survey(report, family, |survey| survey.interval);
     }),
+    (&table::LIBRARY_CONNECTIONS, library_connections),
+    (&table::USER_CONNECTIONS, user_connections),
     (&table::ACCEPT_QUEUE_LENGTH, |report, family| {
         per_server(report, family, |server| server.accept_queue.length);
     }),
@@ -198,6 +200,27 @@ fn per_client(report: &Report, family: &mut Family<'_>, value: fn(&ClientSum) ->
         for (address, sum) in rows::clients(server) {
             let client = rows::client_name(address);
             family.count(&[("server", &server.label), ("client", &client)], value(&sum));
+        }
+    }
+}
+
+fn library_connections(report: &Report, family: &mut Family<'_>) {
+    for server in &report.snapshot.servers {
+        for row in &server.libraries {
+            let labels = [
+                ("server", &*server.label),
+                ("library", &*row.library),
+                ("version", &*row.version),
+            ];
+            family.count(&labels, row.connections);
+        }
+    }
+}
+
+fn user_connections(report: &Report, family: &mut Family<'_>) {
+    for server in &report.snapshot.servers {
+        for row in &server.users {
+            family.count(&[("server", &server.label), ("user", &row.user)], row.connections);
         }
     }
 }

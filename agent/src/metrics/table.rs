@@ -116,6 +116,12 @@ metrics! {
     SURVEY_INTERVAL = Gauge "stormglass_survey_interval_seconds" in "seconds" by [],
         at most "1":
         "How long after the last survey the next one comes at the earliest: clients.survey_seconds, or what half a percent of a core allows.";
+    LIBRARY_CONNECTIONS = Gauge "stormglass_library_connections" in "connections" by ["server", "library", "version"],
+        at most "servers x 257 (256 and (other))":
+        "Connections established now, by client library and version as the clients name them (CLIENT SETINFO); (none): the client named none, (unknown): before the agent.";
+    USER_CONNECTIONS = Gauge "stormglass_user_connections" in "connections" by ["server", "user"],
+        at most "servers x 1025 (1024 and (other))":
+        "Connections established now, by ACL user; (unknown): the user was named before the agent.";
     ACCEPT_QUEUE_LENGTH = Gauge "stormglass_accept_queue_length" in "connections" by ["server"],
         at most "servers":
         "Connections that wait for the server to accept them, over its listening sockets.";

@@ -8,8 +8,8 @@ use agent_common::abi::{Direction, Reason};
 use super::*;
 use crate::config::{Refusal, WaitingKey};
 use crate::snapshot::{
-    AcceptQueue, BurstHistogram, ClientSnapshot, MapUsage, PrefixSnapshot, ProgramUsage, ServerSnapshot,
-    counters,
+    AcceptQueue, BurstHistogram, ClientSnapshot, LibrarySnapshot, MapUsage, PrefixSnapshot, ProgramUsage,
+    ServerSnapshot, UserSnapshot, counters,
 };
 use crate::valkey::{DescriptorLimit, Place, ServerFacts};
 use crate::workloads::{Kind, ServerWorkloads, SurveyStatus, Tally, WorkloadReport, WorkloadRow};
@@ -62,6 +62,15 @@ fn small() -> Report {
             client(Some(IpAddr::V4(Ipv4Addr::new(10, 1, 0, 7))), 9),
             client(None, 3),
         ],
+        libraries: vec![LibrarySnapshot {
+            library: "valkey-py".into(),
+            version: "6.2.0".into(),
+            connections: 12,
+        }],
+        users: vec![UserSnapshot {
+            user: "checkout-svc".into(),
+            connections: 12,
+        }],
         prefixes: vec![
             prefix("cart", 5),
             PrefixSnapshot {

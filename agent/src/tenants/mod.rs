@@ -11,7 +11,7 @@ mod rules;
 mod suggest;
 
 pub use aggregate::{PrefixAt, TenantRow, Tenants};
-pub use names::{bytes_of_name, printable, row_name};
+pub use names::{bytes_of_name, client_text, printable, row_name};
 pub use rules::{Rules, RulesError, TenantInfo, TenantRef};
 pub use suggest::{Candidate, SUGGESTED_TENANTS, Suggestion, Traffic, suggest, to_toml};
 

@@ -15,6 +15,12 @@ pub fn row_name(row: &PrefixSnapshot) -> Cow<'_, str> {
     }
 }
 
+/// What clients call themselves, as a label value: names in parentheses are the agent's own.
+#[must_use]
+pub fn client_text(bytes: &[u8]) -> String {
+    unlike_special(&printable(bytes)).into_owned()
+}
+
 /// Bytes as text: valid UTF-8 as it is; anything else, control characters and backslashes as `\xNN`.
 #[must_use]
 pub fn printable(bytes: &[u8]) -> String {

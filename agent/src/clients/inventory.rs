@@ -1,0 +1,106 @@
+//! Connections added up by library and by user.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use agent_common::limits;
+
+use super::OTHER;
+use crate::snapshot::{ConnectionSnapshot, LibrarySnapshot, UserSnapshot};
+
+/// Connections by library and version, the most used first; beyond [`limits::LIBRARIES`] rows in `(other)`.
+#[must_use]
+pub fn libraries(connections: &[ConnectionSnapshot]) -> Vec<LibrarySnapshot> {
+    let key = |connection: &ConnectionSnapshot| {
+        (
+            Arc::clone(&connection.library),
+            Arc::clone(&connection.library_version),
+        )
+    };
+    let rows = biggest(connections, key, limits::LIBRARIES, || {
+        (OTHER.into(), OTHER.into())
+    });
+    rows.into_iter()
+        .map(|((library, version), connections)| LibrarySnapshot {
+            library: library.to_string(),
+            version: version.to_string(),
+            connections,
+        })
+        .collect()
+}
+
+/// Connections by ACL user, the most used first; beyond [`limits::USERS`] rows in `(other)`.
+#[must_use]
+pub fn users(connections: &[ConnectionSnapshot]) -> Vec<UserSnapshot> {
+    let key = |connection: &ConnectionSnapshot| Arc::clone(&connection.user);
+    let rows = biggest(connections, key, limits::USERS, || OTHER.into());
+    rows.into_iter()
+        .map(|(user, connections)| UserSnapshot {
+            user: user.to_string(),
+            connections,
+        })
+        .collect()
+}
+
+/// Counts by key; the largest `room` of them, and the rest in one row behind them.
+fn biggest<K: Ord + Clone + std::hash::Hash>(
+    connections: &[ConnectionSnapshot],
+    key: impl Fn(&ConnectionSnapshot) -> K,
+    room: usize,
+    other: impl Fn() -> K,
+) -> Vec<(K, u64)> {
+    let mut counts: HashMap<K, u64> = HashMap::new();
+    for connection in connections {
+        *counts.entry(key(connection)).or_default() += 1;
+    }
+    let mut rows: Vec<_> = counts.into_iter().collect();
+    rows.sort_by(|(left, more), (right, less)| less.cmp(more).then_with(|| left.cmp(right)));
+    let rest: u64 = rows.iter().skip(room).map(|(_, count)| count).sum();
+    rows.truncate(room);
+    if rest != 0 {
+        rows.push((other(), rest));
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection(user: &str, library: &str) -> ConnectionSnapshot {
+        ConnectionSnapshot {
+            server: "s".into(),
+            address: [127, 0, 0, 1].into(),
+            port: 1,
+            user: user.into(),
+            name: "n".into(),
+            library: library.into(),
+            library_version: "1".into(),
+            database: Some(0),
+            protocol: 2,
+            adopted: false,
+            synchronised: true,
+        }
+    }
+
+    #[test]
+    fn the_most_used_come_first_and_none_is_lost() {
+        let mut connections = vec![connection("b", "x"), connection("a", "y"), connection("a", "x")];
+        let shown = |connections: &[ConnectionSnapshot]| -> Vec<(String, u64)> {
+            let rows = users(connections).into_iter();
+            rows.map(|row| (row.user, row.connections)).collect()
+        };
+        assert_eq!(shown(&connections), [("a".into(), 2), ("b".into(), 1)]);
+        connections.extend((0..limits::USERS).map(|user| connection(&format!("u{user:05}"), "z")));
+        let rows = shown(&connections);
+        assert_eq!(rows.len(), limits::USERS + 1);
+        assert_eq!(rows.last(), Some(&(OTHER.into(), 2)));
+        let sum: u64 = rows.iter().map(|(_, count)| count).sum();
+        assert_eq!(sum, connections.len() as u64);
+        let libraries = libraries(&connections);
+        assert_eq!(
+            (&*libraries[0].library, libraries[0].connections),
+            ("z", limits::USERS as u64)
+        );
+    }
+}

@@ -1,0 +1,91 @@
+//! Who the clients are: the kernel's list of connections in words, and the names that no connection has any more.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use anyhow::Result;
+
+use super::watch::Watch;
+use crate::{
+    clients,
+    snapshot::{ConnectionSnapshot, ServerSnapshot},
+};
+
+impl Watch {
+    /// Every established connection of the live servers, in the order of their labels.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel cannot list them, which a supported one does not do.
+    pub(super) fn connections(&mut self) -> Result<Vec<ConnectionSnapshot>> {
+        let records = self.kernel.connections()?;
+        if !self.names.cover(&records) {
+            self.names.replace(&self.kernel.names());
+        }
+        let labels: HashMap<u32, Arc<str>> = self
+            .labels_by_slot()
+            .into_iter()
+            .map(|(slot, label)| (slot, label.as_str().into()))
+            .collect();
+        let in_words = records.iter().filter_map(|record| {
+            let label = labels.get(&record.slot)?;
+            Some(self.names.connection(label, record))
+        });
+        let mut connections: Vec<_> = in_words.collect();
+        connections.sort_by(|left, right| {
+            let key = |connection: &ConnectionSnapshot| (connection.address, connection.port);
+            left.server
+                .cmp(&right.server)
+                .then_with(|| key(left).cmp(&key(right)))
+        });
+        Ok(connections)
+    }
+
+    /// Adds to each server which users and libraries its connections have.
+    pub(super) fn add_identities(&mut self, servers: &mut [ServerSnapshot]) {
+        let connections = match self.connections() {
+            Ok(connections) => connections,
+            Err(error) => {
+                return tracing::warn!(
+                    error = format!("{error:#}"),
+                    "the inventory of clients stays empty"
+                );
+            }
+        };
+        for server in servers {
+            let from = connections.partition_point(|connection| *connection.server < *server.label);
+            let to = connections.partition_point(|connection| *connection.server <= *server.label);
+            let own = connections.get(from..to).unwrap_or_default();
+            server.libraries = clients::libraries(own);
+            server.users = clients::users(own);
+        }
+    }
+
+    /// Takes away names that no connection had now and at the last call: of clients that are gone, or were refused.
+    pub(super) fn sweep_names(&mut self) {
+        let records = match self.kernel.connections() {
+            Ok(records) => records,
+            Err(error) => {
+                return tracing::warn!(
+                    error = format!("{error:#}"),
+                    "cannot look for names that are not used"
+                );
+            }
+        };
+        let used: HashSet<u32> = records.iter().flat_map(|record| record.names).collect();
+        let mut unused = HashSet::new();
+        for (number, key) in self.kernel.names() {
+            if used.contains(&number) {
+                continue;
+            }
+            if self.unused_names.contains(&number) {
+                self.kernel.forget_name(&key);
+            } else {
+                unused.insert(number);
+            }
+        }
+        self.unused_names = unused;
+    }
+}
