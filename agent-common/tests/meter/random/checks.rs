@@ -96,6 +96,9 @@ fn compare_details(expected: &model::Account, delivery: &Delivery<'_>) -> Checke
 fn compare(conversation: &Conversation, expected: Books, mut counted: Books) -> Checked {
     // About moments, of which the model knows nothing.
     counted.losses.remove("coarse_reply");
+    // Who the client is has tests of its own.
+    counted.losses.remove("identity_unread");
+    counted.losses.remove("name_cut");
     if counted == expected {
         return Ok(());
     }
