@@ -51,43 +51,75 @@ pub(super) fn libraries(report: &Report) -> serde_json::Result<Vec<u8>> {
     })
 }
 
+/// The connections.
 #[derive(Serialize)]
-struct Connections<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Connections<'a> {
+    /// Those established now, in the order of servers, then of addresses and ports.
     connections: Vec<Connection<'a>>,
 }
 
+/// An established connection, and what its client has said of itself. In place of a name stands `(none)` where it said none,
+/// `(unknown)` where that was before the agent, and `(forgotten)` where the name was lost.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Connection<'a> {
+    /// Label of the server.
     server: &'a str,
+    /// The client's address.
     address: IpAddr,
+    /// The client's port.
     port: u16,
+    /// ACL user; `default` where none was named.
     user: &'a str,
+    /// Client name.
     name: &'a str,
+    /// Client library.
     library: &'a str,
+    /// Its version.
     library_version: &'a str,
+    /// Number of the database; null: unknown.
     database: Option<u32>,
+    /// Version of RESP, 2 or 3, as far as has been seen.
     protocol: u8,
+    /// Established before the agent.
     before_agent: bool,
+    /// Whether its stream is read at this moment.
     synchronised: bool,
 }
 
+/// Libraries and users.
 #[derive(Serialize)]
-struct Libraries<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Libraries<'a> {
+    /// By server, the most used first.
     libraries: Vec<Library<'a>>,
+    /// Likewise.
     users: Vec<User<'a>>,
 }
 
+/// A version of a client library at a server.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Library<'a> {
+    /// Label of the server.
     server: &'a str,
+    /// Name of the library; `(none)`, `(unknown)`, or `(other)` beyond the limit of rows.
     library: &'a str,
+    /// Its version, likewise.
     version: &'a str,
+    /// Connections established now.
     connections: u64,
 }
 
+/// An ACL user at a server.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct User<'a> {
+    /// Label of the server.
     server: &'a str,
+    /// The user; `(unknown)`, or `(other)` beyond the limit of rows.
     user: &'a str,
+    /// Connections established now.
     connections: u64,
 }

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::http::config;
+use crate::http::identities::{Connections, Libraries};
 use crate::http::inventory::Servers;
 use crate::http::views::{Clients, Tenants};
 use crate::http::workloads;
@@ -66,6 +67,16 @@ fn paths(schemas: &mut SchemaGenerator) -> Value {
             "How groups of clients use their connections, and what a restart of each server would bring.",
             &[],
             schemas.subschema_for::<workloads::Page<'_>>().as_value(),
+        ),
+        "/api/v1/connections": page(
+            "Every established connection, with what its client has said of itself.",
+            &[],
+            schemas.subschema_for::<Connections<'_>>().as_value(),
+        ),
+        "/api/v1/libraries": page(
+            "Connections by client library and version, and by user.",
+            &[],
+            schemas.subschema_for::<Libraries<'_>>().as_value(),
         ),
         "/api/v1/config": page(
             "The configuration in force, and what has become of a newer one.",
