@@ -7,8 +7,7 @@ use std::{
 
 use crate::snapshot::Rate;
 
-/// How often the sums are written down. Each time, all prefixes are looked at: a millisecond or two of every five
-/// thousand.
+/// How often the sums are written down: each time all prefixes are looked at, 4,096 at most, by two system calls each.
 const INTERVAL: Duration = Duration::from_secs(5);
 /// How many are kept: one at least is older than the interval.
 const SAMPLES: usize = 3;

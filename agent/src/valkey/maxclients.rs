@@ -294,9 +294,21 @@ mod tests {
         let files: Vec<(&str, &str)> = chain
             .iter()
             .map(|(name, text)| (&**name, &**text))
-            .chain([("/x", ""), ("/wide", &*wide)])
+            .chain([
+                ("/x", "maxclients 4\n"),
+                ("/wide", &*wide),
+                ("/narrow", &wide[11..]),
+            ])
             .collect();
-        assert_eq!(named(&["v", "/wide"], None, &files), None);
+        assert_eq!(
+            named(&["v", "/narrow"], None, &files),
+            Some((4, Source::ConfigFile))
+        );
+        assert_eq!(
+            named(&["v", "/wide"], None, &files),
+            None,
+            "one more than the bound"
+        );
         let mut reads = 0;
         let line = CommandLine::parse(b"v\0/0\0");
         let found = line.maxclients(&mut |path| {
