@@ -5,7 +5,7 @@
 use std::{
     collections::HashMap,
     fs::{self, File},
-    io::{self, Read as _},
+    io,
     net::SocketAddr,
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
@@ -18,7 +18,7 @@ use nix::{
 
 use super::{
     FoundServer, Place,
-    maxclients::{CommandLine, MaxClients},
+    maxclients::{CommandLine, MaxClients, read_and_wipe, relevant_lines},
     processes::Processes,
     version,
 };
@@ -209,7 +209,7 @@ impl ExecutableId {
     }
 }
 
-/// A configuration file, found as the process itself would: no link in its root leads out of it. One that was changed
+/// What decides in a configuration file, found as the process itself would: no link in its root leads out of it. One that was changed
 /// after the start is not what the process has read.
 fn read_config(process: &Path, path: &Path, started_at: f64) -> io::Result<String> {
     let root = fs::OpenOptions::new()
@@ -232,9 +232,7 @@ fn read_config(process: &Path, path: &Path, started_at: f64) -> io::Result<Strin
     if metadata.mtime() as f64 + metadata.mtime_nsec() as f64 / 1e9 > started_at + START_SLACK_SECONDS {
         return refuse("it was changed after the server had started");
     }
-    let mut bytes = Vec::new();
-    file.take(CONFIG_BYTES).read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    read_and_wipe(&file, metadata.len() as usize, relevant_lines)
 }
 
 /// Seconds since a process started, from its start in clock ticks after boot.

@@ -2,11 +2,14 @@
 //!
 //! Servers write their address over their arguments a moment after their start (unless `set-proc-title` is off), so a
 //! command line has to be read before. What `CONFIG SET` changes later is not seen.
+//!
+//! Both may hold passwords. Of either, only lines that speak of `maxclients` or of further files are kept, and what was
+//! read is wiped.
 
 use std::path::{Path, PathBuf};
 
 /// Longest command line that is read, in bytes.
-const COMMAND_LINE_BYTES: u64 = 64 << 10;
+const COMMAND_LINE_BYTES: usize = 64 << 10;
 /// Files that a configuration may consist of, and how deep they may include each other.
 const FILES: usize = 16;
 const DEPTH: usize = 4;
@@ -40,11 +43,15 @@ impl Source {
     }
 }
 
-/// How a process was started.
+/// How a process was started, as far as it matters here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CommandLine {
-    /// Its arguments, the name of the program first.
-    arguments: Vec<String>,
+    /// The configuration file that it names.
+    file: Option<String>,
+    /// Whether more configuration came on standard input.
+    reads_input: bool,
+    /// Its options, as lines of configuration.
+    options: String,
     /// The folder that it was started in, if that is known: servers change it.
     folder: Option<PathBuf>,
 }
@@ -69,21 +76,26 @@ impl CommandLine {
 
     /// That of a process that may have run for a while, from its folder in procfs.
     pub(super) fn read(process: &Path) -> Option<Self> {
-        use std::io::Read as _;
         let file = std::fs::File::open(process.join("cmdline")).ok()?;
-        let mut bytes = Vec::new();
-        file.take(COMMAND_LINE_BYTES).read_to_end(&mut bytes).ok()?;
         // One that was cut off could have named anything behind.
-        ((bytes.len() as u64) < COMMAND_LINE_BYTES).then(|| Self::parse(&bytes))
+        read_and_wipe(&file, COMMAND_LINE_BYTES, |bytes| {
+            (bytes.len() < COMMAND_LINE_BYTES).then(|| Self::parse(bytes))
+        })
+        .ok()?
     }
 
     fn parse(bytes: &[u8]) -> Self {
         let bytes = bytes.strip_suffix(b"\0").unwrap_or(bytes);
-        let arguments = bytes.split(|&byte| byte == 0);
+        let mut options = bytes.split(|&byte| byte == 0).skip(1).peekable();
+        let file = options.next_if(|first| !first.starts_with(b"-"));
+        let options: Vec<&[u8]> = options.collect();
+        let mut lines = as_lines(&options);
+        let relevant = relevant_lines(&lines);
+        wipe(&mut lines);
         Self {
-            arguments: arguments
-                .map(|argument| String::from_utf8_lossy(argument).into_owned())
-                .collect(),
+            file: file.map(|file| String::from_utf8_lossy(file).into_owned()),
+            reads_input: options.contains(&&b"-"[..]),
+            options: relevant,
             folder: None,
         }
     }
@@ -96,21 +108,16 @@ impl CommandLine {
             files: 0,
             read,
         };
-        let mut options = self.arguments.get(1..).unwrap_or_default();
-        if let [first, others @ ..] = options
-            && !first.starts_with('-')
-        {
-            match self.absolute(first) {
+        if let Some(file) = &self.file {
+            match self.absolute(file) {
                 Some(path) => search.file(&path, 0),
                 None => search.state = State::Unknown,
             }
-            options = others;
         }
-        // A configuration on standard input.
-        if options.iter().any(|option| option == "-") {
+        if self.reads_input {
             search.state = State::Unknown;
         }
-        search.text(&as_lines(options), Source::CommandLine, 0);
+        search.text(&self.options, Source::CommandLine, 0);
         match search.state {
             State::Named(maxclients) => Some(maxclients),
             State::Unnamed | State::Unknown => None,
@@ -125,18 +132,65 @@ impl CommandLine {
     }
 }
 
+/// Those lines of a configuration that decide, and nothing else of it.
+pub(super) fn relevant_lines(text: &[u8]) -> String {
+    let mut relevant = String::new();
+    for line in text.split(|&byte| byte == b'\n') {
+        let line = line.trim_ascii();
+        let name = line.split(u8::is_ascii_whitespace).next().unwrap_or_default();
+        if [&b"maxclients"[..], b"include"]
+            .iter()
+            .any(|known| name.eq_ignore_ascii_case(known))
+        {
+            relevant.push_str(&String::from_utf8_lossy(line));
+            relevant.push('\n');
+        }
+    }
+    relevant
+}
+
+/// Reads a file of at most so many bytes, and leaves nothing of it in memory but what `take` makes of it.
+pub(super) fn read_and_wipe<T>(
+    file: &std::fs::File,
+    most: usize,
+    take: impl FnOnce(&[u8]) -> T,
+) -> std::io::Result<T> {
+    use std::io::Read as _;
+    // Never moved by growing: a copy would stay behind.
+    let mut bytes = vec![0; most];
+    let mut length = 0;
+    let mut file = file;
+    let result = loop {
+        match file.read(&mut bytes[length..]) {
+            Ok(0) => break Ok(()),
+            Ok(read) => length += read,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => break Err(error),
+        }
+    };
+    let taken = result.map(|()| take(&bytes[..length]));
+    wipe(&mut bytes);
+    taken
+}
+
+fn wipe(bytes: &mut [u8]) {
+    bytes.fill(0);
+    // Or the compiler leaves it out, since nobody reads them again.
+    std::hint::black_box(bytes);
+}
+
 /// Arguments as the server itself reads them: each that begins with two dashes is a line of configuration.
-fn as_lines(options: &[String]) -> String {
-    let mut text = String::new();
+fn as_lines(options: &[&[u8]]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(options.iter().map(|option| option.len() + 1).sum());
     for option in options {
-        match option.strip_prefix("--") {
+        match option.strip_prefix(b"--") {
             Some(name) => {
-                text.push('\n');
-                text.push_str(name);
+                text.push(b'\n');
+                text.extend_from_slice(name);
             }
             None => {
-                text.push(' ');
-                text.push_str(option);
+                text.push(b' ');
+                text.extend_from_slice(option);
             }
         }
     }
@@ -212,6 +266,18 @@ mod tests {
         };
         line.maxclients(&mut read)
             .map(|maxclients| (maxclients.clients, maxclients.source))
+    }
+
+    #[test]
+    fn nothing_is_kept_of_a_command_line_or_file_but_what_decides() {
+        let line = CommandLine::parse(
+            b"v\0/v.conf\0--requirepass\0secret-1\0--maxclients\x007\0--user x on >secret-2\0",
+        );
+        assert_eq!(line.options, "maxclients 7\n");
+        assert!(!format!("{line:?}").contains("secret"), "{line:?}");
+        let text =
+            b"requirepass secret-3\n# include x\n  Include /a\r\nmaxclients-x 2\nMAXCLIENTS 3\n\xff secret-4";
+        assert_eq!(relevant_lines(text), "Include /a\nMAXCLIENTS 3\n");
     }
 
     #[test]
