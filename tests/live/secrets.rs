@@ -4,6 +4,7 @@
 //! What is not searched: blocks that the kernel has freed (the state of a connection that is gone), and the stack of the
 //! programs; neither is in reach of anybody who reads maps.
 
+mod configuration;
 mod parked;
 mod real_server;
 mod scripted_server;
