@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use stormglass_tests::agent::Agent;
+use stormglass_tests::agent::{Agent, command};
 use stormglass_tests::exposition::Scrape;
 use stormglass_tests::poll;
 use stormglass_tests::resp::Connection;
@@ -163,7 +163,33 @@ fn three_workloads_are_known_by_their_instances_pools_idle_share_memory_and_what
         "no connection has been accepted yet"
     );
 
+    the_command_says_it_to_people(&agent, &label)?;
     a_workload_returns(&agent, &server, &mut fleets[0].1)
+}
+
+fn the_command_says_it_to_people(agent: &Agent, label: &str) -> Result<()> {
+    let finished = command(&["workloads", "--server", label], Some(agent.config()))?;
+    ensure!(finished.status.success(), "{finished:?}");
+    let text = &finished.stdout;
+    let line = text.lines().find(|line| line.contains(" batch "));
+    let cells: Vec<_> = line.context("no batch")?.split_whitespace().collect();
+    assert_eq!(
+        cells[..9],
+        [label, "batch", "3", "60", "20", "20", "0", "100", "%"],
+        "{text}"
+    );
+    assert!(
+        text.contains("api at ") && text.contains("p could be 3 instead of 8"),
+        "{text}"
+    );
+    assert!(
+        text.contains("brings 105 connections from 13 instances"),
+        "{text}"
+    );
+    let finished = command(&["workloads", "--json"], Some(agent.config()))?;
+    let page: Value = serde_json::from_str(&finished.stdout)?;
+    assert_eq!(row(&page, "batch")?["connections"], 60);
+    Ok(())
 }
 
 /// The first workload reconnects: its opens rise, and nobody else's.

@@ -9,6 +9,7 @@ mod run;
 mod servers;
 mod table;
 mod tenants;
+mod workloads;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -38,6 +39,8 @@ enum Command {
     Tenants(tenants::TenantsArguments),
     /// List the clients and their connections, from the running agent.
     Clients(clients::ClientsArguments),
+    /// List how workloads use their connections, from the running agent; advise on pools; say what a restart would bring.
+    Workloads(workloads::WorkloadsArguments),
 }
 
 #[derive(Debug, Args)]
@@ -88,6 +91,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         Command::Servers(arguments) => servers::run(&arguments),
         Command::Tenants(arguments) => tenants::run(&arguments),
         Command::Clients(arguments) => clients::run(&arguments),
+        Command::Workloads(arguments) => workloads::run(&arguments),
     }
 }
 

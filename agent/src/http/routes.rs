@@ -155,10 +155,10 @@ async fn clients(State(pages): State<Pages>, Query(query): Query<ClientsQuery>) 
         .await
 }
 
-async fn workloads(State(pages): State<Pages>) -> Response {
+async fn workloads(State(pages): State<Pages>, Query(query): Query<ClientsQuery>) -> Response {
     pages
-        .page(JSON, |report| {
-            workload_views::page(report).map_err(|error| error.to_string())
+        .page_of(query.server.clone(), move |report| {
+            workload_views::page(report, &query).map_err(|error| error.to_string())
         })
         .await
 }

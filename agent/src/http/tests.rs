@@ -372,6 +372,16 @@ fn the_api_shows_how_workloads_use_their_connections() {
             "survey": {"age_seconds": 2.0, "cpu_seconds": 0.125, "interval_seconds": 12.5},
         })
     );
+    let one = json(&server.get("/api/v1/workloads?server=valkey-server:6379"));
+    assert_eq!(one["workloads"].as_array().map(Vec::len), Some(2));
+    let mut second = report();
+    second.workloads.servers[0].server = "b:2".into();
+    let elsewhere = Running::start(second);
+    let page = json(&elsewhere.get("/api/v1/workloads?server=valkey-server:6379"));
+    assert_eq!(
+        (&page["workloads"], &page["servers"]),
+        (&serde_json::json!([]), &serde_json::json!([]))
+    );
     let nothing = Running::start(Report::default());
     assert_eq!(json(&nothing.get("/api/v1/workloads"))["survey"], null);
 }
@@ -615,7 +625,7 @@ fn tenants_and_clients_can_be_those_of_one_server() {
 #[test]
 fn a_server_that_is_not_here_and_a_parameter_that_is_none_are_refused() {
     let server = Running::start(report());
-    for path in ["/api/v1/tenants", "/api/v1/clients"] {
+    for path in ["/api/v1/tenants", "/api/v1/clients", "/api/v1/workloads"] {
         let reply = server.get(&format!("{path}?server=nobody%0A:1"));
         assert_eq!(
             (status(&reply), body(&reply)),

@@ -2,19 +2,21 @@
 
 use serde::Serialize;
 
-use super::Report;
+use super::{Report, views::ClientsQuery};
 use crate::workloads::{self, Kind, Range, SurveyStatus, WorkloadRow};
 
 /// The page: one entry per workload and server, one per server, and when the connections were looked at.
-pub(super) fn page(report: &Report) -> serde_json::Result<Vec<u8>> {
-    let servers = &report.workloads.servers;
+pub(super) fn page(report: &Report, query: &ClientsQuery) -> serde_json::Result<Vec<u8>> {
+    let wanted = |label: &str| query.server.as_ref().is_none_or(|server| server == label);
+    let all = report.workloads.servers.iter();
+    let servers: Vec<_> = all.filter(|server| wanted(&server.server)).collect();
     let workloads = servers.iter().flat_map(|server| {
         let rows = server.detailed.iter();
         rows.map(|row| Workload::new(&server.server, row))
     });
     serde_json::to_vec(&Page {
         workloads: workloads.collect(),
-        servers: servers.iter().map(Server::new).collect(),
+        servers: servers.iter().map(|server| Server::new(server)).collect(),
         survey: report.workloads.survey.map(Survey::new),
     })
 }

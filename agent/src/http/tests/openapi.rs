@@ -65,7 +65,7 @@ fn paths(schemas: &mut SchemaGenerator) -> Value {
         ),
         "/api/v1/workloads": page(
             "How groups of clients use their connections, and what a restart of each server would bring.",
-            &[],
+            &[&server],
             schemas.subschema_for::<workloads::Page<'_>>().as_value(),
         ),
         "/api/v1/connections": page(
