@@ -98,7 +98,7 @@ fn leaving(context: &SkBuffContext) -> Option<Tcp> {
 #[inline(always)]
 fn departure(context: &SkBuffContext) -> u64 {
     // SAFETY: the context is valid; the verifier checks the field.
-    let written = unsafe { core::ptr::read_volatile(&raw const (*context.skb.skb).tstamp) };
+    let written = unsafe { ptr::read_volatile(&raw const (*context.skb.skb).tstamp) };
     if written != 0 {
         return written;
     }
@@ -121,7 +121,7 @@ fn meter_requests(context: &SkBuffContext, connection: &mut Connection, scratch:
     }
     run_requests(context, connection, scratch);
     // SAFETY: a cell of the connection's storage; volatile, so that it stays behind the work.
-    unsafe { core::ptr::write_volatile(&raw mut connection.requests.busy, 0) };
+    unsafe { ptr::write_volatile(&raw mut connection.requests.busy, 0) };
 }
 
 /// Two CPUs may deliver segments of one connection at once; the state is for one. The other one is done within
@@ -159,7 +159,7 @@ unsafe extern "C" fn lock_step(_: u32, wait: *mut Wait) -> c_long {
     // SAFETY: `lock` passes its wait, which holds a connection.
     unsafe {
         let busy = &raw mut (*(*wait).connection).requests.busy;
-        if core::ptr::read_volatile(busy) == 0 && atomic::swap(busy, 1) == 0 {
+        if ptr::read_volatile(busy) == 0 && atomic::swap(busy, 1) == 0 {
             (*wait).locked = 1;
             return 1;
         }
@@ -343,7 +343,7 @@ fn meter_replies(context: &SkBuffContext, connection: &mut Connection, payload: 
         meter.end();
     }
     // SAFETY: the area claimed above; volatile, so that it stays behind the work.
-    unsafe { core::ptr::write_volatile(&raw mut meter.scratch.claimed, 0) };
+    unsafe { ptr::write_volatile(&raw mut meter.scratch.claimed, 0) };
 }
 
 unsafe extern "C" fn replies_step(_: u32, meter: *mut Replies<'_, Source, Maps>) -> c_long {
