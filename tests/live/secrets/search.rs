@@ -98,7 +98,9 @@ impl Watched {
     pub(super) fn states(&self, servers: &[Pid]) -> Result<usize> {
         let images = images::connections(&self.maps, servers)?;
         // What is known of their clients lies beside them.
-        let states = images.iter().filter(|image| image.place.starts_with("SG_CONNECTIONS"));
+        let states = images
+            .iter()
+            .filter(|image| image.place.starts_with("SG_CONNECTIONS"));
         Ok(states.count())
     }
 
