@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use redis::{Client, Cmd, Connection, PushInfo, PushKind, Value, cmd, pipe};
+use stormglass_tests::poll;
 
 use super::{Sent, Told};
 
@@ -237,10 +238,20 @@ fn blocking(keyed: &mut Keyed, other: &mut Keyed) -> Result<()> {
 /// Messages, by channel and by pattern. Returns their bytes.
 fn subscriptions(place: &Place, keyed: &mut Keyed) -> Result<u64> {
     let (channel, pattern) = (format!("{}-news", keyed.prefix), format!("{}-*", keyed.prefix));
+    let patterns: usize = cmd("PUBSUB").arg("NUMPAT").query(&mut keyed.connection)?;
     let mut connection = place.connect()?;
     let mut subscriber = connection.as_pubsub();
     subscriber.subscribe(&[&*channel, "unheard"])?;
     subscriber.psubscribe(&pattern)?;
+    // In RESP3 nobody waits for the confirmations, and on a bad link they take their time.
+    poll::until_true("the subscriptions", PATIENCE, || {
+        let (_, listeners): (String, usize) = cmd("PUBSUB")
+            .arg("NUMSUB")
+            .arg(&channel)
+            .query(&mut keyed.connection)?;
+        let now: usize = cmd("PUBSUB").arg("NUMPAT").query(&mut keyed.connection)?;
+        Ok(listeners == 1 && now > patterns)
+    })?;
     for _ in 0..MESSAGES {
         let heard: usize = cmd("PUBLISH")
             .arg(&channel)
