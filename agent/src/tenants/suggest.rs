@@ -532,6 +532,8 @@ mod tests {
         assert_leaves_nothing("", &names);
         let text = to_toml(&suggest(&candidates(&[r"\xff\x01"]), &BTreeSet::new()));
         assert!(text.contains(r"prefixes = ['\xff\x01']"), "{text}");
+        let digits_of_bytes = suggested(&[r"\xff\x01", r"\xff\x02"]);
+        assert_eq!(digits_of_bytes.len(), 2, "no number: {digits_of_bytes:?}");
     }
 
     #[test]
