@@ -109,8 +109,7 @@ impl PrefixKey {
     /// The bytes of the prefix.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        let bytes: &[u8] = bytemuck::cast_slice(&self.words);
-        bytes.get(..self.length as usize).unwrap_or(bytes)
+        super::head(&self.words, self.length)
     }
 }
 

@@ -49,8 +49,7 @@ impl NameKey {
     /// The bytes of the name.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        let bytes: &[u8] = bytemuck::cast_slice(&self.words);
-        bytes.get(..self.length as usize).unwrap_or(bytes)
+        super::head(&self.words, self.length)
     }
 }
 

@@ -43,6 +43,12 @@ pub use window::{
 /// sides always agree; the number marks what must not be mixed once state outlives a process.
 pub const ABI_VERSION: u32 = 3;
 
+/// The first `length` bytes of zero-padded words; all of them if they are fewer.
+fn head(words: &[u64], length: u32) -> &[u8] {
+    let bytes: &[u8] = bytemuck::cast_slice(words);
+    bytes.get(..length as usize).unwrap_or(bytes)
+}
+
 /// Asserts size and alignment of a boundary struct at compile time.
 macro_rules! assert_layout {
     ($($type:ty: $size:literal, $align:literal;)+) => {

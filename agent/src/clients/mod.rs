@@ -15,6 +15,7 @@ use std::{collections::HashMap, sync::Arc};
 use agent_common::abi::{ConnectionRecord, FIELD_DATABASE, NameKey, NameKind, address_from_words};
 
 use crate::snapshot::ConnectionSnapshot;
+pub use crate::tenants::OTHER;
 use crate::tenants::client_text;
 
 /// The client has given no such name.
@@ -25,9 +26,6 @@ pub const UNKNOWN: &str = "(unknown)";
 
 /// The name was taken from the kernel's table at the moment in which a client took it up again.
 pub const FORGOTTEN: &str = "(forgotten)";
-
-/// Beyond the limit of rows.
-pub const OTHER: &str = "(other)";
 
 /// The user of a connection that has named none (Valkey's documentation of ACL).
 pub const DEFAULT_USER: &str = "default";

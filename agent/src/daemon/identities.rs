@@ -20,20 +20,7 @@ impl Watch {
     ///
     /// When the kernel cannot list them, which a supported one does not do.
     pub(super) fn connections(&mut self) -> Result<Vec<ConnectionSnapshot>> {
-        let records = self.kernel.connections()?;
-        if !self.names.cover(&records) {
-            self.names.replace(&self.kernel.names());
-        }
-        let labels: HashMap<u32, Arc<str>> = self
-            .labels_by_slot()
-            .into_iter()
-            .map(|(slot, label)| (slot, label.as_str().into()))
-            .collect();
-        let in_words = records.iter().filter_map(|record| {
-            let label = labels.get(&record.slot)?;
-            Some(self.names.connection(label, record))
-        });
-        let mut connections: Vec<_> = in_words.collect();
+        let mut connections = self.connections_in_any_order()?;
         connections.sort_by(|left, right| {
             let key = |connection: &ConnectionSnapshot| (connection.address, connection.port);
             left.server
@@ -43,9 +30,22 @@ impl Watch {
         Ok(connections)
     }
 
+    fn connections_in_any_order(&mut self) -> Result<Vec<ConnectionSnapshot>> {
+        let records = self.kernel.connections()?;
+        if !self.names.cover(&records) {
+            self.names.replace(&self.kernel.names());
+        }
+        let labels = self.labels_by_slot();
+        let in_words = records.iter().filter_map(|record| {
+            let label = labels.get(&record.slot)?;
+            Some(self.names.connection(label, record))
+        });
+        Ok(in_words.collect())
+    }
+
     /// Adds to each server which users and libraries its connections have.
     pub(super) fn add_identities(&mut self, servers: &mut [ServerSnapshot]) {
-        let connections = match self.connections() {
+        let connections = match self.connections_in_any_order() {
             Ok(connections) => connections,
             Err(error) => {
                 return tracing::warn!(
@@ -54,12 +54,17 @@ impl Watch {
                 );
             }
         };
+        // Sums need no order, and a scrape has no time to sort.
+        let mut by_server: HashMap<Arc<str>, Vec<ConnectionSnapshot>> = HashMap::new();
+        for connection in connections {
+            let server = Arc::clone(&connection.server);
+            by_server.entry(server).or_default().push(connection);
+        }
         for server in servers {
-            let from = connections.partition_point(|connection| *connection.server < *server.label);
-            let to = connections.partition_point(|connection| *connection.server <= *server.label);
-            let own = connections.get(from..to).unwrap_or_default();
-            server.libraries = clients::libraries(own);
-            server.users = clients::users(own);
+            if let Some(own) = by_server.get(server.label.as_str()) {
+                server.libraries = clients::libraries(own);
+                server.users = clients::users(own);
+            }
         }
     }
 

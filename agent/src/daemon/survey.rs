@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     path::Path,
+    sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -175,30 +176,31 @@ impl Watch {
         let mut clients: BTreeMap<String, Vec<ClientSnapshot>> = BTreeMap::new();
         for (key, counters) in self.kernel.clients() {
             if let Some(label) = labels.get(&key.slot) {
-                clients.entry((*label).clone()).or_default().push(ClientSnapshot {
-                    address: Some(address_from_words(key.address)),
-                    connections: counters.open,
-                    opened: counters.opened,
-                });
+                clients
+                    .entry(label.to_string())
+                    .or_default()
+                    .push(ClientSnapshot {
+                        address: Some(address_from_words(key.address)),
+                        connections: counters.open,
+                        opened: counters.opened,
+                    });
             }
         }
         clients
     }
 
-    pub(super) fn labels_by_slot(&self) -> BTreeMap<u32, &String> {
-        let servers = self.servers.iter();
-        servers
-            .flat_map(|(label, server)| server.slots().map(move |slot| (slot, label)))
-            .collect()
+    /// Which server each slot belongs to.
+    pub(super) fn labels_by_slot(&self) -> BTreeMap<u32, Arc<str>> {
+        let slots = self.servers.iter().flat_map(|(label, server)| {
+            let label: Arc<str> = label.as_str().into();
+            server.slots().map(move |slot| (slot, Arc::clone(&label)))
+        });
+        slots.collect()
     }
 
     /// The kernel forgets these clients, and how many connections each had opened.
     pub(super) fn depart(&mut self, clients: &[(ClientKey, u64)]) {
-        let labels: BTreeMap<u32, String> = self
-            .labels_by_slot()
-            .into_iter()
-            .map(|(slot, label)| (slot, label.clone()))
-            .collect();
+        let labels = self.labels_by_slot();
         for (key, opened) in clients {
             if let Some(label) = labels.get(&key.slot) {
                 self.workloads
