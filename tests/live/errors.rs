@@ -8,6 +8,7 @@ use stormglass_tests::agent::Agent;
 use stormglass_tests::exposition::whole;
 use stormglass_tests::ledger::Opening;
 use stormglass_tests::poll;
+use stormglass_tests::ports;
 use stormglass_tests::resp::{Connection, Reply, frame};
 use stormglass_tests::server::{Control, Plan, Server};
 
@@ -53,7 +54,7 @@ fn every_error_that_the_server_counts_has_its_word() -> Result<()> {
 #[test]
 #[ignore = "needs root and the lab: cargo xtask test"]
 fn redirections_of_a_cluster_are_counted_by_word() -> Result<()> {
-    let (server, other) = (cluster_node()?, cluster_node()?);
+    let ((server, _), (other, bus)) = (cluster_node()?, cluster_node()?);
     let agent = Agent::start()?;
     agent.sees(&other.label())?;
     let mut opening = Opening::at(&agent, &server)?;
@@ -65,8 +66,8 @@ fn redirections_of_a_cluster_are_counted_by_word() -> Result<()> {
     connection.ask(&[b"CLUSTER", b"ADDSLOTSRANGE", b"8000", b"16383"])?;
     let mut there = other.connect()?;
     there.ask(&[b"CLUSTER", b"ADDSLOTSRANGE", b"0", b"7999"])?;
-    let port = other.port().to_string();
-    connection.ask(&[b"CLUSTER", b"MEET", b"127.0.0.1", port.as_bytes()])?;
+    let (port, bus) = (other.port().to_string(), bus.to_string());
+    connection.ask(&[b"CLUSTER", b"MEET", b"127.0.0.1", port.as_bytes(), bus.as_bytes()])?;
     let mut tries = 0;
     poll::until_true("a redirection", Duration::from_secs(20), || {
         tries += 1;
@@ -215,10 +216,16 @@ fn refused(connection: &mut Connection, word: &str, command: &[&[u8]]) -> Result
     Ok(())
 }
 
-fn cluster_node() -> Result<Server> {
-    Plan::valkey()?
-        .config("cluster-enabled yes\ncluster-require-full-coverage no\ncluster-allow-replica-migration no\n")
-        .start()
+/// A node, and the port of its bus.
+fn cluster_node() -> Result<(Server, u16)> {
+    // By default 10,000 above its own port, where a client's port may be in the way.
+    let bus = ports::free_port()?;
+    let node = Plan::valkey()?
+        .config(&format!(
+            "cluster-enabled yes\ncluster-port {bus}\ncluster-require-full-coverage no\ncluster-allow-replica-migration no\n"
+        ))
+        .start()?;
+    Ok((node, bus))
 }
 
 /// Errors since the server started, as it tells them, under the agent's words.
