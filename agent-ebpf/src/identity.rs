@@ -3,12 +3,13 @@
 use agent_common::abi::{Connection, ConnectionRecord, Identity, Loss, NAME_KINDS};
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_NOEXIST, BPF_SK_STORAGE_GET_F_CREATE, seq_file},
-    helpers::generated::{bpf_seq_write, bpf_sk_storage_get},
+    helpers::generated::{bpf_get_socket_cookie, bpf_seq_write, bpf_sk_storage_get},
 };
 use core::{ffi::c_void, ptr};
 
 use crate::{
-    atomic,
+    atomic, connections,
+    iterator::TcpIterator,
     ledger::count_loss,
     maps::{SG_IDENTITIES, SG_LAST_NAME, SG_NAME_TABLE, SG_SCRATCH_IN},
 };
@@ -71,39 +72,20 @@ fn of_socket(socket: *mut c_void, flags: u64) -> *mut Identity {
     unsafe { bpf_sk_storage_get(map, socket, ptr::null_mut(), flags).cast() }
 }
 
-/// Context of an iterator over socket storage (`struct bpf_iter__bpf_sk_storage_map`, net/core/bpf_sk_storage.c, Linux 5.9;
-/// each pointer takes eight bytes).
-#[repr(C)]
-pub struct StorageIterator {
-    meta: *mut IteratorMeta,
-    map: u64,
-    socket: *mut c_void,
-    value: *mut Connection,
-}
-
-/// `struct bpf_iter_meta` (include/linux/bpf.h); its first field is all that is used.
-#[repr(C)]
-struct IteratorMeta {
-    output: *mut seq_file,
-}
-
-/// Runs for each connection that has state.
-#[unsafe(link_section = "iter/bpf_sk_storage_map")]
+/// Runs for each TCP socket of a network namespace, and writes a record of those that are connections of a server.
+#[unsafe(link_section = "iter/tcp")]
 #[unsafe(no_mangle)]
-pub extern "C" fn sg_list(context: *mut StorageIterator) -> i32 {
-    // SAFETY: the kernel passes this context; the verifier checks each access.
-    let (meta, socket, connection) = unsafe {
-        (
-            ptr::read_volatile(&raw const (*context).meta),
-            ptr::read_volatile(&raw const (*context).socket),
-            ptr::read_volatile(&raw const (*context).value),
-        )
-    };
-    if socket.is_null() || connection.is_null() {
+pub extern "C" fn sg_list(context: *mut TcpIterator) -> i32 {
+    // SAFETY: the kernel passes this context.
+    let (output, socket) = unsafe { (TcpIterator::output(context), TcpIterator::socket(context)) };
+    if socket.is_null() {
         return 0;
     }
-    // SAFETY: not null; the kernel holds the socket and its storage while the program runs.
-    unsafe { list((*meta).output, socket, &*connection) };
+    let connection = connections::storage(socket, 0);
+    if !connection.is_null() {
+        // SAFETY: storage of a socket that the iterator holds.
+        unsafe { list(output, socket, &*connection) };
+    }
     0
 }
 
@@ -130,7 +112,9 @@ unsafe fn list(output: *mut seq_file, socket: *mut c_void, connection: &Connecti
         database: 0,
         settled_fields: 0,
         flags,
-        reserved: [0; 3],
+        reserved: 0,
+        // SAFETY: a socket that the iterator holds.
+        cookie: unsafe { bpf_get_socket_cookie(socket) },
     };
     let identity = of_socket(socket, 0);
     if !identity.is_null() {

@@ -17,6 +17,7 @@
 mod atomic;
 mod connections;
 mod identity;
+mod iterator;
 mod ledger;
 mod listeners;
 mod maps;

@@ -4,22 +4,14 @@
 use aya_ebpf::{bindings::BPF_SK_STORAGE_GET_F_CREATE, helpers::generated::bpf_get_socket_cookie};
 use core::ffi::c_void;
 
-use crate::{connections, maps::SG_SEEDS};
-
-/// Context of an iter/tcp program (`struct bpf_iter__tcp`, net/ipv4/tcp_ipv4.c; each pointer takes eight bytes).
-#[repr(C)]
-pub struct TcpIterator {
-    meta: u64,
-    socket: *mut c_void,
-    uid: u32,
-}
+use crate::{connections, iterator::TcpIterator, maps::SG_SEEDS};
 
 /// Runs for each TCP socket of a network namespace.
 #[unsafe(link_section = "iter/tcp")]
 #[unsafe(no_mangle)]
 pub extern "C" fn sg_seed(context: *mut TcpIterator) -> i32 {
-    // SAFETY: the kernel passes this context; the verifier checks the access.
-    let socket = unsafe { core::ptr::read_volatile(&raw const (*context).socket) };
+    // SAFETY: the kernel passes this context.
+    let socket = unsafe { TcpIterator::socket(context) };
     if !socket.is_null() {
         seed(socket);
     }

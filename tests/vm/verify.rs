@@ -73,14 +73,7 @@ fn load(ebpf: &mut Ebpf, name: &str, btf: &Btf) -> Result<Result<(), ProgramErro
         Program::CgroupSkb(program) => program.load(),
         Program::SockOps(program) => program.load(),
         Program::RawTracePoint(program) => program.load(),
-        Program::Iter(program) => program.load(
-            if name == "sg_list" {
-                "bpf_sk_storage_map"
-            } else {
-                "tcp"
-            },
-            btf,
-        ),
+        Program::Iter(program) => program.load("tcp", btf),
         other => bail!(
             "{name} is a {:?}; teach tests/vm/verify.rs to load one",
             other.prog_type()

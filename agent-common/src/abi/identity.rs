@@ -88,7 +88,9 @@ pub struct ConnectionRecord {
     /// [`Self::ADOPTED`], [`Self::SYNCHRONISED`], [`Self::RESP3`].
     pub flags: u32,
     /// Padding.
-    pub reserved: [u32; 3],
+    pub reserved: u32,
+    /// Cookie of the socket: no two connections have the same one.
+    pub cookie: u64,
 }
 
 impl ConnectionRecord {

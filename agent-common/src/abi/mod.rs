@@ -41,7 +41,7 @@ pub use window::{
 
 /// Version of everything in this module. The daemon embeds the object that was built from the same tree, so that both
 /// sides always agree; the number marks what must not be mixed once state outlives a process.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// The first `length` bytes of zero-padded words; all of them if they are fewer.
 fn head(words: &[u64], length: u32) -> &[u8] {
@@ -80,14 +80,14 @@ assert_layout! {
     NameKey: 56, 8;
     Claim: 8, 4;
     Identity: 104, 4;
-    ConnectionRecord: 64, 4;
+    ConnectionRecord: 64, 8;
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Layout of version 3. When this fails: raise [`ABI_VERSION`] and record the new numbers.
+    /// Layout of version 4. When this fails: raise [`ABI_VERSION`] and record the new numbers.
     #[test]
     fn a_changed_layout_has_a_new_version() {
         let layout = [
@@ -100,12 +100,13 @@ mod tests {
             size_of::<KeySettings>(),
             size_of::<Event>(),
             size_of::<Connection>(),
+            size_of::<ConnectionRecord>(),
             REASONS,
             LOSSES,
         ];
         assert_eq!(
             (ABI_VERSION, layout),
-            (3, [32, 416, 40, 1856, 20, 16, 56, 48, 440, 12, 17])
+            (4, [32, 416, 40, 1856, 20, 16, 56, 48, 440, 64, 12, 17])
         );
     }
 }

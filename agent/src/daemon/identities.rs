@@ -1,10 +1,11 @@
 //! Who the clients are: the kernel's list of connections in words, and the names that no connection has any more.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
+use agent_common::abi::ConnectionRecord;
 use anyhow::Result;
 
 use super::watch::Watch;
@@ -31,7 +32,7 @@ impl Watch {
     }
 
     fn connections_in_any_order(&mut self) -> Result<Vec<ConnectionSnapshot>> {
-        let records = self.kernel.connections()?;
+        let records = self.connection_records()?;
         if !self.names.cover(&records) {
             self.names.replace(&self.kernel.names());
         }
@@ -41,6 +42,20 @@ impl Watch {
             Some(self.names.connection(label, record))
         });
         Ok(in_words.collect())
+    }
+
+    /// The kernel's records of the connections in every network namespace that has a server, each connection once.
+    fn connection_records(&mut self) -> Result<Vec<ConnectionRecord>> {
+        let servers = self.servers.values().filter_map(|server| server.found.as_ref());
+        let namespaces: BTreeSet<u64> = servers.map(|found| found.netns).collect();
+        let mut records = Vec::new();
+        for netns in namespaces {
+            let kernel = &mut self.kernel;
+            records.extend(self.host.in_netns(netns, || kernel.connections())??);
+        }
+        let mut seen = HashSet::with_capacity(records.len());
+        records.retain(|record| seen.insert(record.cookie));
+        Ok(records)
     }
 
     /// Adds to each server which users and libraries its connections have.
@@ -70,7 +85,7 @@ impl Watch {
 
     /// Takes away names that no connection had now and at the last call: of clients that are gone, or were refused.
     pub(super) fn sweep_names(&mut self) {
-        let records = match self.kernel.connections() {
+        let records = match self.connection_records() {
             Ok(records) => records,
             Err(error) => {
                 return tracing::warn!(

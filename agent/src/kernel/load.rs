@@ -117,7 +117,6 @@ impl Kernel {
             clients: HashMap::try_from(take(&mut ebpf, "SG_CLIENTS")?)?,
             seeds: HashMap::try_from(take(&mut ebpf, "SG_SEEDS")?)?,
             client_names: HashMap::try_from(take(&mut ebpf, "SG_NAME_TABLE")?)?,
-            storage: take_storage(&mut ebpf, "SG_CONNECTIONS")?,
             settings: Array::try_from(take(&mut ebpf, "SG_SETTINGS")?)?,
             keys: KeySettings::new(b":", 1, limits::PREFIX_BYTES as u32),
             declared: Declared::new(LpmTrie::try_from(take(&mut ebpf, "SG_DECLARED")?)?),
@@ -191,7 +190,6 @@ fn load_programs(ebpf: &mut Ebpf) -> Result<(), KernelError> {
             "sg_ingress" | "sg_egress" => as_type::<CgroupSkb>(program)?.load(),
             "sg_sockets" => as_type::<SockOps>(program)?.load(),
             "sg_exec" => as_type::<RawTracePoint>(program)?.load(),
-            "sg_list" => as_type::<Iter>(program)?.load("bpf_sk_storage_map", &btf),
             _ => as_type::<Iter>(program)?.load("tcp", &btf),
         };
         result.map_err(|error| refused(name, error))?;
@@ -231,15 +229,6 @@ fn tail(text: &str, lines: usize) -> String {
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
     ebpf.take_map(name)
         .ok_or_else(|| anyhow!("the kernel object has no map {name}; rebuild with `cargo xtask build`"))
-}
-
-fn take_storage(ebpf: &mut Ebpf, name: &str) -> Result<MapData> {
-    match take(ebpf, name)? {
-        Map::SkStorage(data) => Ok(data),
-        _ => Err(anyhow!(
-            "the map {name} is no socket storage; rebuild with `cargo xtask build`"
-        )),
-    }
 }
 
 fn take_array(ebpf: &mut Ebpf, name: &str) -> Result<MapData> {

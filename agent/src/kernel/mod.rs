@@ -61,8 +61,6 @@ pub struct Kernel {
     clients: HashMap<MapData, Raw<ClientKey>, Raw<ClientCounters>>,
     seeds: HashMap<MapData, u64, Raw<Seed>>,
     client_names: HashMap<MapData, Raw<NameKey>, u32>,
-    /// The connections' storage; only its descriptor is used.
-    storage: MapData,
     settings: Array<MapData, Raw<KeySettings>>,
     keys: KeySettings,
     declared: Declared,
@@ -158,7 +156,7 @@ impl Kernel {
                     .insert(cookie, Raw(*seed), 0)
                     .context("cannot write the seed map")?;
             }
-            let result = self.run_seeding_iterator();
+            let result = self.run_iterator("sg_seed");
             for (cookie, _) in chunk {
                 // A seed that stays behind does no harm: its socket has its state or is gone.
                 let _ = self.seeds.remove(cookie);
@@ -168,23 +166,21 @@ impl Kernel {
         Ok(())
     }
 
-    fn run_seeding_iterator(&mut self) -> Result<()> {
+    /// Runs an iterator over the TCP sockets of the calling thread's network namespace, and returns what it writes.
+    fn run_iterator(&mut self, name: &'static str) -> Result<Vec<u8>> {
         let program: &mut Iter = self
             .ebpf
-            .program_mut("sg_seed")
-            .ok_or_else(|| {
-                anyhow!("the kernel object has no program sg_seed; rebuild with `cargo xtask build`")
-            })?
+            .program_mut(name)
+            .ok_or_else(|| anyhow!("the kernel object has no program {name}; rebuild with `cargo xtask build`"))?
             .try_into()?;
-        let link = program.attach().context("cannot create the seeding iterator")?;
-        let mut file: File = program
-            .take_link(link)?
-            .into_file()
-            .context("cannot open the seeding iterator")?;
-        let mut output = Vec::new();
-        file.read_to_end(&mut output)
-            .context("cannot run the seeding iterator")?;
-        Ok(())
+        let mut run = || -> Result<Vec<u8>> {
+            let link = program.attach()?;
+            let mut file: File = program.take_link(link)?.into_file()?;
+            let mut output = Vec::new();
+            file.read_to_end(&mut output)?;
+            Ok(output)
+        };
+        run().with_context(|| format!("cannot run the iterator {name}"))
     }
 
     /// Frees parking places whose connection has ended; `now` on the monotonic clock in nanoseconds.
