@@ -7,6 +7,7 @@ pub mod http;
 pub mod kernel;
 pub mod metrics;
 pub mod snapshot;
+pub mod storms;
 pub mod tenants;
 pub mod valkey;
 pub mod workloads;

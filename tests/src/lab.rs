@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-/// The agent's release binary.
+/// The agent, by the profile `tested`.
 pub fn agent() -> Result<PathBuf> {
-    find("STORMGLASS_LAB_AGENT", "release/stormglass")
+    find("STORMGLASS_LAB_AGENT", "tested/stormglass")
 }
 
 /// Valkey's server.

@@ -11,16 +11,33 @@ use crate::process::{Run as _, say};
 
 /// Leaves the daemon at `target/release/stormglass`.
 pub(crate) fn run(lab: &Lab) -> Result<()> {
+    daemon(lab, "release")?;
+    say(format!("built {}", lab.agent().display()));
+    Ok(())
+}
+
+/// Leaves the daemon at `target/tested/stormglass`: quicker to build than the released one, by the profile `tested`. The kernel
+/// programs in it are the same.
+pub(crate) fn for_tests(lab: &Lab) -> Result<()> {
+    daemon(lab, "tested")
+}
+
+fn daemon(lab: &Lab, profile: &str) -> Result<()> {
     let object = kernel_object(lab)?;
     say("building the daemon");
     Command::new("cargo")
-        .args(["build", "--release", "--package", "stormglass", "--target-dir"])
+        .args([
+            "build",
+            "--profile",
+            profile,
+            "--package",
+            "stormglass",
+            "--target-dir",
+        ])
         .arg(lab.target())
         .current_dir(lab.workspace())
         .env("STORMGLASS_BPF_OBJECT", object)
-        .run()?;
-    say(format!("built {}", lab.agent().display()));
-    Ok(())
+        .run()
 }
 
 /// Builds the kernel programs and returns the path of their object.

@@ -72,7 +72,7 @@ fn live_tests(lab: &Lab, options: &Options) -> Result<()> {
     servers::ensure_servers(lab)?;
     tools::ensure_tools(lab)?;
     let object = build::kernel_object(lab)?;
-    build::run(lab)?;
+    build::for_tests(lab)?;
     for package in ["stormglass", "stormglass-tests"] {
         say(format!("live tests of {package}"));
         let mut command = cargo_test(lab);

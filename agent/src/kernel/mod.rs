@@ -171,7 +171,9 @@ impl Kernel {
         let program: &mut Iter = self
             .ebpf
             .program_mut(name)
-            .ok_or_else(|| anyhow!("the kernel object has no program {name}; rebuild with `cargo xtask build`"))?
+            .ok_or_else(|| {
+                anyhow!("the kernel object has no program {name}; rebuild with `cargo xtask build`")
+            })?
             .try_into()?;
         let mut run = || -> Result<Vec<u8>> {
             let link = program.attach()?;

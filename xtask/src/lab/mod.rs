@@ -55,6 +55,11 @@ impl Lab {
         self.target().join("release/stormglass")
     }
 
+    /// Where [`crate::build::for_tests`] leaves the daemon.
+    pub(crate) fn tested_agent(&self) -> PathBuf {
+        self.target().join("tested/stormglass")
+    }
+
     /// Valkey 9.1 server, without TLS. From [`servers::ensure_servers`].
     pub(crate) fn valkey_server(&self) -> PathBuf {
         self.bin("valkey-server")
@@ -151,6 +156,6 @@ impl Lab {
             .env("STORMGLASS_LAB_PROMTOOL", self.promtool())
             .env("STORMGLASS_LAB_BPFTOOL", self.bpftool())
             .env("STORMGLASS_LAB_PYTHONPATH", self.python_path())
-            .env("STORMGLASS_LAB_AGENT", self.agent())
+            .env("STORMGLASS_LAB_AGENT", self.tested_agent())
     }
 }

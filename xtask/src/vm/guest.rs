@@ -45,7 +45,7 @@ impl Guest {
             files: BTreeMap::from([("/init".to_owned(), INIT.as_bytes().to_vec())]),
         };
         guest.add("/bin/busybox", &lab.busybox())?;
-        guest.add_program("/bin/stormglass", &lab.agent())?;
+        guest.add_program("/bin/stormglass", &lab.tested_agent())?;
         guest.add_program("/bin/vm-tests", &programs.tests)?;
         guest.add_program(VERIFY, &programs.verify)?;
         guest.add("/lib/stormglass-ebpf", &programs.object)?;

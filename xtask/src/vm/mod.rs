@@ -52,7 +52,7 @@ struct Outcome<'a> {
 pub(crate) fn run(lab: &Lab, filter: Option<&str>, record: bool) -> Result<()> {
     let started = Instant::now();
     let object = build::kernel_object(lab)?;
-    build::run(lab)?;
+    build::for_tests(lab)?;
     servers::ensure_valkey(lab)?;
     tools::ensure_bpftool(lab)?;
     machines::ensure_machines(lab)?;
