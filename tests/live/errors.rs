@@ -218,9 +218,11 @@ fn refused(connection: &mut Connection, word: &str, command: &[&[u8]]) -> Result
 
 /// A node, and the port of its bus.
 fn cluster_node() -> Result<(Server, u16)> {
-    // By default 10,000 above its own port, where a client's port may be in the way.
+    let plan = Plan::valkey()?;
+    // By default 10,000 above its own port, where a client's port may be in the way. Behind its own in any case: the lowest port
+    // is in the server's label.
     let bus = ports::free_port()?;
-    let node = Plan::valkey()?
+    let node = plan
         .config(&format!(
             "cluster-enabled yes\ncluster-port {bus}\ncluster-require-full-coverage no\ncluster-allow-replica-migration no\n"
         ))
