@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
 use stormglass_tests::agent::Agent;
+use stormglass_tests::exposition::Scrape;
 use stormglass_tests::ledger::{Account, Opening, Row};
 use stormglass_tests::resp::{Connection, Reply, frame};
 use stormglass_tests::server::Plan;
@@ -50,7 +51,7 @@ fn bytes_are_equal_while_one_packet_in_a_hundred_is_lost_and_one_doubled() -> Re
 
     let account = opening.account(&agent)?;
     let tolls = wire.router.tolls()?;
-    report(&account, &told, &tolls);
+    report(&account, &told, &tolls, &agent.scrape()?);
     account.assert_bytes_equal();
     told.assert_not_exceeded(&account);
     for toll in tolls {
@@ -198,11 +199,16 @@ fn traffic(connection: &Connection) -> Row {
 }
 
 /// What became of the load, for whoever reads the test's output.
-fn report(account: &Account, told: &Told, tolls: &[Toll; 2]) {
+fn report(account: &Account, told: &Told, tolls: &[Toll; 2], scrape: &Scrape) {
     let [inward, outward] = tolls;
     eprintln!("the wire: in {inward:?}\n          out {outward:?}");
     eprintln!("the server: {:?}", account.server);
     eprintln!("unattributed: {:?}", account.counted.unattributed);
+    for (labels, count) in scrape.series("stormglass_dropped_total", &[]) {
+        if count > 0.0 {
+            eprintln!("dropped: {labels:?} {count}");
+        }
+    }
     eprintln!(
         "{:>12}  {:>26}  {:>26}",
         "prefix", "bytes in: sent, missing", "bytes out"
