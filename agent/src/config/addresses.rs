@@ -72,6 +72,12 @@ impl AddressRange {
         Some(Self { first, length })
     }
 
+    /// The first address in it.
+    #[must_use]
+    pub const fn first(&self) -> IpAddr {
+        self.first
+    }
+
     /// How many first bits its addresses have in common.
     #[must_use]
     pub const fn length(&self) -> u8 {

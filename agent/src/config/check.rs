@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::ops::Range;
 
-use agent_common::limits::DECLARED_PREFIXES;
+use agent_common::limits::{CLASS_ADDRESSES, CLASS_NAMES, DECLARED_PREFIXES};
 use globset::GlobSet;
 use toml::Spanned;
 
+use super::addresses::AddressRange;
 use super::error::{ConfigError, Source};
+use super::names::NamePattern;
 use super::raw;
 use super::settings::{
     Bounded, Clients, Delimiters, Discovery, Http, Keys, Limits, PrefixPattern, Settings, TenantName,
@@ -220,6 +222,10 @@ struct Tenants<'a> {
     /// Who named an exact prefix first.
     exact: HashMap<String, String>,
     declared: BTreeSet<Vec<u8>>,
+    /// Who named a user, or a client name, first.
+    names_of_clients: HashMap<(&'static str, NamePattern), String>,
+    /// Who named a range of addresses first.
+    ranges: HashMap<AddressRange, String>,
     warnings: Vec<String>,
 }
 
@@ -232,30 +238,27 @@ impl<'a> Tenants<'a> {
             names: BTreeSet::new(),
             exact: HashMap::new(),
             declared: BTreeSet::new(),
+            names_of_clients: HashMap::new(),
+            ranges: HashMap::new(),
             warnings: Vec::new(),
         }
     }
 
     fn add(&mut self, table: &Spanned<raw::Tenant>) -> Result<()> {
         let raw = table.get_ref();
-        refuse_later(
-            self.file,
-            &[
-                ("tenant.users", &raw.users),
-                ("tenant.client_names", &raw.client_names),
-                ("tenant.addresses", &raw.addresses),
-            ],
-        )?;
         let name = self.name(table)?;
         let mut prefixes = Vec::with_capacity(raw.prefixes.len());
         for prefix in &raw.prefixes {
             prefixes.push(self.prefix(&name, prefix)?);
         }
-        if prefixes.is_empty() {
+        let users = self.client_names(&name, "user", &raw.users)?;
+        let client_names = self.client_names(&name, "client name", &raw.client_names)?;
+        let addresses = self.addresses(&name, &raw.addresses)?;
+        if prefixes.is_empty() && users.is_empty() && client_names.is_empty() && addresses.is_empty() {
             self.warn(
                 table.span(),
                 &format!(
-                    "tenant `{}` has no prefixes: nothing belongs to it",
+                    "tenant `{}` has neither prefixes nor users, client names or addresses: nothing belongs to it",
                     name.as_str()
                 ),
             );
@@ -266,6 +269,9 @@ impl<'a> Tenants<'a> {
             name,
             owner,
             prefixes,
+            users,
+            client_names,
+            addresses,
             labels,
         });
         Ok(())
@@ -382,6 +388,71 @@ impl<'a> Tenants<'a> {
             self.exact.insert(text.clone(), first);
         }
         Ok(pattern)
+    }
+
+    /// Names of clients; `what` they are the names of.
+    fn client_names(
+        &mut self,
+        tenant: &TenantName,
+        what: &'static str,
+        raw: &[Spanned<String>],
+    ) -> Result<Vec<NamePattern>> {
+        let mut patterns = Vec::with_capacity(raw.len());
+        for raw in raw {
+            let text = raw.get_ref();
+            let pattern = NamePattern::new(text).map_err(|(fault, advice)| {
+                self.file
+                    .error(raw.span(), format!("the {what} `{text}` {fault}"), advice.into())
+            })?;
+            let earlier = self.names_of_clients.get(&(what, pattern.clone()));
+            if let Some(first) = earlier.cloned() {
+                self.warn(
+                    raw.span(),
+                    &format!("{what} `{text}` already belongs to tenant `{first}`: the first match wins"),
+                );
+            } else {
+                let owner = tenant.as_str().into();
+                self.names_of_clients.insert((what, pattern.clone()), owner);
+            }
+            if self.names_of_clients.len() > CLASS_NAMES {
+                return Err(self.file.error(
+                    raw.span(),
+                    format!("`{text}` is one more than the {CLASS_NAMES} different users and client names of all tenants"),
+                    "use shorter ones with a `*` at their end, which stand for several".into(),
+                ));
+            }
+            patterns.push(pattern);
+        }
+        Ok(patterns)
+    }
+
+    fn addresses(&mut self, tenant: &TenantName, raw: &[Spanned<String>]) -> Result<Vec<AddressRange>> {
+        let mut ranges = Vec::with_capacity(raw.len());
+        for raw in raw {
+            let range = super::workloads::range(self.file, raw)?;
+            let earlier = range
+                .wider()
+                .find_map(|wider| Some((wider, self.ranges.get(&wider)?.clone())));
+            match earlier {
+                Some((wider, first)) if first != tenant.as_str() => self.warn(
+                    raw.span(),
+                    &format!("`{range}` lies in `{wider}` of tenant `{first}`: the first match wins"),
+                ),
+                Some(_) => {}
+                None => _ = self.ranges.insert(range, tenant.as_str().into()),
+            }
+            if self.ranges.len() > CLASS_ADDRESSES {
+                return Err(self.file.error(
+                    raw.span(),
+                    format!(
+                        "`{range}` is one more than the {CLASS_ADDRESSES} different ranges of all tenants"
+                    ),
+                    "use wider ranges that stand for several".into(),
+                ));
+            }
+            ranges.push(range);
+        }
+        Ok(ranges)
     }
 
     /// Takes note of what the pattern declares to the kernel, which holds so many prefixes of such a length.

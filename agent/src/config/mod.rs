@@ -6,6 +6,7 @@ mod addresses;
 mod check;
 mod error;
 mod file;
+mod names;
 mod raw;
 mod settings;
 mod status;
@@ -19,6 +20,7 @@ use std::path::Path;
 pub use addresses::{AddressRange, RangeFault};
 pub use error::{ConfigError, Position};
 pub use file::{Changes, ConfigFile, Configuration, Content, Look};
+pub use names::NamePattern;
 pub use settings::{
     Bounded, ClientLimit, Clients, Delimiters, Depth, Discovery, Http, IdleSeconds, Keys, Limits,
     PrefixBytes, PrefixLimit, PrefixPattern, Settings, SurveySeconds, TenantLimit, TenantName, TenantRule,

@@ -90,7 +90,7 @@ pub(super) struct Tenant {
     pub(super) owner: Option<Spanned<String>>,
     pub(super) prefixes: Vec<Spanned<String>>,
     pub(super) labels: BTreeMap<Spanned<String>, String>,
-    pub(super) users: Later,
-    pub(super) client_names: Later,
-    pub(super) addresses: Later,
+    pub(super) users: Vec<Spanned<String>>,
+    pub(super) client_names: Vec<Spanned<String>>,
+    pub(super) addresses: Vec<Spanned<String>>,
 }

@@ -8,6 +8,7 @@ use agent_common::limits;
 use globset::{Glob, GlobBuilder};
 
 use super::addresses::AddressRange;
+use super::names::NamePattern;
 use crate::tenants::bytes_of_name;
 use crate::valkey::DiscoverySettings;
 
@@ -113,6 +114,12 @@ pub struct TenantRule {
     pub owner: String,
     /// What belongs to the tenant.
     pub prefixes: Vec<PrefixPattern>,
+    /// ACL users, whose connections belong to it as far as no prefix decides.
+    pub users: Vec<NamePattern>,
+    /// Client names, likewise where no user does.
+    pub client_names: Vec<NamePattern>,
+    /// Addresses of clients, likewise where neither does.
+    pub addresses: Vec<AddressRange>,
     /// Free labels, shown by the API.
     pub labels: BTreeMap<String, String>,
 }

@@ -80,8 +80,8 @@ fn the_shipped_example_has_every_key_with_a_comment_above_it() {
         ("tenant", fields::<raw::Tenant>()),
         ("workload", fields::<raw::Workload>()),
     ];
-    // Known to workloads alone.
-    let later = |section, key| raw::NOT_YET.contains(&key) || (section, key) == ("tenant", "addresses");
+    // Some are known to tenants alone.
+    let later = |section, key| raw::NOT_YET.contains(&key) && section != "tenant";
     let known: Vec<_> = sections.iter().map(|(name, _)| *name).collect();
     let all = fields::<raw::File>()
         .into_iter()
@@ -178,17 +178,6 @@ fn a_key_that_comes_later_is_refused_by_name() {
             "[keys]\nhash_prefixes = true",
             "2:17",
             "keys.hash_prefixes = true",
-        ),
-        ("[[tenant]]\nname = \"a\"\nusers = [\"a\"]", "3:9", "tenant.users"),
-        (
-            "[[tenant]]\nname = \"a\"\nclient_names = [\"a\"]",
-            "3:16",
-            "tenant.client_names",
-        ),
-        (
-            "[[tenant]]\nname = \"a\"\naddresses = [\"10.0.0.0/8\"]",
-            "3:13",
-            "tenant.addresses",
         ),
         (
             "[[workload]]\nname = \"a\"\nusers = [\"a\"]",
@@ -351,6 +340,94 @@ fn no_other_glob_declares_a_prefix() {
 }
 
 #[test]
+fn users_client_names_and_addresses_of_tenants_are_checked_where_they_stand() {
+    let rule = |line: &str| format!("[[tenant]]\nname = \"a\"\n{line}");
+    let settings = parse(&rule(
+        "users = [\"a-svc\", \"b-*\"]\nclient_names = [\"*\"]\naddresses = [\"10.1.0.0/16\", \"::1\"]",
+    ))
+    .expect("accepted");
+    let tenant = &settings.tenants[0];
+    assert_eq!(
+        tenant.users,
+        [
+            NamePattern::Whole(b"a-svc".to_vec()),
+            NamePattern::Beginning(b"b-".to_vec())
+        ]
+    );
+    assert_eq!(tenant.client_names, [NamePattern::Beginning(Vec::new())]);
+    assert_eq!(tenant.addresses.len(), 2);
+    assert!(settings.warnings.is_empty(), "{:?}", settings.warnings);
+    let name = "write a name such as \"checkout-svc\", or its beginning such as \"checkout-*\"";
+    for (line, words) in [
+        (
+            "users = [\"*-svc\"]",
+            format!(
+                "3:10: the user `*-svc` is a glob that the kernel cannot decide: of users and client names only the end \
+                 can be a `*`: {name}"
+            ),
+        ),
+        (
+            "client_names = [\"\"]",
+            format!("3:17: the client name `` is empty: {name}"),
+        ),
+        (
+            "addresses = [\"10.1.4.7/24\"]",
+            "3:14: `10.1.4.7/24` has bits behind its length of 24: write \"10.1.4.0/24\", or the address without a slash"
+                .into(),
+        ),
+    ] {
+        assert_eq!(refusal(&rule(line)), words);
+    }
+}
+
+#[test]
+fn what_another_tenant_has_already_is_warned_of() {
+    let text = "[[tenant]]\nname = \"a\"\nusers = [\"u\"]\nclient_names = [\"u\"]\naddresses = [\"10.0.0.0/8\"]\n\
+                [[tenant]]\nname = \"b\"\nusers = [\"u\", \"u*\"]\naddresses = [\"10.1.0.0/16\", \"11.0.0.0/8\"]";
+    assert_eq!(
+        warnings(text),
+        [
+            "test.toml:8: user `u` already belongs to tenant `a`: the first match wins",
+            "test.toml:9: `10.1.0.0/16` lies in `10.0.0.0/8` of tenant `a`: the first match wins",
+        ]
+    );
+    assert_eq!(
+        warnings("[[tenant]]\nname = \"a\""),
+        [
+            "test.toml:1: tenant `a` has neither prefixes nor users, client names or addresses: nothing belongs to it"
+        ]
+    );
+}
+
+#[test]
+fn more_users_or_ranges_than_the_kernel_holds_are_refused_at_the_first_beyond() {
+    let most = agent_common::limits::CLASS_NAMES;
+    let list = |count: usize, name: &dyn Fn(usize) -> String| -> String {
+        (0..count)
+            .map(|number| format!("\"{}\",\n", name(number)))
+            .collect()
+    };
+    let users = |count| {
+        let names = list(count, &|number| format!("u{number}"));
+        format!("[[tenant]]\nname = \"a\"\nusers = [\n{names}]")
+    };
+    assert!(parse(&users(most)).is_ok());
+    assert!(refusal(&users(most + 1)).starts_with(&format!(
+        "{}:1: `u{most}` is one more than the {most} different users and client names",
+        most + 4
+    )));
+    let ranges = |count| {
+        let ranges = list(count, &|number| {
+            format!("10.{}.{}.0/24", number / 256, number % 256)
+        });
+        format!("[[tenant]]\nname = \"a\"\naddresses = [\n{ranges}]")
+    };
+    let most = agent_common::limits::CLASS_ADDRESSES;
+    assert!(parse(&ranges(most)).is_ok());
+    assert!(refusal(&ranges(most + 1)).contains("is one more than the 16384 different ranges"));
+}
+
+#[test]
 fn a_declared_prefix_that_is_too_long_is_refused() {
     let rule = |bytes: usize| {
         format!(
@@ -402,7 +479,9 @@ fn what_is_probably_not_meant_is_accepted_with_a_warning() {
     assert!(warned(r#"["a", "(none)", "b*", "c[:]d", '\x28none)']"#).is_empty());
     assert_eq!(
         warned("[]"),
-        ["test.toml:1: tenant `a` has no prefixes: nothing belongs to it"]
+        [
+            "test.toml:1: tenant `a` has neither prefixes nor users, client names or addresses: nothing belongs to it"
+        ]
     );
     assert_eq!(
         warned("[\"cart:\", \"cart:*\"]"),

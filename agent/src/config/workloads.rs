@@ -38,6 +38,29 @@ pub(super) fn workloads(
     Ok((workloads.rules, workloads.warnings))
 }
 
+/// Checks an address or a range of them.
+pub(super) fn range(file: &Source<'_>, raw: &Spanned<String>) -> Result<AddressRange> {
+    let text = raw.get_ref();
+    AddressRange::new(text).map_err(|fault| {
+        let (reason, advice) = match fault {
+            RangeFault::Address => (
+                format!("`{text}` is neither an address nor a range of addresses"),
+                "write an address, such as \"10.1.4.7\", or a range, such as \"10.1.4.0/24\" or \"fd00::/8\""
+                    .into(),
+            ),
+            RangeFault::Length(most) => (
+                format!("`{text}` has a wrong length behind the slash"),
+                format!("write a number of bits from 0 to {most}"),
+            ),
+            RangeFault::BeyondLength(range) => (
+                format!("`{text}` has bits behind its length of {}", range.length()),
+                format!("write \"{range}\", or the address without a slash"),
+            ),
+        };
+        file.error(raw.span(), reason, advice)
+    })
+}
+
 /// The workloads accepted so far.
 struct Workloads<'a> {
     file: &'a Source<'a>,
@@ -106,24 +129,7 @@ impl Workloads<'_> {
 
     fn range(&mut self, workload: &TenantName, raw: &Spanned<String>) -> Result<AddressRange> {
         let text = raw.get_ref();
-        let range = AddressRange::new(text).map_err(|fault| {
-            let (reason, advice) = match fault {
-                RangeFault::Address => (
-                    format!("`{text}` is neither an address nor a range of addresses"),
-                    "write an address, such as \"10.1.4.7\", or a range, such as \"10.1.4.0/24\" or \"fd00::/8\""
-                        .into(),
-                ),
-                RangeFault::Length(most) => (
-                    format!("`{text}` has a wrong length behind the slash"),
-                    format!("write a number of bits from 0 to {most}"),
-                ),
-                RangeFault::BeyondLength(range) => (
-                    format!("`{text}` has bits behind its length of {}", range.length()),
-                    format!("write \"{range}\", or the address without a slash"),
-                ),
-            };
-            self.file.error(raw.span(), reason, advice)
-        })?;
+        let range = range(self.file, raw)?;
         let earlier = range
             .wider()
             .find_map(|wider| Some((wider, self.ranges.get(&wider)?.clone())));
