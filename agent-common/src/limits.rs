@@ -12,8 +12,18 @@ pub const SPECIAL_ROWS: usize = 8;
 /// DESIGN's default of `limits.prefixes`; the map is sized once, at load.
 pub const PREFIXES: usize = 4096;
 
-/// Rows of the prefix counters: the special rows of every slot, then the interned prefixes.
-pub const PREFIX_ROWS: usize = LISTENERS * SPECIAL_ROWS + PREFIXES;
+/// Rows for what connections of a class have beside prefixes: `(none)`, `(keyless)` and their like, per listener and class.
+/// Five such rows for four hundred pairs of them; a host has tens of listeners.
+pub const CLASS_ROWS: usize = 2048;
+
+/// Rows of the prefix counters: the special rows of every slot, then the interned prefixes, then those of classes.
+pub const PREFIX_ROWS: usize = LISTENERS * SPECIAL_ROWS + PREFIXES + CLASS_ROWS;
+
+/// Users and client names, with a `*` at their end or without, that tenants' rules can name.
+pub const CLASS_NAMES: usize = 16_384;
+
+/// Ranges of addresses that tenants' rules can name.
+pub const CLASS_ADDRESSES: usize = 16_384;
 
 /// Client addresses, over all servers, that get an entry of their own. Beyond it they count in `(other)`.
 pub const CLIENTS: usize = 65_536;

@@ -1,6 +1,6 @@
 //! Who the clients are: names and their numbers, and the iterator by which the daemon reads them of all connections.
 
-use agent_common::abi::{Connection, ConnectionRecord, Identity, Loss, NAME_KINDS};
+use agent_common::abi::{ClassNameKey, Connection, ConnectionRecord, Identity, Loss, NAME_KINDS};
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_NOEXIST, BPF_SK_STORAGE_GET_F_CREATE, seq_file},
     helpers::generated::{bpf_get_socket_cookie, bpf_seq_write, bpf_sk_storage_get},
@@ -8,7 +8,7 @@ use aya_ebpf::{
 use core::{ffi::c_void, ptr};
 
 use crate::{
-    atomic, connections,
+    atomic, classes, connections,
     iterator::TcpIterator,
     ledger::count_loss,
     maps::{SG_IDENTITIES, SG_LAST_NAME, SG_NAME_TABLE, SG_SCRATCH_IN},
@@ -19,7 +19,7 @@ use crate::{
 /// where a global function is given it.
 #[inline(never)]
 pub(crate) fn number() -> u32 {
-    let Some(scratch) = SG_SCRATCH_IN.get_ptr(0) else {
+    let Some(scratch) = SG_SCRATCH_IN.get_ptr_mut(0) else {
         return 0;
     };
     // SAFETY: ingress runs with softirqs off: nobody else uses this CPU's area.
@@ -33,6 +33,13 @@ pub(crate) fn number() -> u32 {
     };
     // SAFETY: a cell of the map's value.
     let number = unsafe { atomic::fetch_add(last, 1) }.wrapping_add(1) as u32;
+    // Before the name can be found: who finds it finds its class.
+    // SAFETY: as above.
+    unsafe {
+        let class_name = &raw mut (*scratch).class_name;
+        *class_name = ClassNameKey::whole(key);
+        classes::note_name(number, &*class_name);
+    }
     if SG_NAME_TABLE.insert(key, &number, u64::from(BPF_NOEXIST)).is_ok() {
         return number;
     }

@@ -2,8 +2,9 @@
 
 use agent_common::{
     abi::{
-        DURATION_BUCKETS, DeclaredKey, Direction, ERROR_CELLS, ErrorWord, Identity, Loss, NameKey,
-        PrefixCounters, PrefixKey, REASON_CELLS, Reason, ReplyCounts, RequestCounts, Row, SIZE_BUCKETS,
+        Connection, DURATION_BUCKETS, DeclaredKey, Direction, ERROR_CELLS, ErrorWord, Identity, Loss,
+        NameKey, PrefixCounters, PrefixKey, REASON_CELLS, Reason, ReplyCounts, RequestCounts, Row,
+        SIZE_BUCKETS,
     },
     limits::PREFIX_BYTES,
     resp::Ledger,
@@ -15,7 +16,7 @@ use aya_ebpf::{
 use core::ptr;
 
 use crate::{
-    atomic, identity,
+    atomic, classes, identity,
     maps::{SG_DECLARED, SG_FREE_ROWS, SG_LOSSES, SG_PREFIXES, SG_ROWS, SG_SLOTS},
 };
 
@@ -60,6 +61,21 @@ impl Ledger for Maps {
             return Row::interned(unsafe { *id });
         }
         new_row(key)
+    }
+
+    #[inline(always)]
+    fn special(&mut self, row: u32, class: u16) -> u32 {
+        classes::sg_special_row(row, u32::from(class))
+    }
+
+    #[inline(always)]
+    fn class(&mut self, connection: &Connection) -> u16 {
+        classes::sg_classify(self.skb, connection) as u16
+    }
+
+    #[inline(always)]
+    fn known_class(&mut self, connection: &Connection) -> u16 {
+        classes::known(self.skb, connection)
     }
 
     #[inline(always)]

@@ -15,6 +15,7 @@
 )]
 
 mod atomic;
+mod classes;
 mod connections;
 mod identity;
 mod iterator;

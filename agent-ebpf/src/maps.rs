@@ -54,10 +54,33 @@ pub(crate) static SG_SLOTS: Array<ListenerCounters, { limits::LISTENERS }, MMAPA
 #[btf_map]
 pub(crate) static SG_FREE_SLOTS: Queue<u32, { limits::LISTENERS }> = Queue::new();
 
+/// Class of users and client names: whole ones, and those that begin with something, for the longest match. Written by the
+/// daemon, whenever the configuration changes. Its size is checked with the configuration.
+#[btf_map]
+pub(crate) static SG_CLASS_NAMES: LpmTrie<ClassName, u32, { limits::CLASS_NAMES }> = LpmTrie::new();
+
+/// What follows the number of bits in [`agent_common::abi::ClassNameKey`].
+pub(crate) type ClassName = [u8; size_of::<agent_common::abi::ClassNameKey>() - 4];
+
+/// Class of addresses, by the longest range that one lies in. As [`SG_CLASS_NAMES`].
+#[btf_map]
+pub(crate) static SG_CLASS_ADDRESSES: LpmTrie<[u8; 16], u32, { limits::CLASS_ADDRESSES }> = LpmTrie::new();
+
+/// Class of names that have one, by their numbers. Written by ingress when a name gets its number, and by the daemon when the
+/// configuration changes; deleted by it with the name. Holds as many as there are names.
+#[btf_map]
+pub(crate) static SG_NAME_CLASSES: HashMap<u32, u32, { limits::NAMES }, NO_PREALLOC> = HashMap::new();
+
+/// Free rows for what connections of a class have beside prefixes. Filled by the daemon, taken by both directions. Empty:
+/// `(other)` of all, `class_rows_full` counts it.
+#[btf_map]
+pub(crate) static SG_FREE_CLASS_ROWS: Queue<u32, { limits::CLASS_ROWS }> = Queue::new();
+
 /// Prefix to number of its row. Written by ingress, deleted by the daemon with its slot. Full: the free rows run out
 /// first, see [`SG_FREE_ROWS`].
 #[btf_map]
-pub(crate) static SG_PREFIXES: HashMap<PrefixKey, u32, { limits::PREFIXES }> = HashMap::new();
+pub(crate) static SG_PREFIXES: HashMap<PrefixKey, u32, { limits::PREFIXES + limits::CLASS_ROWS }> =
+    HashMap::new();
 
 /// Counters per row. Written by the programs, read and (between two uses of a row) cleared by the daemon.
 #[btf_map]

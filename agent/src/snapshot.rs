@@ -147,6 +147,9 @@ pub struct PrefixSnapshot {
     pub prefix: String,
     /// Whether this is one of the special rows (`(none)`, `(keyless)`, `(other)`, `(pubsub)`, `(replication)`).
     pub special: bool,
+    /// The tenant of the connections that had it by their users, client names or addresses; `None`: no rule has them. A prefix
+    /// has a row for each such tenant.
+    pub class: Option<Arc<str>>,
     /// Everything that was counted for it.
     pub counters: PrefixCounters,
 }

@@ -173,6 +173,18 @@ impl Ledger for &mut Counts {
         Row::interned(row as u32)
     }
 
+    fn special(&mut self, row: u32, _class: u16) -> u32 {
+        row
+    }
+
+    fn class(&mut self, _connection: &Connection) -> u16 {
+        0
+    }
+
+    fn known_class(&mut self, _connection: &Connection) -> u16 {
+        0
+    }
+
     fn declared(&mut self, _words: &[u64; 4], _length: u32) -> u32 {
         0
     }

@@ -149,8 +149,8 @@ pub struct ReplyState {
     pub reads: u8,
     /// Which name of [`super::run_flag::CONFIRMED_NAMES`] the current frame of pub/sub has, counted from 1.
     pub name: u8,
-    /// Padding.
-    pub reserved: u8,
+    /// How often a reply has settled who the client is, wrapping.
+    pub settlements: u8,
     /// What is expected next.
     pub phase: u8,
     /// The current reply answers no command.
@@ -192,8 +192,15 @@ pub struct Connection {
     pub replies: ReplyState,
     /// Port of the client, host byte order.
     pub client_port: u16,
+    /// Whose it is by its user, client name or address; 0: nobody's. Found anew at a segment of the client when one of the
+    /// next two cells is behind. Ingress; egress reads it.
+    pub class: u16,
+    /// The low half of [`super::KeySettings::class_generation`] for which the class was found. Ingress.
+    pub class_generation: u16,
+    /// [`ReplyState::settlements`] after which the class was found. Ingress.
+    pub class_settlements: u8,
     /// Padding.
-    pub reserved: [u16; 3],
+    pub reserved: u8,
 }
 
 impl Connection {

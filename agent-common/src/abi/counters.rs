@@ -85,6 +85,13 @@ impl Row {
         slot.wrapping_mul(SPECIAL_ROWS as u32).wrapping_add(row)
     }
 
+    /// Whether it is a listener's special row.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_special(row: u32) -> bool {
+        row < (LISTENERS * SPECIAL_ROWS) as u32
+    }
+
     /// Row of an interned prefix.
     #[inline(always)]
     #[must_use]
@@ -93,25 +100,85 @@ impl Row {
     }
 }
 
-/// A prefix at a listener.
+/// What has a row of its own: a prefix at a listener, of connections of one class; or a special row of such connections.
+/// Those of class 0 have their special rows without a key, see [`Row::special`].
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Pod, Zeroable, PartialEq, Eq, Hash)]
 pub struct PrefixKey {
     /// Kernel slot of the listening socket.
     pub slot: u32,
-    /// Length in bytes.
-    pub length: u32,
+    /// Low half: length in bytes, or [`Self::SPECIAL`] and the number of a special row. High half: the class of the
+    /// connections, 0 for none. In one word, so that keys are compared as quickly as without a class.
+    form: u32,
     /// The bytes, zero-padded.
     pub words: [u64; 4],
 }
 
 impl PrefixKey {
-    /// The bytes of the prefix.
+    /// Bit of [`Self::form`] in special rows.
+    const SPECIAL: u32 = 0x8000;
+
+    /// A prefix of `length` bytes, which are zero-padded.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(slot: u32, class: u16, length: u32, words: [u64; 4]) -> Self {
+        Self {
+            slot,
+            form: length | (class as u32) << 16,
+            words,
+        }
+    }
+
+    /// A special row of connections of a class.
+    #[inline(always)]
+    #[must_use]
+    pub const fn special(slot: u32, class: u16, row: u32) -> Self {
+        Self {
+            slot,
+            form: Self::SPECIAL | row | (class as u32) << 16,
+            words: [0; 4],
+        }
+    }
+
+    /// Class of the connections, 0 for none.
+    #[must_use]
+    pub const fn class(&self) -> u16 {
+        (self.form >> 16) as u16
+    }
+
+    /// Number of the special row that it is, if it is one.
+    #[must_use]
+    pub const fn special_row(&self) -> Option<u32> {
+        if self.form & Self::SPECIAL == 0 {
+            None
+        } else {
+            Some(self.form & (Self::SPECIAL - 1))
+        }
+    }
+
+    /// The bytes of the prefix; none of a special row.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        super::head(&self.words, self.length)
+        match self.special_row() {
+            Some(_) => &[],
+            None => super::head(&self.words, self.form & 0xffff),
+        }
+    }
+
+    /// Not 0: the keys differ in more than their words.
+    #[inline(always)]
+    pub(crate) const fn differs(&self, other: &Self) -> u32 {
+        self.slot ^ other.slot | self.form ^ other.form
+    }
+
+    /// Slot and form, for a hash.
+    #[inline(always)]
+    pub(crate) const fn head(&self) -> u64 {
+        self.slot as u64 | (self.form as u64) << 32
     }
 }
+
+const _: () = assert!(crate::limits::PREFIX_BYTES < PrefixKey::SPECIAL as usize);
 
 /// Counters of one row. All cells only grow.
 #[repr(C)]
@@ -232,6 +299,11 @@ pub struct KeySettings {
     pub declared: u32,
     /// Raised whenever rows have been taken away from prefixes: what the programs remember of them is void then.
     pub generation: u32,
+    /// Raised whenever the rules change by which connections have classes: those that they have are void then. Never 0, which
+    /// new connections have.
+    pub class_generation: u32,
+    /// Class of the user that a connection has before it names one.
+    pub default_class: u32,
 }
 
 /// A declared prefix in the trie that finds the longest one.
@@ -277,6 +349,8 @@ impl KeySettings {
             hash_tags: 1,
             declared: 0,
             generation: 0,
+            class_generation: 1,
+            default_class: 0,
         }
     }
 }
@@ -349,6 +423,8 @@ losses! {
     NameCut = 15, "name_cut";
     /// What a client said of itself was not followed: inline, inside MULTI, with replies off, or too much at once.
     IdentityUnread = 16, "identity_unread";
+    /// Bytes of connections of a tenant (by user, client name or address) went to the row `(other)`: rows for them ran out.
+    ClassRowsFull = 17, "class_rows_full";
 }
 
 /// Number of [`Loss`]es.

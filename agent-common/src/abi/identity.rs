@@ -15,7 +15,7 @@ pub const CLAIMS: usize = 8;
 
 /// What a name is a name of; the field of a [`Claim`].
 #[repr(u32)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum NameKind {
     /// An ACL user: AUTH with two arguments, HELLO with AUTH.
     User = 0,
@@ -51,6 +51,59 @@ impl NameKey {
     pub fn bytes(&self) -> &[u8] {
         super::head(&self.words, self.length)
     }
+}
+
+/// A name in the trie that finds the class of users and client names.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable, PartialEq, Eq)]
+pub struct ClassNameKey {
+    /// How much of what follows is compared, in bits.
+    pub bits: u32,
+    /// [`NameKind`].
+    pub kind: u32,
+    /// The bytes, zero-padded.
+    pub words: [u64; IDENTITY_BYTES / 8],
+    /// Length in bytes: behind them, so that a whole name is more than its beginning.
+    pub length: u32,
+    /// Padding.
+    pub reserved: u32,
+}
+
+impl ClassNameKey {
+    const KIND_BITS: u32 = 32;
+    const WHOLE_BITS: u32 = Self::KIND_BITS + 8 * IDENTITY_BYTES as u32 + 32;
+
+    /// The key that looks up, or stands for, this name alone.
+    #[inline(always)]
+    #[must_use]
+    pub const fn whole(name: &NameKey) -> Self {
+        Self {
+            bits: Self::WHOLE_BITS,
+            kind: name.kind,
+            words: name.words,
+            length: name.length,
+            reserved: 0,
+        }
+    }
+
+    /// The key that stands for all names that begin with this one, which has no zero at its end.
+    #[must_use]
+    pub const fn beginning(name: &NameKey) -> Self {
+        Self {
+            bits: Self::KIND_BITS + 8 * name.length,
+            ..Self::whole(name)
+        }
+    }
+}
+
+/// An address, or the first bits of one, in the trie that finds the class of addresses.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable, PartialEq, Eq)]
+pub struct ClassAddressKey {
+    /// How much of the address is compared, in bits.
+    pub bits: u32,
+    /// Address as four words in network order, IPv4 mapped into IPv6.
+    pub address: [u32; 4],
 }
 
 /// What a command says of the client, until it is answered.
@@ -219,7 +272,9 @@ impl Identity {
     fn accept(&mut self, claim: &Claim) {
         let field = u32::from(claim.field);
         if field < NAME_KINDS as u32 {
-            self.names[field as usize & (NAME_KINDS - 1)] = claim.value;
+            let name = &mut self.names[field as usize & (NAME_KINDS - 1)];
+            // SAFETY: a valid reference; volatile: ingress reads it once the connection says that something was settled.
+            unsafe { ptr::write_volatile(name, claim.value) };
         } else {
             self.database = claim.value;
         }

@@ -28,7 +28,8 @@ pub use histogram::{
     size_bound, size_bucket,
 };
 pub use identity::{
-    CLAIMS, Claim, ConnectionRecord, FIELD_DATABASE, IDENTITY_BYTES, Identity, NAME_KINDS, NameKey, NameKind,
+    CLAIMS, Claim, ClassAddressKey, ClassNameKey, ConnectionRecord, FIELD_DATABASE, IDENTITY_BYTES, Identity,
+    NAME_KINDS, NameKey, NameKind,
 };
 pub use parking::{ParkedBytes, ParkedKey, ParkedPlace};
 pub use reason::{Direction, REASONS, Reason};
@@ -41,7 +42,7 @@ pub use window::{
 
 /// Version of everything in this module. The daemon embeds the object that was built from the same tree, so that both
 /// sides always agree; the number marks what must not be mixed once state outlives a process.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// The first `length` bytes of zero-padded words; all of them if they are fewer.
 fn head(words: &[u64], length: u32) -> &[u8] {
@@ -67,17 +68,19 @@ assert_layout! {
     DeclaredKey: 40, 8;
     ClientKey: 20, 4;
     ClientCounters: 16, 8;
-    KeySettings: 56, 8;
+    KeySettings: 64, 8;
     Event: 48, 8;
     Seed: 24, 4;
     Window: 576, 8;
-    Scratch: 1568, 8;
+    Scratch: 1632, 8;
     RunQueue: 216, 4;
     ParkedKey: 16, 8;
     ParkedPlace: 16, 8;
     ParkedBytes: 2560, 1;
     Connection: 440, 8;
     NameKey: 56, 8;
+    ClassNameKey: 64, 8;
+    ClassAddressKey: 20, 4;
     Claim: 8, 4;
     Identity: 104, 4;
     ConnectionRecord: 64, 8;
@@ -87,7 +90,7 @@ assert_layout! {
 mod tests {
     use super::*;
 
-    /// Layout of version 4. When this fails: raise [`ABI_VERSION`] and record the new numbers.
+    /// Layout of version 5. When this fails: raise [`ABI_VERSION`] and record the new numbers.
     #[test]
     fn a_changed_layout_has_a_new_version() {
         let layout = [
@@ -106,7 +109,7 @@ mod tests {
         ];
         assert_eq!(
             (ABI_VERSION, layout),
-            (4, [32, 416, 40, 1856, 20, 16, 56, 48, 440, 64, 12, 17])
+            (5, [32, 416, 40, 1856, 20, 16, 64, 48, 440, 64, 12, 18])
         );
     }
 }

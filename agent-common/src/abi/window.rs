@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 use core::ptr;
 
-use super::{NameKey, PrefixKey};
+use super::{ClassNameKey, NameKey, PrefixKey};
 
 /// Bytes that the window can hold for parsing; a power of two, so that masking an index proves it in bounds.
 pub const WINDOW_BYTES: usize = 512;
@@ -243,6 +243,8 @@ pub struct Scratch {
     pub replies: ReplyRun,
     /// The name being looked up (ingress only): too large for the stack.
     pub name: NameKey,
+    /// The same as its class is looked up.
+    pub class_name: ClassNameKey,
     /// Rows of prefixes seen lately (ingress only).
     pub known: [KnownPrefix; KNOWN_PREFIXES],
 }

@@ -1,7 +1,8 @@
 //! The meter's view of a connection: how it begins, loses step, and what it leaves unfinished.
 
 use super::{replies, requests};
-use crate::abi::{Connection, Reason, Row};
+use crate::abi::{Connection, KeySettings, Reason, Row};
+use core::ptr;
 
 impl Connection {
     /// Makes zeroed storage a connection that was seen from its first byte: both sequence numbers are known.
@@ -36,6 +37,28 @@ impl Connection {
     pub fn lose_synchronisation(&mut self, reason: Reason) {
         self.shared.set_reason(reason as u8);
         self.shared.set_sync(0);
+    }
+
+    /// Whether the client may have another class by now than the connection says.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_class_stale(&self, settings: &KeySettings) -> bool {
+        let generation = self.class_generation ^ settings.class_generation as u16;
+        u32::from(generation) | u32::from(self.class_settlements ^ self.settlements()) != 0
+    }
+
+    #[inline(always)]
+    pub(super) fn settlements(&self) -> u8 {
+        // SAFETY: a valid reference; volatile because egress writes it.
+        unsafe { ptr::read_volatile(&raw const self.replies.settlements) }
+    }
+
+    /// Egress: who the client is may have changed.
+    #[inline(always)]
+    pub(super) fn count_settlement(&mut self) {
+        let settlements = self.replies.settlements.wrapping_add(1);
+        // SAFETY: a valid reference; volatile: ingress reads it, and then the names.
+        unsafe { ptr::write_volatile(&raw mut self.replies.settlements, settlements) };
     }
 
     /// Whether a segment with this sequence number is the next one, as far as is known.

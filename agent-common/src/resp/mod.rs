@@ -22,8 +22,8 @@ pub use replies::Replies;
 pub use requests::{Requests, Turn};
 
 use crate::abi::{
-    DURATION_SHIFT, Direction, ErrorWord, Identity, Loss, NameKey, PrefixKey, Reason, ReplyCounts,
-    RequestCounts, Scratch, TOKEN_BYTES, WINDOW_BYTES, Window, clear_token,
+    Connection, DURATION_SHIFT, Direction, ErrorWord, Identity, Loss, NameKey, PrefixKey, Reason,
+    ReplyCounts, RequestCounts, Scratch, TOKEN_BYTES, WINDOW_BYTES, Window, clear_token,
 };
 
 /// Where the bytes of a segment come from.
@@ -45,6 +45,12 @@ pub trait Segment {
 pub trait Ledger {
     /// The row of a prefix; rows that do not fit are `(other)`.
     fn row(&mut self, key: &PrefixKey) -> u32;
+    /// The row of a special row, which is given as [`crate::abi::Row::special`], of connections of a class other than 0.
+    fn special(&mut self, row: u32, class: u16) -> u32;
+    /// The class of a connection by what is known of its client now.
+    fn class(&mut self, connection: &Connection) -> u16;
+    /// The same as the connection has it, found anew only where that is void: a subscriber may say nothing for long.
+    fn known_class(&mut self, connection: &Connection) -> u16;
     /// Length of the longest declared prefix that a key of `length` bytes (as many of them as `words` hold) begins with;
     /// 0: none.
     fn declared(&mut self, words: &[u64; 4], length: u32) -> u32;

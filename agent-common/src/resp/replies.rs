@@ -96,7 +96,7 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         let bytes = u64::from(new.hole).wrapping_add(u64::from(new.length));
         let mode = self.connection.shared.mode();
         if mode == Mode::REPLICATION {
-            let row = Row::special(self.connection.slot, Row::REPLICATION);
+            let row = self.of_class(Row::special(self.connection.slot, Row::REPLICATION));
             self.ledger.replies(row, &only_bytes(bytes));
             return false;
         }
@@ -256,6 +256,7 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
                 self.connection.shared.set_subscribed(0);
                 if let Some(identity) = self.ledger.identity(false) {
                     identity.reset();
+                    self.connection.count_settlement();
                 }
             }
             (RunKind::Monitor, b'+') => state.flags |= flag::MONITORS,
@@ -285,6 +286,7 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         let stretch = self.connection.replies.stretch;
         if let Some(identity) = self.ledger.identity(false) {
             identity.settle(accepted, stretch);
+            self.connection.count_settlement();
         }
     }
 
@@ -314,8 +316,19 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
 
     #[inline(always)]
     fn start_unasked(&mut self, row: u32, unasked: u8) -> bool {
-        self.start_elements(Row::special(self.connection.slot, row), unasked);
+        let row = self.of_class(Row::special(self.connection.slot, row));
+        self.start_elements(row, unasked);
         true
+    }
+
+    /// The row that has what nobody asked for.
+    #[inline(always)]
+    fn of_class(&mut self, row: u32) -> u32 {
+        let class = self.ledger.known_class(self.connection);
+        if class == 0 {
+            return row;
+        }
+        self.ledger.special(row, class)
     }
 
     #[inline(always)]

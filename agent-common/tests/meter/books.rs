@@ -7,7 +7,8 @@ use std::{
 
 use agent_common::{
     abi::{
-        Direction, ErrorWord, Identity, Loss, NameKey, PrefixKey, Reason, ReplyCounts, RequestCounts, Row,
+        Connection, Direction, ErrorWord, Identity, Loss, NameKey, NameKind, PrefixKey, Reason, ReplyCounts,
+        RequestCounts, Row,
     },
     limits::{LISTENERS, SPECIAL_ROWS},
     resp::Ledger,
@@ -145,6 +146,10 @@ pub(crate) struct Counters {
     pub(crate) identity: Identity,
     /// Prefixes without a delimiter that are declared.
     pub(crate) declared: Vec<Vec<u8>>,
+    /// Classes by number of a user's or client's name.
+    pub(crate) classes: HashMap<u32, u16>,
+    /// Class of whoever has none by a name.
+    pub(crate) address_class: u16,
     /// Most prefixes that get a row.
     pub(crate) room: Option<usize>,
     /// The clock, in nanoseconds.
@@ -163,6 +168,8 @@ impl Default for Counters {
             counted: [0; 2],
             names: Vec::new(),
             identity: Identity::zeroed(),
+            classes: HashMap::new(),
+            address_class: 0,
             room: None,
             // The host has been up for an hour.
             now: 3_600_000_000_000,
@@ -226,14 +233,25 @@ impl Counters {
             .find(|(_, id)| Row::interned(**id) == row)
             .map(|(key, _)| key);
         let key = key.expect("a row that was given out");
-        assert_ne!(key.length, 0, "an empty prefix has no row");
-        let name = key.bytes().escape_ascii().to_string();
-        // A prefix may look like a special row.
-        if Row::LABELS.contains(&name.as_str()) {
-            format!("\\{name}")
-        } else {
-            name
+        let name = match key.special_row() {
+            Some(row) => Row::LABELS[row as usize].to_owned(),
+            None => prefix_name(key.bytes()),
+        };
+        match key.class() {
+            0 => name,
+            class => format!("{name} of {class}"),
         }
+    }
+}
+
+fn prefix_name(bytes: &[u8]) -> String {
+    assert_ne!(bytes.len(), 0, "an empty prefix has no row");
+    let name = bytes.escape_ascii().to_string();
+    // A prefix may look like a special row.
+    if Row::LABELS.contains(&name.as_str()) {
+        format!("\\{name}")
+    } else {
+        name
     }
 }
 
@@ -244,6 +262,23 @@ impl Ledger for &mut Counters {
             return Row::special(key.slot, Row::OTHER);
         }
         Row::interned(*self.prefixes.entry(*key).or_insert(next as u32))
+    }
+
+    fn special(&mut self, row: u32, class: u16) -> u32 {
+        let specials = SPECIAL_ROWS as u32;
+        Ledger::row(self, &PrefixKey::special(row / specials, class, row % specials))
+    }
+
+    fn class(&mut self, _connection: &Connection) -> u16 {
+        let name = |kind: NameKind| self.identity.names[kind as usize];
+        let of = |kind| self.classes.get(&name(kind)).copied();
+        of(NameKind::User)
+            .or_else(|| of(NameKind::Client))
+            .unwrap_or(self.address_class)
+    }
+
+    fn known_class(&mut self, connection: &Connection) -> u16 {
+        connection.class
     }
 
     fn declared(&mut self, words: &[u64; 4], length: u32) -> u32 {

@@ -4,6 +4,7 @@
 
 mod books;
 mod capture;
+mod classes;
 mod corpus;
 mod corpus_of_fuzz;
 mod details;

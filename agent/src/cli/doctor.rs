@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use agent_common::abi::KeySettings;
 use stormglass::kernel::{Kernel, KernelSettings, Requirement, Verdict, check_requirements};
+use stormglass::tenants::ClassTables;
 
 pub(super) fn run() -> ExitCode {
     let mut requirements = check_requirements();
@@ -46,6 +47,7 @@ fn line(requirement: &Requirement) -> String {
 /// Loads the programs once, without attaching them to any server: the verifier's word is the only one that counts.
 fn programs() -> Verdict {
     let settings = KernelSettings {
+        classes: ClassTables::default(),
         keys: KeySettings::new(b":", 1, 32),
         declared: Vec::new(),
         prefixes: 1,

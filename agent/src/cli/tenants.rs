@@ -72,7 +72,17 @@ struct Tenant {
     misses: u64,
     errors: BTreeMap<String, u64>,
     duration_seconds: Option<Quantiles>,
+    disagreements: Vec<Disagreement>,
     unassigned: Option<Unassigned>,
+}
+
+/// Connections of another tenant that used prefixes of this one.
+#[derive(Debug, Clone, Deserialize)]
+struct Disagreement {
+    connection_tenant: String,
+    commands: u64,
+    bytes_in: u64,
+    bytes_out: u64,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -115,6 +125,7 @@ impl Line for Tenant {
             misses: self.misses.checked_sub(before.misses)?,
             errors: errors.collect::<Option<_>>()?,
             duration_seconds: None,
+            disagreements: Vec::new(),
             unassigned: None,
         })
     }
@@ -181,7 +192,46 @@ fn totals(list: &ListArguments, rows: Vec<Row<Tenant>>, sort: Sort) -> String {
         })
         .collect();
     let unassigned = lines.iter().find_map(|line| line.unassigned.as_ref());
-    table(TOTALS, &cells) + &and_more(more) + &unassigned.map_or(String::new(), without_rule)
+    [
+        table(TOTALS, &cells),
+        and_more(more),
+        used_by_others(&lines),
+        unassigned.map_or(String::new(), without_rule),
+    ]
+    .concat()
+}
+
+const DISAGREEMENTS: &[Column] = &[
+    Column::text("PREFIXES OF"),
+    Column::text("USED BY"),
+    Column::number("COMMANDS"),
+    Column::number("BYTES IN"),
+    Column::number("BYTES OUT"),
+];
+
+/// Prefixes of one tenant that connections of another use.
+fn used_by_others(lines: &[Tenant]) -> String {
+    let cells: Vec<_> = lines
+        .iter()
+        .flat_map(|line| {
+            line.disagreements.iter().map(|by| {
+                vec![
+                    line.tenant.clone(),
+                    by.connection_tenant.clone(),
+                    by.commands.to_string(),
+                    by.bytes_in.to_string(),
+                    by.bytes_out.to_string(),
+                ]
+            })
+        })
+        .collect();
+    if cells.is_empty() {
+        return String::new();
+    }
+    format!(
+        "\nprefixes of a tenant on connections of another, by user, client name or address\n{}",
+        table(DISAGREEMENTS, &cells)
+    )
 }
 
 const RATES: &[Column] = &[
@@ -322,6 +372,20 @@ mod tests {
         ] {
             assert_eq!(large.order(sort) < busy.order(sort), large_first, "{sort:?}");
         }
+    }
+
+    #[test]
+    fn who_uses_prefixes_of_others_is_named() {
+        let alone = tenant(json!({"tenant": "a"}));
+        assert_eq!(used_by_others(std::slice::from_ref(&alone)), "");
+        let used = tenant(json!({"tenant": "b", "disagreements": [
+            {"connection_tenant": "a", "commands": 1, "bytes_in": 2, "bytes_out": 3}
+        ]}));
+        let text = used_by_others(&[alone, used]);
+        assert!(
+            text.ends_with("b            a               1         2          3\n"),
+            "{text}"
+        );
     }
 
     #[test]

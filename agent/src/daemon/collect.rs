@@ -12,6 +12,7 @@ use super::{
 use crate::{
     kernel::Readings,
     snapshot::{AcceptQueue, ServerSnapshot, Snapshot},
+    tenants::Classes,
     valkey::{FoundServer, ServerFacts},
 };
 
@@ -58,7 +59,12 @@ impl Watch {
             ServerSnapshot {
                 facts: facts.remove(label).unwrap_or_default(),
                 rate: self.rates.of(label, now, totals.bytes()),
-                ..server_snapshot(label, totals, queues.get(label).copied().unwrap_or_default())
+                ..server_snapshot(
+                    label,
+                    totals,
+                    queues.get(label).copied().unwrap_or_default(),
+                    &self.classes,
+                )
             }
         });
         snapshots.collect()
@@ -150,7 +156,12 @@ pub(super) fn monotonic_nanoseconds() -> u64 {
     })
 }
 
-fn server_snapshot(label: &str, totals: Totals, accept_queue: AcceptQueue) -> ServerSnapshot {
+fn server_snapshot(
+    label: &str,
+    totals: Totals,
+    accept_queue: AcceptQueue,
+    classes: &Classes,
+) -> ServerSnapshot {
     ServerSnapshot {
         label: label.to_owned(),
         connections: totals.connections(),
@@ -160,7 +171,7 @@ fn server_snapshot(label: &str, totals: Totals, accept_queue: AcceptQueue) -> Se
         accept_queue,
         clients: totals.clients(),
         unattributed: totals.unattributed(),
-        prefixes: totals.into_prefixes(),
+        prefixes: totals.into_prefixes(classes),
         ..ServerSnapshot::default()
     }
 }

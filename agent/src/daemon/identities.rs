@@ -95,6 +95,15 @@ impl Watch {
             }
         };
         let used: HashSet<u32> = records.iter().flat_map(|record| record.names).collect();
+        let (kernel, forgotten) = (&mut self.kernel, &mut self.forgotten_names);
+        // A client may have taken one up at the moment in which it was forgotten.
+        forgotten.retain(|number| {
+            let kept = used.contains(number);
+            if !kept {
+                kernel.forget_class(*number);
+            }
+            kept
+        });
         let mut unused = HashSet::new();
         for (number, key) in self.kernel.names() {
             if used.contains(&number) {
@@ -102,6 +111,7 @@ impl Watch {
             }
             if self.unused_names.contains(&number) {
                 self.kernel.forget_name(&key);
+                self.forgotten_names.insert(number);
             } else {
                 unused.insert(number);
             }

@@ -35,6 +35,7 @@ use crate::{
     kernel::{Events, Kernel, KernelSettings},
     metrics::Report,
     snapshot::ConnectionSnapshot,
+    tenants::{ClassTables, Classes},
     valkey::Host,
 };
 
@@ -143,10 +144,11 @@ fn watch_thread(
         .enable_all()
         .build()?;
     runtime.block_on(async move {
-        let (kernel, events) = Kernel::load(&kernel_settings(settings))?;
+        let mut classes = Classes::default();
+        let (kernel, events) = Kernel::load(&kernel_settings(settings, &mut classes)?)?;
         let host = Host::open("/proc", crate::kernel::netns_cookie)?;
         let governed = Governed::new(settings.clone(), status)?;
-        let mut watch = Watch::new(kernel, host, settings);
+        let mut watch = Watch::new(kernel, host, settings, classes);
         watch.discover(Instant::now());
         if let Ok(mut state) = shared.state.lock() {
             state.not_ready = None;
@@ -158,14 +160,15 @@ fn watch_thread(
 }
 
 /// The programs' settings from the configuration.
-fn kernel_settings(settings: &Settings) -> KernelSettings {
-    KernelSettings {
+fn kernel_settings(settings: &Settings, classes: &mut Classes) -> Result<KernelSettings> {
+    Ok(KernelSettings {
+        classes: ClassTables::new(settings, classes)?,
         keys: key_settings(settings),
         declared: settings.declared().into_iter().collect(),
         prefixes: settings.limits.prefixes.get() as u32,
         clients: settings.limits.clients.get() as u32,
         processes: settings.discovery.processes.clone(),
-    }
+    })
 }
 
 /// How the programs cut keys.

@@ -198,5 +198,6 @@ impl Governed {
 fn govern(watch: &mut Watch, settings: &Settings, now: Instant) -> Result<()> {
     let declared: Vec<Vec<u8>> = settings.declared().into_iter().collect();
     watch.kernel.set_key_settings(key_settings(settings), &declared)?;
+    watch.set_classes(settings)?;
     watch.set_discovery(&settings.discovery, now)
 }

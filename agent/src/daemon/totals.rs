@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use crate::{
     kernel::Readings,
     snapshot::{BurstHistogram, ClientSnapshot, PrefixSnapshot},
-    tenants::printable,
+    tenants::{Classes, printable},
 };
 
 /// What a scrape finds in the maps, by slot.
@@ -55,12 +55,20 @@ pub(super) struct Totals {
     /// Connections of both kinds that ended.
     pub(super) closed: u64,
     burst: BurstHistogram,
-    prefixes: BTreeMap<Prefix, PrefixCounters>,
+    rows: BTreeMap<RowAt, PrefixCounters>,
     clients: BTreeMap<IpAddr, (u64, u64)>,
     unattributed: [[u64; REASON_CELLS]; 2],
 }
 
-/// A row of the prefix counters: special rows are not prefixes that look like them.
+/// What a row of the prefix counters is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct RowAt {
+    prefix: Prefix,
+    /// Class of the connections.
+    class: u16,
+}
+
+/// Special rows are not prefixes that look like them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Prefix {
     Special(usize),
@@ -87,22 +95,27 @@ impl Totals {
             }
         }
         for (row, counters) in special_rows.iter().enumerate() {
-            self.prefixes
-                .entry(Prefix::Special(row))
-                .or_default()
-                .add(counters);
+            self.add_row(Prefix::Special(row), 0, counters);
         }
         for (key, counters) in by_slot.prefixes.get(&slot).into_iter().flatten() {
-            self.prefixes
-                .entry(Prefix::Key(key.bytes().to_vec()))
-                .or_default()
-                .add(counters);
+            let prefix = match key.special_row() {
+                Some(row) => Prefix::Special(row as usize),
+                None => Prefix::Key(key.bytes().to_vec()),
+            };
+            self.add_row(prefix, key.class(), counters);
         }
         for (key, client) in by_slot.clients.get(&slot).into_iter().flatten() {
             let sums = self.clients.entry(address_from_words(key.address)).or_default();
             sums.0 += client.open;
             sums.1 += client.opened;
         }
+    }
+
+    fn add_row(&mut self, prefix: Prefix, class: u16, counters: &PrefixCounters) {
+        self.rows
+            .entry(RowAt { prefix, class })
+            .or_default()
+            .add(counters);
     }
 
     /// Windows that have ended, the current one if it has.
@@ -131,7 +144,7 @@ impl Totals {
     pub(super) fn bytes(&self) -> (u64, u64) {
         let [unattributed_in, unattributed_out] =
             self.unattributed.map(|reasons| reasons.iter().sum::<u64>());
-        let rows = self.prefixes.values();
+        let rows = self.rows.values();
         rows.fold((unattributed_in, unattributed_out), |sums, row| {
             (sums.0 + row.bytes_in, sums.1 + row.bytes_out)
         })
@@ -141,14 +154,15 @@ impl Totals {
     /// what the kernel can hold at once go to `(other)`.
     pub(super) fn settle(&mut self) {
         self.clients.clear();
-        while self.prefixes.len() > limits::PREFIXES {
-            let Some((_, counters)) = self.prefixes.pop_last() else {
+        while self.rows.len() > limits::PREFIXES + limits::CLASS_ROWS {
+            // Special rows stand in front.
+            let Some((RowAt { prefix, class }, counters)) = self.rows.pop_last() else {
                 return;
             };
-            self.prefixes
-                .entry(Prefix::Special(Row::OTHER as usize))
-                .or_default()
-                .add(&counters);
+            let other = Prefix::Special(Row::OTHER as usize);
+            // That of a class is the last to go.
+            let class = if prefix == other { 0 } else { class };
+            self.add_row(other, class, &counters);
         }
     }
 
@@ -157,10 +171,11 @@ impl Totals {
     }
 
     /// Rows with traffic, special ones always. They are moved, not copied: a row is two kilobytes.
-    pub(super) fn into_prefixes(self) -> Vec<PrefixSnapshot> {
-        self.prefixes
+    pub(super) fn into_prefixes(self, classes: &Classes) -> Vec<PrefixSnapshot> {
+        self.rows
             .into_iter()
-            .map(|(prefix, counters)| PrefixSnapshot {
+            .map(|(RowAt { prefix, class }, counters)| PrefixSnapshot {
+                class: classes.name(class),
                 prefix: match prefix {
                     Prefix::Special(row) => (*Row::LABELS.get(row).unwrap_or(&"(other)")).to_owned(),
                     Prefix::Key(ref bytes) => printable(bytes),
@@ -273,11 +288,7 @@ mod tests {
             bytes_out,
             ..PrefixCounters::default()
         };
-        let key = PrefixKey {
-            slot: 3,
-            length: 1,
-            words: [97, 0, 0, 0],
-        };
+        let key = PrefixKey::new(3, 0, 1, [97, 0, 0, 0]);
         let readings = Readings {
             prefixes: vec![(key, row(100, 200))],
             clients: Vec::new(),

@@ -26,6 +26,7 @@ use crate::{
     clients::Names,
     config::{Discovery, Settings},
     kernel::Kernel,
+    tenants::{ClassTables, Classes},
     valkey::{DiscoverySettings, FoundServer, Host, Listener, attach_points, labels},
     workloads::{Rules, Workloads},
 };
@@ -125,11 +126,17 @@ pub(super) struct Watch {
     pub(super) names: Names,
     /// Numbers of names that no connection had at the last look.
     pub(super) unused_names: HashSet<u32>,
+    /// Numbers of names that are forgotten, and may have a class.
+    pub(super) forgotten_names: HashSet<u32>,
+    /// Tenants' names by the numbers that the kernel has.
+    pub(super) classes: Classes,
+    /// The classes of names are to be looked at again.
+    pub(super) names_to_judge: bool,
     next_name_sweep: Instant,
 }
 
 impl Watch {
-    pub(super) fn new(kernel: Kernel, host: Host, settings: &Settings) -> Self {
+    pub(super) fn new(kernel: Kernel, host: Host, settings: &Settings, classes: Classes) -> Self {
         let wanted = Wanted::new(DiscoverySettings::from(&settings.discovery));
         let now = Instant::now();
         Self {
@@ -152,6 +159,9 @@ impl Watch {
             workloads: Workloads::new(Rules::new(settings)),
             names: Names::default(),
             unused_names: HashSet::new(),
+            forgotten_names: HashSet::new(),
+            classes,
+            names_to_judge: false,
             next_name_sweep: now + NAME_SWEEP,
         }
     }
@@ -165,6 +175,18 @@ impl Watch {
         self.kernel.announce_processes(&discovery.processes)?;
         self.wanted.change(DiscoverySettings::from(discovery));
         self.scans.insert(now);
+        Ok(())
+    }
+
+    /// Gives connections the tenants of these rules from now on.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not take them all; those before can be set again.
+    pub(super) fn set_classes(&mut self, settings: &Settings) -> Result<()> {
+        let tables = ClassTables::new(settings, &mut self.classes)?;
+        self.kernel.set_classes(&tables)?;
+        self.names_to_judge = true;
         Ok(())
     }
 
@@ -234,6 +256,14 @@ impl Watch {
             }
             !forget
         });
+        if std::mem::take(&mut self.names_to_judge)
+            && let Err(error) = self.kernel.judge_names_again()
+        {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "a user or client name may have an old tenant"
+            );
+        }
         if now >= self.next_name_sweep {
             self.next_name_sweep = now + NAME_SWEEP;
             self.sweep_names();

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::config::ConfigStatus;
 use crate::snapshot::{ClientSnapshot, PrefixSnapshot, Rate, ServerSnapshot, Snapshot, counters};
-use crate::tenants::{PrefixAt, TenantInfo, TenantRow};
+use crate::tenants::{Disagreement, PrefixAt, TenantInfo, TenantRow};
 use crate::valkey::{
     Container, DescriptorLimit, MaxClients, Place, Pod, Qos, Runtime, ServerFacts, Source as NamedBy,
 };
@@ -233,6 +233,7 @@ fn report() -> Report {
         prefixes: vec![PrefixSnapshot {
             prefix: "<b>\"cart\"\n\\".into(),
             special: false,
+            class: None,
             counters: counters(7, 70, 700),
         }],
         unattributed: vec![(Direction::In, Reason::Hole, 9)],
@@ -250,6 +251,14 @@ fn report() -> Report {
     };
     let labels = [("tier".to_owned(), "1".to_owned())].into();
     Report {
+        disagreements: vec![Disagreement {
+            server: "b:2".into(),
+            tenant: "checkout".into(),
+            connection_tenant: "search".into(),
+            commands: 2,
+            bytes_in: 20,
+            bytes_out: 200,
+        }],
         snapshot: Snapshot {
             servers: vec![server],
             ..Snapshot::default()
@@ -531,6 +540,7 @@ fn the_api_shows_servers_tenants_and_clients() {
             "commands": 14, "bytes_in": 140, "bytes_out": 1400,
             "duration_seconds": durations(14), "request_bytes": sizes(14, 32), "reply_bytes": sizes(14, 1024),
             "errors": {"WRONGTYPE": 5}, "hits": 6, "misses": 2, "hit_ratio": 0.75,
+            "disagreements": [{"connection_tenant": "search", "commands": 2, "bytes_in": 20, "bytes_out": 200}],
             "servers": [
                 {"server": "valkey-server:6379", "commands": 7, "bytes_in": 70, "bytes_out": 700,
                     "duration_seconds": durations(7), "request_bytes": sizes(7, 32), "reply_bytes": sizes(7, 1024),
@@ -563,6 +573,7 @@ fn unassigned() -> Report {
             .map(|(prefix, bytes)| PrefixSnapshot {
                 prefix: (*prefix).into(),
                 special: *prefix == "(none)",
+                class: None,
                 counters: counters(u64::from(*bytes != 0), *bytes, 0),
             })
             .collect(),

@@ -61,6 +61,7 @@ pub(super) fn tenants(report: &Report, query: &TenantsQuery) -> serde_json::Resu
             traffic: Traffic::new(&sum),
             details: Details::new(&sum),
             servers: servers.collect(),
+            disagreements: disagreements(report, &info.name, wanted),
             unassigned: (info.name == UNASSIGNED).then(|| UnassignedPrefixes::new(report, query)),
         }
     });
@@ -110,9 +111,21 @@ struct Tenant<'a> {
     details: Details,
     /// The same per server that has seen it.
     servers: Vec<TenantServer<'a>>,
+    /// How much of it came on connections that are another tenant's by user, client name or address.
+    disagreements: Vec<DisagreeingTenant>,
     /// Only at (unassigned): what a rule is missing for.
     #[serde(skip_serializing_if = "Option::is_none")]
     unassigned: Option<UnassignedPrefixes>,
+}
+
+/// Another tenant whose connections used prefixes of this one, over the servers asked for.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct DisagreeingTenant {
+    /// Whose the connections are.
+    connection_tenant: String,
+    #[serde(flatten)]
+    traffic: Traffic,
 }
 
 /// A tenant at one server.
@@ -183,6 +196,29 @@ struct Distribution<T> {
     p99: T,
     /// 99.9 %.
     p999: T,
+}
+
+/// Other tenants whose connections used prefixes of this one, those with the most bytes first.
+fn disagreements(report: &Report, tenant: &str, wanted: impl Fn(&str) -> bool) -> Vec<DisagreeingTenant> {
+    let mut sums: BTreeMap<&str, Traffic> = BTreeMap::new();
+    let rows = report.disagreements.iter();
+    for row in rows.filter(|row| row.tenant == tenant && wanted(&row.server)) {
+        let sum = sums.entry(&row.connection_tenant).or_default();
+        *sum = sum.plus(Traffic {
+            commands: row.commands,
+            bytes_in: row.bytes_in,
+            bytes_out: row.bytes_out,
+        });
+    }
+    let mut tenants: Vec<_> = sums
+        .into_iter()
+        .map(|(connection_tenant, traffic)| DisagreeingTenant {
+            connection_tenant: connection_tenant.to_owned(),
+            traffic,
+        })
+        .collect();
+    tenants.sort_by_key(|other| std::cmp::Reverse(other.traffic.bytes_in + other.traffic.bytes_out));
+    tenants
 }
 
 /// The clients.

@@ -27,10 +27,16 @@ impl Kernel {
         entries.map(|(key, number)| (number, key.0)).collect()
     }
 
-    /// Forgets a name that no connection has any more. Its number is never used again.
+    /// Forgets a name that no connection has any more. Its number is never used again; [`Self::forget_class`] is called when
+    /// no connection can have taken it up meanwhile.
     pub fn forget_name(&mut self, key: &NameKey) {
         if let Err(error) = self.client_names.remove(&super::Raw(*key)) {
             tracing::debug!(%error, "a name was gone already");
         }
+    }
+
+    /// Forgets the class of a name that was forgotten.
+    pub fn forget_class(&mut self, number: u32) {
+        self.classes.forget(number);
     }
 }

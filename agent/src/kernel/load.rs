@@ -9,9 +9,11 @@ use aya::{
 };
 use tokio::io::unix::AsyncFd;
 
+use crate::tenants::ClassTables;
+
 use super::{
-    Capacity, Events, Kernel, attach::Attachments, declared::Declared, mapped::Mapped, names::Names,
-    parking::Parking,
+    Capacity, Events, Kernel, attach::Attachments, classes::Classes, declared::Declared, mapped::Mapped,
+    names::Names, parking::Parking,
 };
 
 /// Programs of the kernel object.
@@ -34,6 +36,8 @@ pub struct KernelSettings {
     pub keys: KeySettings,
     /// Prefixes without a delimiter.
     pub declared: Vec<Vec<u8>>,
+    /// Which connections have which class.
+    pub classes: ClassTables,
     /// Prefixes, over all servers, with a row of their own.
     pub prefixes: u32,
     /// Client addresses, over all servers, with an entry of their own.
@@ -98,6 +102,7 @@ impl Kernel {
         }?;
         let (mut kernel, events) = Self::with_maps(ebpf, capacity)?;
         kernel.set_key_settings(settings.keys, &settings.declared)?;
+        kernel.set_classes(&settings.classes)?;
         kernel.fill_free_lists()?;
         kernel.announce_processes(&settings.processes)?;
         kernel.attach_to_exec()?;
@@ -120,9 +125,15 @@ impl Kernel {
             settings: Array::try_from(take(&mut ebpf, "SG_SETTINGS")?)?,
             keys: KeySettings::new(b":", 1, limits::PREFIX_BYTES as u32),
             declared: Declared::new(LpmTrie::try_from(take(&mut ebpf, "SG_DECLARED")?)?),
+            classes: Classes::new(
+                LpmTrie::try_from(take(&mut ebpf, "SG_CLASS_NAMES")?)?,
+                LpmTrie::try_from(take(&mut ebpf, "SG_CLASS_ADDRESSES")?)?,
+                HashMap::try_from(take(&mut ebpf, "SG_NAME_CLASSES")?)?,
+            ),
             names: Names::new(HashMap::try_from(take(&mut ebpf, "SG_NAMES")?)?),
             free_slots: Queue::try_from(take(&mut ebpf, "SG_FREE_SLOTS")?)?,
             free_rows: Queue::try_from(take(&mut ebpf, "SG_FREE_ROWS")?)?,
+            free_class_rows: Queue::try_from(take(&mut ebpf, "SG_FREE_CLASS_ROWS")?)?,
             parking: Parking::new(
                 HashMap::try_from(take(&mut ebpf, "SG_PARKED")?)?,
                 Queue::try_from(take(&mut ebpf, "SG_FREE_PLACES")?)?,
@@ -143,10 +154,9 @@ impl Kernel {
                 .push(slot, 0)
                 .context("cannot fill the list of free slots")?;
         }
-        for row in 0..self.capacity.prefixes {
-            self.free_rows
-                .push(row, 0)
-                .context("cannot fill the list of free rows")?;
+        let of_classes = limits::PREFIXES as u32..(limits::PREFIXES + limits::CLASS_ROWS) as u32;
+        for row in (0..self.capacity.prefixes).chain(of_classes) {
+            self.free_row(row).context("cannot fill the lists of free rows")?;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! One of the three places where `unsafe` is allowed: shared-memory maps, and types that cross the boundary.
 
 mod attach;
+mod classes;
 mod declared;
 mod identities;
 mod load;
@@ -38,7 +39,11 @@ use aya::{
 };
 use tokio::io::unix::AsyncFd;
 
-use self::{attach::Attachments, declared::Declared, mapped::Mapped, names::Names, parking::Parking};
+use crate::tenants::ClassTables;
+
+use self::{
+    attach::Attachments, classes::Classes, declared::Declared, mapped::Mapped, names::Names, parking::Parking,
+};
 
 /// A type of the boundary as aya wants it.
 #[repr(transparent)]
@@ -64,9 +69,11 @@ pub struct Kernel {
     settings: Array<MapData, Raw<KeySettings>>,
     keys: KeySettings,
     declared: Declared,
+    classes: Classes,
     names: Names,
     free_slots: Queue<MapData, u32>,
     free_rows: Queue<MapData, u32>,
+    free_class_rows: Queue<MapData, u32>,
     parking: Parking,
     capacity: Capacity,
 }
@@ -117,7 +124,44 @@ impl Kernel {
         self.keys = KeySettings {
             declared: u32::from(!declared.is_empty()),
             generation: self.keys.generation,
+            class_generation: self.keys.class_generation,
+            default_class: self.keys.default_class,
             ..keys
+        };
+        self.write_keys()
+    }
+
+    /// Which connections have which class from now on, each from the next segment of its client on.
+    ///
+    /// # Errors
+    ///
+    /// When a map cannot be written: the kernel needs memory. What was written until then stays; the tables before can be set
+    /// again.
+    pub fn set_classes(&mut self, tables: &ClassTables) -> Result<()> {
+        self.classes.replace(tables)?;
+        self.classes.judge(&self.names())?;
+        self.void_classes()
+    }
+
+    /// The same again for names that got their number in the very moment in which the tables were written. To be called a
+    /// moment later.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::set_classes`].
+    pub fn judge_names_again(&mut self) -> Result<()> {
+        if self.classes.judge(&self.names())? {
+            self.void_classes()?;
+        }
+        Ok(())
+    }
+
+    fn void_classes(&mut self) -> Result<()> {
+        self.keys.default_class = u32::from(self.classes.tables().default_user);
+        // Connections have half of it; new ones have 0.
+        self.keys.class_generation = match self.keys.class_generation.wrapping_add(1) & 0xffff {
+            0 => 1,
+            generation => generation,
         };
         self.write_keys()
     }

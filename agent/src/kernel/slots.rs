@@ -142,7 +142,7 @@ impl Kernel {
         self.forget_known_prefixes()?;
         for (_, id) in prefixes {
             self.rows.clear(Row::interned(id) as usize);
-            self.free_rows.push(id, 0).context("cannot return a row")?;
+            self.free_row(id).context("cannot return a row")?;
         }
         let clients: Vec<ClientKey> = self
             .clients
@@ -159,6 +159,15 @@ impl Kernel {
         }
         self.slots.clear(slot as usize);
         self.free_slots.push(slot, 0).context("cannot return a slot")
+    }
+
+    /// Puts a row into the list that it is taken from.
+    pub(super) fn free_row(&mut self, id: u32) -> Result<(), MapError> {
+        if (id as usize) < limits::PREFIXES {
+            self.free_rows.push(id, 0)
+        } else {
+            self.free_class_rows.push(id, 0)
+        }
     }
 
     /// Removes clients that have no connection and opened none since the last call; `idle` is what that one returned

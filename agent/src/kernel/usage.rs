@@ -40,11 +40,17 @@ impl Kernel {
     /// How full the maps are that can be full.
     #[must_use]
     pub fn map_usage(&self, readings: &Readings, slots_in_use: usize) -> Vec<MapUsage> {
+        let ordinary = readings
+            .prefixes
+            .iter()
+            .filter(|(key, _)| key.special_row().is_none());
+        let prefixes = ordinary.count();
         [
+            ("SG_PREFIXES", prefixes, self.capacity.prefixes as usize),
             (
-                "SG_PREFIXES",
-                readings.prefixes.len(),
-                self.capacity.prefixes as usize,
+                "SG_FREE_CLASS_ROWS",
+                readings.prefixes.len() - prefixes,
+                limits::CLASS_ROWS,
             ),
             (
                 "SG_CLIENTS",

@@ -98,6 +98,8 @@ pub(super) static ALL: &[(&Metric, Fill)] = &[
     }),
     (&table::TENANT_ERRORS, tenant_errors),
     (&table::TENANT_READS, tenant_reads),
+    (&table::TENANT_DISAGREEMENT_BYTES, disagreement_bytes),
+    (&table::TENANT_DISAGREEMENT_COMMANDS, disagreement_commands),
     (&table::TENANT_INFO, tenant_info),
     (&table::PREFIX_BYTES, prefix_bytes),
     (&table::PREFIX_COMMANDS, prefix_commands),
@@ -295,6 +297,31 @@ fn tenant_reads(report: &Report, family: &mut Family<'_>) {
 fn tenant_info(report: &Report, family: &mut Family<'_>) {
     for info in &report.tenant_infos {
         family.count(&[("tenant", &info.name), ("owner", &info.owner)], 1);
+    }
+}
+
+fn disagreement_bytes(report: &Report, family: &mut Family<'_>) {
+    for row in &report.disagreements {
+        for (direction, bytes) in [(Direction::In, row.bytes_in), (Direction::Out, row.bytes_out)] {
+            let labels = [
+                ("server", &*row.server),
+                ("tenant", &*row.tenant),
+                ("connection_tenant", &*row.connection_tenant),
+                ("direction", direction.label()),
+            ];
+            family.count(&labels, bytes);
+        }
+    }
+}
+
+fn disagreement_commands(report: &Report, family: &mut Family<'_>) {
+    for row in &report.disagreements {
+        let labels = [
+            ("server", &*row.server),
+            ("tenant", &*row.tenant),
+            ("connection_tenant", &*row.connection_tenant),
+        ];
+        family.count(&labels, row.commands);
     }
 }
 

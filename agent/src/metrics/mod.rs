@@ -13,7 +13,7 @@ mod tests;
 
 use crate::config::ConfigStatus;
 use crate::snapshot::Snapshot;
-use crate::tenants::{PrefixAt, TenantInfo, TenantRow, Tenants};
+use crate::tenants::{Disagreement, PrefixAt, TenantInfo, TenantRow, Tenants};
 use crate::workloads::WorkloadReport;
 
 /// Version of this agent.
@@ -38,6 +38,8 @@ pub struct Report {
     pub workloads: WorkloadReport,
     /// What has become of the configuration file.
     pub config: ConfigStatus,
+    /// Prefixes of one tenant that connections of another used.
+    pub disagreements: Vec<Disagreement>,
     /// The prefix rows that no rule matches.
     pub unassigned: Vec<PrefixAt>,
 }
@@ -47,7 +49,9 @@ impl Report {
     pub fn new(snapshot: Snapshot, tenants: &mut Tenants) -> Self {
         let rows = tenants.aggregate(&snapshot);
         let unassigned = tenants.unassigned(&snapshot);
+        let disagreements = tenants.disagreements(&snapshot);
         Self {
+            disagreements,
             snapshot,
             unassigned,
             tenants: rows,

@@ -149,6 +149,12 @@ metrics! {
     TENANT_READS = Counter "stormglass_tenant_reads_total" in "values" by ["server", "tenant", "result"],
         at most "servers x (limits.tenants + 2) x 2":
         "Values that reads (GET, GETDEL, GETEX, MGET, HGET, HMGET, LINDEX, ZSCORE, ZMSCORE) found, and did not find.";
+    TENANT_DISAGREEMENT_BYTES = Counter "stormglass_tenant_disagreement_bytes_total" in "bytes" by ["server", "tenant", "connection_tenant", "direction"],
+        at most "servers x 1025 pairs x 2":
+        "RESP bytes below a prefix of the tenant, part of its stormglass_tenant_bytes_total, on connections that are another tenant's by user, client name or address; only pairs that occurred.";
+    TENANT_DISAGREEMENT_COMMANDS = Counter "stormglass_tenant_disagreement_commands_total" in "commands" by ["server", "tenant", "connection_tenant"],
+        at most "servers x 1025 pairs":
+        "Commands of which the same is true.";
     TENANT_INFO = Gauge "stormglass_tenant_info" in "1" by ["tenant", "owner"],
         at most "limits.tenants + 2":
         "Always 1: who answers for the tenant, to be joined on the label tenant.";
@@ -248,7 +254,8 @@ const LABELS: &str = "
 | `client` | the client's address; `(other)` beyond `limits.clients` |
 | `workload` | a workload of the configuration; `(unassigned)`: no rule has the client's address; `(other)`: beyond `limits.workloads`, or of an address that the kernel did not keep (`limits.clients`) |
 | `prefix` | the key's bytes before the delimiter, inside a hash tag the key begins with (`keys.hash_tags`); of a key without delimiter the longest declared prefix (from a rule such as `cart-*`: `cart-`). Bytes that are not UTF-8, control characters and backslashes as `\\xNN`. `(none)`: a key without delimiter and declared prefix, or with a prefix that is empty or longer than `keys.max_prefix_bytes`; `(keyless)`: a command without key; `(pubsub)`: channel traffic; `(replication)`: replica links; `(other)`: beyond `limits.prefixes`. An ordinary prefix in parentheses begins with `\\x28` |
-| `tenant` | a tenant of the configuration, or one that a reload took out of it, which keeps its row while `limits.tenants` leaves room; `(unassigned)`: no rule matched; `(other)`: beyond `limits.tenants`, and what tenants had whose row went |
+| `tenant` | by prefix, else by user, client name or address of the connection: a tenant of the configuration, or one that a reload took out of it, which keeps its row while `limits.tenants` leaves room; `(unassigned)`: no rule matched; `(other)`: beyond `limits.tenants`, and what tenants had whose row went |
+| `connection_tenant` | whose the connection is by its user, client name or address, where the prefix is another tenant's; both are `(other)` beyond 1024 pairs at a server |
 | `process`, `version` | the name that the process goes by, and the version in its executable; empty if it cannot be told for certain |
 | `container`, `runtime`, `pod_uid` | of the container and pod that the process runs in, by its cgroup; empty on a plain host |
 | `owner` | the tenant's owner; empty if none is named |

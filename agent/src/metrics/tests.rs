@@ -97,6 +97,14 @@ fn small() -> Report {
             }],
         },
         tenants: vec![busy("checkout", 5), tenant("(unassigned)", 2)],
+        disagreements: vec![Disagreement {
+            server: "valkey-server:6379".into(),
+            tenant: "checkout".into(),
+            connection_tenant: "search".into(),
+            commands: 2,
+            bytes_in: 60,
+            bytes_out: 10,
+        }],
         tenant_infos: vec![TenantInfo {
             name: "checkout".into(),
             owner: "team-checkout".into(),
@@ -199,6 +207,7 @@ fn prefix(prefix: &str, commands: u64) -> PrefixSnapshot {
     PrefixSnapshot {
         prefix: prefix.into(),
         special: false,
+        class: None,
         counters: counters(commands, commands * 30, commands * 5),
     }
 }

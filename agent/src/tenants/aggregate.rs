@@ -5,12 +5,14 @@
 //! number of reloads the tenants of a server add up to its prefixes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use agent_common::abi::PrefixCounters;
 
+use super::disagreements::{Disagreement, Disagreements};
 use super::growth::{Seen, subtract};
-use super::{OTHER, Rules, TenantInfo, TenantRef, UNASSIGNED, row_name};
-use crate::snapshot::{ServerSnapshot, Snapshot};
+use super::{OTHER, Rules, TenantInfo, TenantRef, UNASSIGNED, is_special, row_name};
+use crate::snapshot::{PrefixSnapshot, ServerSnapshot, Snapshot};
 
 /// One tenant at one server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub struct PrefixAt {
 #[derive(Debug)]
 pub struct Tenants {
     rules: Rules,
+    /// Where tenants that have a row are, by name.
+    places: HashMap<String, Place>,
     /// Tenants of earlier configurations that keep their rows, the longest gone first.
     left: Vec<TenantInfo>,
     servers: BTreeMap<String, Books>,
@@ -45,13 +49,32 @@ pub struct Tenants {
 #[derive(Debug, Default)]
 struct Books {
     sums: BTreeMap<Place, PrefixCounters>,
-    /// The prefix rows of its last snapshot, by name: as many as the kernel and the daemon hold, no more.
-    rows: HashMap<String, Known>,
+    /// The prefix rows of its last snapshot: as many as the kernel and the daemon hold, no more.
+    rows: HashMap<RowName, Known>,
+    disagreements: Disagreements,
+}
+
+/// What a row is known by: its name, and the tenant of its connections.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct RowName {
+    name: String,
+    class: Option<Arc<str>>,
+}
+
+impl RowName {
+    fn new(row: &PrefixSnapshot) -> Self {
+        Self {
+            name: row_name(row).into_owned(),
+            class: row.class.clone(),
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Known {
     place: Place,
+    /// The tenant of its connections, where the prefix is another's.
+    user: Option<Place>,
     seen: Seen,
 }
 
@@ -71,6 +94,7 @@ impl Tenants {
     #[must_use]
     pub fn new(rules: Rules) -> Self {
         Self {
+            places: places(&rules, &[]),
             rules,
             left: Vec::new(),
             servers: BTreeMap::new(),
@@ -98,7 +122,7 @@ impl Tenants {
                 continue;
             };
             for (prefix, row) in of.prefixes.iter().enumerate() {
-                let known = books.rows.get(&*row_name(row));
+                let known = books.rows.get(&RowName::new(row));
                 if known.is_some_and(|known| known.place == Place::Unassigned) {
                     places.push(PrefixAt { server, prefix });
                 }
@@ -129,11 +153,26 @@ impl Tenants {
                 };
                 books.sums.entry(place).or_default().add(&counters);
             }
-            for (name, known) in &mut books.rows {
-                known.place = rules.tenant_of(name).into();
+            for (row, known) in &mut books.rows {
+                (known.place, known.user) = owner(&rules, &places, row);
             }
         }
-        *self = Self { rules, left, servers };
+        *self = Self {
+            rules,
+            places,
+            left,
+            servers,
+        };
+    }
+
+    /// Bytes and commands of prefixes that one tenant has and connections of another used, by server and both tenants.
+    #[must_use]
+    pub fn disagreements(&self, snapshot: &Snapshot) -> Vec<Disagreement> {
+        let servers = snapshot.servers.iter().filter_map(|server| {
+            let books = self.servers.get(&server.label)?;
+            Some(books.disagreements.rows(&server.label))
+        });
+        servers.flatten().collect()
     }
 
     /// Forgets the servers that are not to be kept: should one come back, its counters begin at zero.
@@ -167,29 +206,45 @@ impl Tenants {
     fn take_up(&mut self, server: &ServerSnapshot) {
         let books = self.servers.entry(server.label.clone()).or_default();
         let mut before = std::mem::take(&mut books.rows);
-        let mut lost = PrefixCounters::default();
-        let mut other = None;
+        let mut lost: HashMap<Option<Arc<str>>, PrefixCounters> = HashMap::new();
+        let mut others = Vec::new();
         for row in &server.prefixes {
-            let name = row_name(row);
-            let (name, mut known) = before.remove_entry(&*name).unwrap_or_else(|| {
-                let place = self.rules.tenant_of(&name).into();
+            let name = RowName::new(row);
+            let (name, mut known) = before.remove_entry(&name).unwrap_or_else(|| {
+                let (place, user) = owner(&self.rules, &self.places, &name);
                 let seen = Seen::default();
-                (name.into_owned(), Known { place, seen })
+                (name, Known { place, user, seen })
             });
-            let grown = known.seen.update(&row.counters, &mut lost);
+            let grown = known
+                .seen
+                .update(&row.counters, lost.entry(name.class.clone()).or_default());
             if row.special && row.prefix == OTHER {
-                other = Some((known.place, grown));
+                others.push((name.class.clone(), known.place, grown));
             } else {
                 books.sums.entry(known.place).or_default().add(&grown);
+                if let Some(user) = known.user {
+                    let name = |place| name_of(&self.rules, &self.left, place);
+                    books.disagreements.add(name(known.place), name(user), &grown);
+                }
             }
             books.rows.insert(name, known);
         }
-        for mut vanished in before.into_values() {
-            vanished.seen.update(&PrefixCounters::default(), &mut lost);
+        for (name, mut vanished) in before {
+            let lost = lost.entry(name.class).or_default();
+            vanished.seen.update(&PrefixCounters::default(), lost);
         }
-        if let Some((place, mut grown)) = other {
-            subtract(&mut grown, &lost);
+        // Those of classes first: what they have no room for goes to that of nobody.
+        others.sort_by_key(|(class, ..)| class.is_none());
+        for (class, place, mut grown) in others {
+            let mut gone = lost.remove(&class).unwrap_or_default();
+            if class.is_none() {
+                lost.values().for_each(|further| gone.add(further));
+            }
+            let before = grown;
+            subtract(&mut grown, &gone);
+            subtract(&mut gone, &before);
             books.sums.entry(place).or_default().add(&grown);
+            lost.insert(class, gone);
         }
     }
 
@@ -211,13 +266,29 @@ impl Tenants {
     }
 
     fn name(&self, place: Place) -> &str {
-        let info = match place {
-            Place::Rule(rule) => self.rules.configured().get(rule),
-            Place::Left(left) => self.left.get(left),
-            Place::Other => None,
-            Place::Unassigned => return UNASSIGNED,
-        };
-        info.map_or(OTHER, |info| &info.name)
+        name_of(&self.rules, &self.left, place)
+    }
+}
+
+fn name_of<'a>(rules: &'a Rules, left: &'a [TenantInfo], place: Place) -> &'a str {
+    let info = match place {
+        Place::Rule(rule) => rules.configured().get(rule),
+        Place::Left(index) => left.get(index),
+        Place::Other => None,
+        Place::Unassigned => return UNASSIGNED,
+    };
+    info.map_or(OTHER, |info| &info.name)
+}
+
+/// Whose a row is: the prefix decides, then the connections. Second comes the tenant of the connections, if the prefix is
+/// another's. Special rows are nobody's prefix, even where a rule names them.
+fn owner(rules: &Rules, places: &HashMap<String, Place>, row: &RowName) -> (Place, Option<Place>) {
+    let class = row.class.as_deref();
+    let class = class.map(|name| places.get(name).copied().unwrap_or(Place::Other));
+    match (rules.tenant_of(&row.name).into(), class) {
+        (Place::Unassigned, class) => (class.unwrap_or(Place::Unassigned), None),
+        (place, Some(user)) if user != place && !is_special(&row.name) => (place, Some(user)),
+        (place, _) => (place, None),
     }
 }
 
@@ -248,7 +319,7 @@ mod tests {
 
     use super::*;
     use crate::config::Settings;
-    use crate::snapshot::{PrefixSnapshot, counters};
+    use crate::snapshot::counters;
 
     fn tenants(text: &str) -> Tenants {
         let settings = Settings::parse(Path::new("test.toml"), text).expect("a good configuration");
@@ -259,8 +330,20 @@ mod tests {
         PrefixSnapshot {
             prefix: prefix.into(),
             special: false,
+            class: None,
             counters: counters(commands, commands * 10, commands * 100),
         }
+    }
+
+    fn of_class(class: &str, row: PrefixSnapshot) -> PrefixSnapshot {
+        PrefixSnapshot {
+            class: Some(class.into()),
+            ..row
+        }
+    }
+
+    fn special(row: PrefixSnapshot) -> PrefixSnapshot {
+        PrefixSnapshot { special: true, ..row }
     }
 
     fn server(label: &str, prefixes: Vec<PrefixSnapshot>) -> ServerSnapshot {
@@ -337,6 +420,80 @@ mod tests {
         );
         tenants.aggregate(&snapshot);
         assert_eq!(tenants.unassigned(&snapshot), [at(1, 0)], "by the rules of now");
+    }
+
+    #[test]
+    fn the_prefix_decides_then_the_connection_and_where_they_differ_is_counted() {
+        let at_server = |more: u64| Snapshot {
+            servers: vec![server(
+                "s",
+                vec![
+                    prefix("a", 1),
+                    of_class("zoo", prefix("a", 2 + more)),
+                    of_class("abc", prefix("b", 4)),
+                    of_class("zoo", prefix("x", 8)),
+                    of_class("zoo", special(prefix("(keyless)", 16))),
+                    special(prefix("(keyless)", 32)),
+                ],
+            )],
+            ..Snapshot::default()
+        };
+        let mut tenants = tenants(TWO);
+        assert_eq!(
+            rows(&tenants.aggregate(&at_server(0))),
+            [
+                ("s", "zoo", 24, 240, 2_400),
+                ("s", "abc", 7, 70, 700),
+                ("s", "(unassigned)", 32, 320, 3_200)
+            ]
+        );
+        tenants.aggregate(&at_server(3));
+        let disagreement = Disagreement {
+            server: "s".into(),
+            tenant: "abc".into(),
+            connection_tenant: "zoo".into(),
+            commands: 5,
+            bytes_in: 50,
+            bytes_out: 500,
+        };
+        assert_eq!(tenants.disagreements(&at_server(3)), [disagreement]);
+    }
+
+    #[test]
+    fn a_special_row_that_a_rule_names_is_no_disagreement() {
+        let snapshot = Snapshot {
+            servers: vec![server("s", vec![of_class("b", special(prefix("(keyless)", 1)))])],
+            ..Snapshot::default()
+        };
+        let mut tenants = tenants(
+            "[[tenant]]\nname = \"a\"\nprefixes = [\"(keyless)\"]\n[[tenant]]\nname = \"b\"\nusers = [\"b\"]",
+        );
+        assert_eq!(rows(&tenants.aggregate(&snapshot)), [("s", "a", 1, 10, 100)]);
+        assert_eq!(tenants.disagreements(&snapshot), []);
+    }
+
+    #[test]
+    fn a_prefix_of_a_class_that_goes_to_other_counts_no_second_time() {
+        let at_server = |rows| Snapshot {
+            servers: vec![server("s", rows)],
+            ..Snapshot::default()
+        };
+        let mut tenants = tenants(TWO);
+        tenants.aggregate(&at_server(vec![of_class("zoo", prefix("x", 8)), prefix("x", 1)]));
+        let folded = at_server(vec![
+            special(prefix(OTHER, 1)),
+            of_class("zoo", special(prefix(OTHER, 9))),
+        ]);
+        assert_eq!(
+            rows(&tenants.aggregate(&folded)),
+            [("s", "zoo", 9, 90, 900), ("s", "(unassigned)", 1, 10, 100)]
+        );
+        // Beyond what can be kept, that of the class goes as well.
+        let folded = at_server(vec![special(prefix(OTHER, 10))]);
+        assert_eq!(
+            rows(&tenants.aggregate(&folded)),
+            [("s", "zoo", 9, 90, 900), ("s", "(unassigned)", 1, 10, 100)]
+        );
     }
 
     #[test]

@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 mod aggregate;
+mod classes;
+mod disagreements;
 mod growth;
 mod names;
 #[cfg(test)]
@@ -11,6 +13,8 @@ mod rules;
 mod suggest;
 
 pub use aggregate::{PrefixAt, TenantRow, Tenants};
+pub use classes::{ClassTables, Classes, TooManyTenants};
+pub use disagreements::Disagreement;
 pub use names::{bytes_of_name, client_text, printable, row_name};
 pub use rules::{Rules, RulesError, TenantInfo, TenantRef};
 pub use suggest::{Candidate, SUGGESTED_TENANTS, Suggestion, Traffic, suggest, to_toml};

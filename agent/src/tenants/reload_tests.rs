@@ -31,6 +31,10 @@ const SERVERS: usize = 2;
 
 /// The cell of the bytes out.
 const BYTES_OUT: usize = 1;
+
+/// Tenants of connections; one that no file has.
+const CLASSES: [Option<&str>; 4] = [None, Some("a"), Some("e"), Some("nobody")];
+
 const PREFIXES: [&str; 6] = ["p0", "p1", "p2", "p3", "q0", "q1"];
 
 fn rules((limit, tenants): File) -> Rules {
@@ -51,6 +55,7 @@ enum Step {
     Grow {
         server: usize,
         row: usize,
+        class: usize,
         cell: usize,
         by: u64,
     },
@@ -58,6 +63,7 @@ enum Step {
     Fold {
         server: usize,
         prefix: usize,
+        class: usize,
     },
     /// A server is not there, or is again.
     Toggle {
@@ -77,9 +83,10 @@ fn step() -> impl Strategy<Value = Step> {
     let rows = PREFIXES.len() + SPECIAL_ROWS.len();
     let cells = size_of::<PrefixCounters>() / 8;
     prop_oneof![
-        12 => (0..SERVERS, 0..rows, 0..cells, 1..1000_u64)
-            .prop_map(|(server, row, cell, by)| Step::Grow { server, row, cell, by }),
-        2 => (0..SERVERS, 0..PREFIXES.len()).prop_map(|(server, prefix)| Step::Fold { server, prefix }),
+        12 => (0..SERVERS, 0..rows, 0..CLASSES.len(), 0..cells, 1..1000_u64)
+            .prop_map(|(server, row, class, cell, by)| Step::Grow { server, row, class, cell, by }),
+        2 => (0..SERVERS, 0..PREFIXES.len(), 0..CLASSES.len())
+            .prop_map(|(server, prefix, class)| Step::Fold { server, prefix, class }),
         1 => (0..SERVERS).prop_map(|server| Step::Toggle { server }),
         1 => (0..SERVERS).prop_map(|server| Step::Forget { server }),
         6 => Just(Step::Scrape),
@@ -91,14 +98,14 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Debug, Clone)]
 struct Server {
     live: bool,
-    rows: BTreeMap<(bool, &'static str), PrefixCounters>,
+    rows: BTreeMap<(bool, &'static str, Option<&'static str>), PrefixCounters>,
 }
 
 impl Server {
     fn new() -> Self {
         let special = SPECIAL_ROWS
             .iter()
-            .map(|name| ((true, *name), PrefixCounters::default()));
+            .map(|name| ((true, *name, None), PrefixCounters::default()));
         Self {
             live: true,
             rows: special.collect(),
@@ -106,18 +113,22 @@ impl Server {
     }
 
     fn grow(&mut self, row: usize, cell: usize, by: u64) {
+        self.grow_of(None, row, cell, by);
+    }
+
+    fn grow_of(&mut self, class: Option<&'static str>, row: usize, cell: usize, by: u64) {
         let key = match PREFIXES.get(row) {
-            Some(prefix) => (false, *prefix),
-            None => (true, SPECIAL_ROWS[row - PREFIXES.len()]),
+            Some(prefix) => (false, *prefix, class),
+            None => (true, SPECIAL_ROWS[row - PREFIXES.len()], class),
         };
         let counters = self.rows.entry(key).or_default();
         bytemuck::cast_slice_mut::<_, u64>(std::slice::from_mut(counters))[cell] += by;
         counters.bytes_in += by;
     }
 
-    fn fold(&mut self, prefix: usize) {
-        if let Some(counters) = self.rows.remove(&(false, PREFIXES[prefix])) {
-            self.rows.entry((true, OTHER)).or_default().add(&counters);
+    fn fold(&mut self, prefix: usize, class: Option<&'static str>) {
+        if let Some(counters) = self.rows.remove(&(false, PREFIXES[prefix], class)) {
+            self.rows.entry((true, OTHER, class)).or_default().add(&counters);
         }
     }
 
@@ -125,7 +136,8 @@ impl Server {
         let prefixes = self
             .rows
             .iter()
-            .map(|((special, prefix), counters)| PrefixSnapshot {
+            .map(|((special, prefix, class), counters)| PrefixSnapshot {
+                class: class.map(Into::into),
                 prefix: (*prefix).into(),
                 special: *special,
                 counters: *counters,
@@ -219,10 +231,15 @@ fn run(steps: &[Step]) -> Result<(), TestCaseError> {
             Step::Grow {
                 server,
                 row,
+                class,
                 cell,
                 by,
-            } => servers[server].grow(row, cell, by),
-            Step::Fold { server, prefix } => servers[server].fold(prefix),
+            } => servers[server].grow_of(CLASSES[class], row, cell, by),
+            Step::Fold {
+                server,
+                prefix,
+                class,
+            } => servers[server].fold(prefix, CLASSES[class]),
             Step::Toggle { server } => servers[server].live = !servers[server].live,
             Step::Forget { server } => {
                 servers[server] = Server::new();
@@ -305,6 +322,20 @@ fn what_was_counted_stays_with_its_tenant_and_what_comes_later_goes_by_the_new_r
 }
 
 #[test]
+fn what_connections_of_a_tenant_had_stays_with_it_when_the_rules_change() {
+    let mut server = Server::new();
+    let mut tenants = Tenants::new(rules((9, &[("a", &["p0"]), ("e", &[])])));
+    server.grow_of(Some("e"), 1, BYTES_OUT, 10);
+    assert_eq!(bytes(&mut tenants, &server), named(&[("e", 10)]));
+    tenants.reload(&[server.snapshot(0)], rules((9, &[("a", &["p0", "p1"])])));
+    // Replies to commands from before the reload.
+    server.grow_of(Some("e"), 2, BYTES_OUT, 1);
+    // The prefix is another's now.
+    server.grow_of(Some("e"), 1, BYTES_OUT, 5);
+    assert_eq!(bytes(&mut tenants, &server), named(&[("a", 5), ("e", 11)]));
+}
+
+#[test]
 fn a_tenant_that_left_the_file_keeps_its_owner() {
     let mut server = Server::new();
     let mut tenants = Tenants::new(rules(FILES[1]));
@@ -354,7 +385,7 @@ fn a_prefix_that_goes_to_other_counts_no_second_time() {
     let mut tenants = Tenants::new(rules(FILES[0]));
     server.grow(0, BYTES_OUT, 3);
     assert_eq!(bytes(&mut tenants, &server), named(&[("a", 3)]));
-    server.fold(0);
+    server.fold(0, None);
     assert_eq!(bytes(&mut tenants, &server), named(&[("a", 3)]));
     let other = SPECIAL_ROWS
         .iter()

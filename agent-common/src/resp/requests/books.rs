@@ -231,14 +231,15 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
             size_bucket: run.size_bucket,
             bytes: run.bytes,
         };
-        self.attribute(run.row, &counts);
+        let row = self.of_class(run.row);
+        self.attribute(row, &counts);
         if run.answers == 0 {
             return;
         }
         let kind = RunKind::from_number(run.kind);
         let overflow = Row::special(self.connection.slot, Row::OTHER);
         let runs = &mut self.connection.runs;
-        let pushed = runs.push(run.row, kind, run.flags, run.since, run.answers, overflow);
+        let pushed = runs.push(row, kind, run.flags, run.since, run.answers, overflow);
         if pushed != Pushed::Exactly {
             let loss = if pushed == Pushed::Coarsely {
                 Loss::CoarseReply
@@ -258,6 +259,16 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
             // How many replies it has, and what comes after them, would be a guess.
             self.lose(Reason::QueueFull);
         }
+    }
+
+    /// The row that has what the connection adds to `row`: each class has special rows of its own.
+    #[inline(always)]
+    pub(super) fn of_class(&mut self, row: u32) -> u32 {
+        let class = self.connection.class;
+        if class == 0 || !Row::is_special(row) {
+            return row;
+        }
+        self.ledger.special(row, class)
     }
 
     /// Counts what belongs to a row, unless it is on trial.

@@ -1,5 +1,7 @@
 //! Which segments are read: what is new in them, whether they wait for others, and whether the stream is in step.
 
+use core::ptr;
+
 use super::{
     super::{Fresh, Ledger, Payload, Plan, Segment, fresh, moment, tick},
     LONG_QUIET, QUIET, Requests, flag, phase,
@@ -86,6 +88,9 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         self.scratch.requests.row = Row::UNKNOWN;
         self.scratch.requests.commands = 0;
         self.scratch.requests.bytes = 0;
+        if self.connection.is_class_stale(self.settings) {
+            self.classify();
+        }
 
         let mode = self.connection.shared.mode();
         if mode == Mode::REPLICATION {
@@ -107,11 +112,24 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         Plan::Read
     }
 
+    /// Finds out whose the connection is. Once per segment: what comes in one belongs to one client.
+    #[inline(always)]
+    fn classify(&mut self) {
+        // Before the names are looked at: if egress settles another one meanwhile, the next segment finds it.
+        let settlements = self.connection.settlements();
+        let class = self.ledger.class(self.connection);
+        // SAFETY: a valid reference; volatile because egress reads it.
+        unsafe { ptr::write_volatile(&raw mut self.connection.class, class) };
+        self.connection.class_generation = self.settings.class_generation as u16;
+        self.connection.class_settlements = settlements;
+    }
+
     /// Counts traffic of a replica link.
     #[inline(always)]
     pub(super) fn replicate(&mut self, bytes: u64) {
+        let row = self.of_class(Row::special(self.connection.slot, Row::REPLICATION));
         self.ledger.requests(
-            Row::special(self.connection.slot, Row::REPLICATION),
+            row,
             &RequestCounts {
                 commands: 0,
                 size_bucket: 0,

@@ -227,11 +227,12 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         self.connection.requests.row = if length == 0 || self.connection.shared.trial() != 0 {
             Row::special(self.connection.slot, Row::NONE)
         } else {
-            self.row(&PrefixKey {
-                slot: self.connection.slot,
+            self.row(&PrefixKey::new(
+                self.connection.slot,
+                self.connection.class,
                 length,
-                words: keep(content.words, length),
-            })
+                keep(content.words, length),
+            ))
         };
     }
 
@@ -240,8 +241,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     fn row(&mut self, key: &PrefixKey) -> u32 {
         const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
         let [first, second, third, fourth] = key.words;
-        let hash = (first ^ u64::from(key.slot)).wrapping_mul(FACTOR)
-            ^ (second ^ third ^ fourth).wrapping_mul(FACTOR);
+        let hash = (first ^ key.head()).wrapping_mul(FACTOR) ^ (second ^ third ^ fourth).wrapping_mul(FACTOR);
         let index = (hash >> (u64::BITS - KNOWN_PREFIXES.trailing_zeros())) as usize & (KNOWN_PREFIXES - 1);
         let known = &mut self.scratch.known[index];
         let generation = self.settings.generation;
@@ -250,9 +250,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
             | words[1] ^ second
             | words[2] ^ third
             | words[3] ^ fourth
-            | u64::from(
-                known.key.length ^ key.length | known.key.slot ^ key.slot | known.generation ^ generation,
-            );
+            | u64::from(known.key.differs(key) | known.generation ^ generation);
         if differs == 0 {
             return known.row;
         }

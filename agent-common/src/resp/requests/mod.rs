@@ -199,6 +199,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         if row != Row::UNKNOWN && bytes != 0 {
             state.pending = 0;
             state.size = added(state.size, bytes);
+            let row = self.of_class(row);
             self.attribute(
                 row,
                 &RequestCounts {
