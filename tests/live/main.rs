@@ -24,5 +24,6 @@ mod reload;
 mod secrets;
 mod server_lifecycle;
 mod tenants;
+mod tenants_of_connections;
 mod who_owns_what;
 mod workloads;

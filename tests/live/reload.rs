@@ -1,7 +1,6 @@
 //! The configuration changes while clients are at work.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -67,7 +66,7 @@ fn tenants_change_three_times_under_load_and_every_byte_stays_where_it_was_count
     let (address, stop) = (server.address(), AtomicBool::new(false));
     let sent = thread::scope(|scope| -> Result<u64> {
         let clients: Vec<_> = (0..CLIENTS)
-            .map(|_| scope.spawn(|| pipelines(address, &stop)))
+            .map(|_| scope.spawn(|| pipelines(&format!("redis://{address}"), &stop)))
             .collect();
         let changed = change_three_times(&mut books);
         stop.store(true, Ordering::Relaxed);
@@ -241,9 +240,70 @@ fn a_server_that_the_configuration_leaves_out_is_not_shown_and_comes_back_with_e
     Ok(())
 }
 
+#[test]
+#[ignore = "needs root and the lab: cargo xtask test"]
+fn users_get_other_tenants_under_load_and_every_byte_stays_where_it_was_counted() -> Result<()> {
+    const FIRST: &str = "[[tenant]]\nname = \"one\"\nusers = [\"alpha\", \"beta\"]\n";
+    const SECOND: &str = "[[tenant]]\nname = \"two\"\nusers = [\"be*\"]\n[[tenant]]\nname = \"carts\"\n\
+                          prefixes = [\"cart:eu\"]\nusers = [\"alpha\"]\n[keys]\ndelimiters = \"/\"\n";
+    let users = "user alpha on >pw ~* &* +@all\nuser beta on >pw ~* &* +@all\n";
+    let server = Plan::valkey()?.config(users).start()?;
+    let agent = Agent::start_with(FIRST)?;
+    let mut opening = Opening::at(&agent, &server)?;
+    let mut books = Books::open(&agent, &server)?;
+    let before = books.tenants();
+    let (address, stop) = (server.address(), AtomicBool::new(false));
+    let urls = ["alpha", "beta"].map(|user| format!("redis://{user}:pw@{address}"));
+    thread::scope(|scope| -> Result<()> {
+        let clients: Vec<_> = urls
+            .iter()
+            .map(|url| scope.spawn(|| pipelines(url, &stop)))
+            .collect();
+        let changed = (|| {
+            books.work_and_see_grow(&["one"])?;
+            agent.rewrite(SECOND)?;
+            agent.hang_up()?;
+            books.until("the second file is in force", |books| books.reloads() == (1, 0))?;
+            books.work_and_see_grow(&["two", "carts"])?;
+            let frozen = books.bytes("one");
+            books.work_and_see_grow(&["two", "carts"])?;
+            assert_eq!(books.bytes("one"), frozen, "nobody has it any more");
+            agent.rewrite(FIRST)?;
+            agent.hang_up()?;
+            books.until("the first file is in force again", |books| {
+                books.reloads() == (2, 0)
+            })?;
+            books.work_and_see_grow(&["one"])?;
+            let frozen = books.bytes("two");
+            books.work_and_see_grow(&["one"])?;
+            assert_eq!(books.bytes("two"), frozen);
+            Ok(())
+        })();
+        stop.store(true, Ordering::Relaxed);
+        for client in clients {
+            client.join().map_err(|_| anyhow!("a client panicked"))??;
+        }
+        changed
+    })?;
+    let account = opening.account(&agent)?;
+    account.assert_all_attributed();
+    books.look()?;
+    let of_tenants = books.tenants().since(before);
+    assert_eq!(
+        (of_tenants.bytes_in, of_tenants.bytes_out),
+        (account.server.bytes_in, account.server.bytes_out)
+    );
+    let others = books.bytes("(unassigned)");
+    ensure!(
+        others < 10_000,
+        "{others} bytes are nobody's: more than the logins and the count of the server"
+    );
+    Ok(())
+}
+
 /// Sends pipelines until it is to stop. Returns how many commands.
-fn pipelines(server: SocketAddr, stop: &AtomicBool) -> Result<u64> {
-    let mut connection = redis::Client::open(format!("redis://{server}"))?.get_connection()?;
+fn pipelines(url: &str, stop: &AtomicBool) -> Result<u64> {
+    let mut connection = redis::Client::open(url)?.get_connection()?;
     let mut sent = 0;
     while !stop.load(Ordering::Relaxed) {
         let mut pipeline = redis::pipe();
