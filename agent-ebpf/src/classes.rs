@@ -14,7 +14,8 @@ use crate::{
     identity,
     ledger::count_loss,
     maps::{
-        SG_CLASS_ADDRESSES, SG_CLASS_NAMES, SG_FREE_CLASS_ROWS, SG_NAME_CLASSES, SG_PREFIXES, SG_SETTINGS,
+        SG_CLASS_ADDRESSES, SG_CLASS_NAMES, SG_FREE_CLASS_ROWS, SG_NAME_CLASSES, SG_PREFIXES, SG_SCRATCH_IN,
+        SG_SETTINGS,
     },
 };
 
@@ -119,30 +120,52 @@ fn longest(map: *mut c_void, key: *const c_void) -> u32 {
     unsafe { ptr::read_volatile(found) }
 }
 
-/// The row of a special row of connections of a class; a new one where there is none. A global function, as above.
+/// The row of a special row of connections of a class, for egress; a new one where there is none. A global function, as above.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn sg_special_row(row: u32, class: u32) -> u32 {
+pub(crate) extern "C" fn sg_special_row_out(row: u32, class: u32) -> u32 {
+    row_of(&special(row, class))
+}
+
+/// The same for ingress, whose stack is full: 512 bytes for all functions that wait for one another, each rounded up to 32. The
+/// key lies in the scratch.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn sg_special_row_in(row: u32, class: u32) -> u32 {
+    let Some(scratch) = SG_SCRATCH_IN.get_ptr_mut(0) else {
+        return row;
+    };
+    // SAFETY: ingress runs with softirqs off: nobody else uses this CPU's area.
+    let key = unsafe { &mut (*scratch).special_row };
+    *key = special(row, class);
+    row_of(key)
+}
+
+#[inline(always)]
+fn special(row: u32, class: u32) -> PrefixKey {
     let specials = SPECIAL_ROWS as u32;
-    let slot = row / specials;
-    let key = PrefixKey::special(slot, class as u16, row % specials);
-    if let Some(id) = SG_PREFIXES.get_ptr(&key) {
+    PrefixKey::special(row / specials, class as u16, row % specials)
+}
+
+#[inline(always)]
+fn row_of(key: &PrefixKey) -> u32 {
+    if let Some(id) = SG_PREFIXES.get_ptr(key) {
         // SAFETY: written once, when the entry was made.
         return Row::interned(unsafe { *id });
     }
-    let other = Row::special(slot, Row::OTHER);
+    let other = Row::special(key.slot, Row::OTHER);
     let Ok(Some(id)) = SG_FREE_CLASS_ROWS.pop() else {
         count_loss(Loss::ClassRowsFull, 1);
         return other;
     };
-    if SG_PREFIXES.insert(&key, &id, u64::from(BPF_NOEXIST)).is_ok() {
+    if SG_PREFIXES.insert(key, &id, u64::from(BPF_NOEXIST)).is_ok() {
         return Row::interned(id);
     }
     // Another CPU was faster.
     if SG_FREE_CLASS_ROWS.push(id, 0).is_err() {
         count_loss(Loss::MapFailure, 1);
     }
-    match SG_PREFIXES.get_ptr(&key) {
+    match SG_PREFIXES.get_ptr(key) {
         // SAFETY: as above.
         Some(id) => Row::interned(unsafe { *id }),
         None => {

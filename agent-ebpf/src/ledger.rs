@@ -64,8 +64,11 @@ impl Ledger for Maps {
     }
 
     #[inline(always)]
-    fn special(&mut self, row: u32, class: u16) -> u32 {
-        classes::sg_special_row(row, u32::from(class))
+    fn special(&mut self, direction: Direction, row: u32, class: u16) -> u32 {
+        match direction {
+            Direction::In => classes::sg_special_row_in(row, u32::from(class)),
+            Direction::Out => classes::sg_special_row_out(row, u32::from(class)),
+        }
     }
 
     #[inline(always)]

@@ -173,7 +173,7 @@ impl Ledger for &mut Counts {
         Row::interned(row as u32)
     }
 
-    fn special(&mut self, row: u32, _class: u16) -> u32 {
+    fn special(&mut self, _direction: Direction, row: u32, _class: u16) -> u32 {
         row
     }
 

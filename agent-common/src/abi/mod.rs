@@ -72,7 +72,7 @@ assert_layout! {
     Event: 48, 8;
     Seed: 24, 4;
     Window: 576, 8;
-    Scratch: 1632, 8;
+    Scratch: 1672, 8;
     RunQueue: 216, 4;
     ParkedKey: 16, 8;
     ParkedPlace: 16, 8;

@@ -245,6 +245,8 @@ pub struct Scratch {
     pub name: NameKey,
     /// The same as its class is looked up.
     pub class_name: ClassNameKey,
+    /// A special row of a class that is looked up (ingress only): the stack has no room for it.
+    pub special_row: PrefixKey,
     /// Rows of prefixes seen lately (ingress only).
     pub known: [KnownPrefix; KNOWN_PREFIXES],
 }

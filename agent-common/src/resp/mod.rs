@@ -46,7 +46,7 @@ pub trait Ledger {
     /// The row of a prefix; rows that do not fit are `(other)`.
     fn row(&mut self, key: &PrefixKey) -> u32;
     /// The row of a special row, which is given as [`crate::abi::Row::special`], of connections of a class other than 0.
-    fn special(&mut self, row: u32, class: u16) -> u32;
+    fn special(&mut self, direction: Direction, row: u32, class: u16) -> u32;
     /// The class of a connection by what is known of its client now.
     fn class(&mut self, connection: &Connection) -> u16;
     /// The same as the connection has it, found anew only where that is void: a subscriber may say nothing for long.

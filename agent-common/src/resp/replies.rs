@@ -328,7 +328,7 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         if class == 0 {
             return row;
         }
-        self.ledger.special(row, class)
+        self.ledger.special(Direction::Out, row, class)
     }
 
     #[inline(always)]

@@ -264,7 +264,7 @@ impl Ledger for &mut Counters {
         Row::interned(*self.prefixes.entry(*key).or_insert(next as u32))
     }
 
-    fn special(&mut self, row: u32, class: u16) -> u32 {
+    fn special(&mut self, _direction: Direction, row: u32, class: u16) -> u32 {
         let specials = SPECIAL_ROWS as u32;
         Ledger::row(self, &PrefixKey::special(row / specials, class, row % specials))
     }

@@ -268,7 +268,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         if class == 0 || !Row::is_special(row) {
             return row;
         }
-        self.ledger.special(row, class)
+        self.ledger.special(Direction::In, row, class)
     }
 
     /// Counts what belongs to a row, unless it is on trial.
