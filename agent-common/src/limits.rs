@@ -42,6 +42,9 @@ pub const BURST_BUCKETS: usize = 16;
 /// Length of an accept-burst window in nanoseconds: DESIGN's 100 ms.
 pub const BURST_WINDOW_NANOSECONDS: u64 = 100_000_000;
 
+/// Buckets of the histogram of lifetimes: 1.05 ms, 2.1 ms ... 26 days and an open end. Pools keep connections for days.
+pub const LIFETIME_BUCKETS: usize = 32;
+
 /// Connections from before the agent that one seeding pass takes; more take more passes. At 20 bytes each, about what
 /// one server holds at most.
 pub const SEEDS: usize = 131_072;

@@ -2,7 +2,7 @@
 
 use agent_common::{
     abi::{ClientCounters, ClientKey, Connection, Direction, ListenerCounters, Loss, Reason},
-    limits::{BURST_BUCKETS, BURST_WINDOW_NANOSECONDS},
+    limits::{BURST_BUCKETS, BURST_WINDOW_NANOSECONDS, LIFETIME_BUCKETS},
 };
 use aya_ebpf::{
     bindings::{
@@ -27,9 +27,18 @@ use crate::{
 /// TCP states (include/net/tcp_states.h; stable, exported to user space by sock_diag).
 const ESTABLISHED: u32 = 1;
 const CLOSE: u32 = 7;
+const CLOSE_WAIT: u32 = 8;
 
-/// [`Connection::state`] while its first user fills it in.
-const FILLING: u32 = 3;
+const FILLING: u32 = Connection::FILLING;
+
+/// Who ended a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    /// The server, in order.
+    Server,
+    /// The client; or either side, by a reset.
+    Client,
+}
 
 /// What sock_ops tells.
 #[inline(always)]
@@ -56,7 +65,8 @@ pub(crate) fn of_packet(context: &SkBuffContext) -> Option<&'static mut Connecti
     }
     // SAFETY: storage of a socket that the packet holds.
     let connection = unsafe { &mut *connection };
-    let filled = connection.state == Connection::OPEN || connection.state == Connection::CLOSED;
+    let phase = connection.current_phase();
+    let filled = phase == Connection::OPEN || phase == Connection::CLOSED;
     filled.then_some(connection)
 }
 
@@ -166,8 +176,10 @@ fn established(context: &SockOpsContext) {
             count_burst(counters);
         }
     }
+    // SAFETY: reading the clock has no precondition.
+    let open = connection.established_at(unsafe { bpf_ktime_get_ns() });
     // SAFETY: a cell of the storage; volatile, so that it stays behind the filling.
-    unsafe { ptr::write_volatile(&raw mut connection.state, Connection::OPEN) };
+    unsafe { ptr::write_volatile(&raw mut connection.state, open) };
     let flags = context.cb_flags() | BPF_SOCK_OPS_STATE_CB_FLAG;
     if context.set_cb_flags(flags as i32).is_err() {
         // Without the callback its end is seen in its packets, as with connections from before the agent.
@@ -190,7 +202,13 @@ fn state_changed(context: &SockOpsContext) {
     // SAFETY: storage of a socket that the callback holds.
     let connection = unsafe { &mut *connection };
     if new != ESTABLISHED {
-        ended(connection);
+        // A server that closes in order sends its FIN first.
+        let by = if new == CLOSE_WAIT || new == CLOSE {
+            By::Client
+        } else {
+            By::Server
+        };
+        ended(connection, by);
     }
     if new == CLOSE {
         close_books(connection);
@@ -206,17 +224,18 @@ unsafe fn state_argument(ops: *mut bpf_sock_ops) -> u32 {
 
 /// The connection no longer counts as established.
 #[inline(always)]
-pub(crate) fn ended(connection: &mut Connection) {
+pub(crate) fn ended(connection: &mut Connection, by: By) {
     // SAFETY: a cell of the storage.
-    let before =
-        unsafe { atomic::compare_swap(&raw mut connection.state, Connection::OPEN, Connection::CLOSED) };
-    if before != Connection::OPEN {
+    let open = unsafe { ptr::read_volatile(&raw const connection.state) };
+    if Connection::phase(open) != Connection::OPEN {
         return;
     }
-    if let Some(counters) = SG_SLOTS.get_ptr_mut(connection.slot) {
-        // SAFETY: a cell of the map's value.
-        unsafe { atomic::add(&raw mut (*counters).closed, 1) };
+    let closed = open ^ Connection::OPEN ^ Connection::CLOSED;
+    // SAFETY: a cell of the storage.
+    if unsafe { atomic::compare_swap(&raw mut connection.state, open, closed) } != open {
+        return;
     }
+    count_end(connection, by);
     if connection.client_listed == 0 {
         return;
     }
@@ -230,6 +249,46 @@ pub(crate) fn ended(connection: &mut Connection) {
         None => count_loss(Loss::ClientEntryMissing, 1),
     }
 }
+
+/// Counts a connection that has ended, and how. A function of its own: the verifier walks it once in each program.
+#[inline(never)]
+fn count_end(connection: &Connection, by: By) {
+    let Some(counters) = SG_SLOTS.get_ptr_mut(connection.slot) else {
+        return;
+    };
+    // SAFETY: cells of the map's value.
+    unsafe {
+        atomic::add(&raw mut (*counters).closed, 1);
+        if connection.is_refused() {
+            atomic::add(&raw mut (*counters).rejected, 1);
+        }
+        if by == By::Client && connection.is_awaited() {
+            atomic::add(&raw mut (*counters).closed_waiting, 1);
+        }
+        if connection.adopted != 0 {
+            return;
+        }
+        if connection.is_unserved() {
+            atomic::add(&raw mut (*counters).closed_without_command, 1);
+        }
+        let age = connection.age(bpf_ktime_get_ns());
+        atomic::add(&raw mut (*counters).lifetime_units, age);
+        let cells = (&raw mut (*counters).lifetimes).cast::<u64>();
+        atomic::add(cells.add(lifetime_bucket(age)), 1);
+    }
+}
+
+/// Bits that the age has, the last bucket for more.
+#[inline(always)]
+fn lifetime_bucket(age: u64) -> usize {
+    let mut bucket = 0;
+    while bucket < LIFETIME_BUCKETS - 1 && age >> bucket != 0 {
+        bucket += 1;
+    }
+    atomic::masked::<{ LIFETIME_BUCKETS - 1 }>(bucket)
+}
+
+const _: () = assert!(LIFETIME_BUCKETS.is_power_of_two());
 
 /// Bytes of an unfinished command or reply will never be attributed.
 #[inline(always)]

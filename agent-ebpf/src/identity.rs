@@ -98,7 +98,7 @@ pub extern "C" fn sg_list(context: *mut TcpIterator) -> i32 {
 
 #[inline(always)]
 unsafe fn list(output: *mut seq_file, socket: *mut c_void, connection: &Connection) {
-    if connection.state != Connection::OPEN {
+    if connection.current_phase() != Connection::OPEN {
         return;
     }
     let mut flags = 0;

@@ -17,7 +17,8 @@ use core::{
 };
 
 use crate::{
-    atomic, connections,
+    atomic,
+    connections::{self, By},
     ledger::{self, Maps},
     maps::{SG_SCRATCH_IN, SG_SCRATCH_OUT, SG_SETTINGS},
     packet::{self, FIN, RST, Tcp},
@@ -48,7 +49,7 @@ pub(crate) fn ingress(context: &SkBuffContext) {
     // A reset with another sequence number is not obeyed by TCP (RFC 5961).
     let end = sequence.wrapping_add(length);
     if ends(connection, flags) && (flags & RST == 0 || connection.expects(end)) {
-        connections::ended(connection);
+        connections::ended(connection, By::Client);
         connections::close_request_books(connection);
     }
 }
@@ -83,7 +84,7 @@ pub(crate) fn egress(context: &SkBuffContext) {
         meter_replies(context, connection, &payload);
     }
     if ends(connection, tcp.flags) {
-        connections::ended(connection);
+        connections::ended(connection, By::Server);
         connections::close_reply_books(connection);
     }
 }

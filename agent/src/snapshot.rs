@@ -36,6 +36,8 @@ pub struct ServerSnapshot {
     pub opened: u64,
     /// Connections that ended since the agent watches this server.
     pub closed: u64,
+    /// How connections ended.
+    pub ends: Ends,
     /// New connections per 100 ms window, windows without any left out.
     pub accept_burst: BurstHistogram,
     /// Connections waiting in the accept queues of all listening sockets, and the sum of their limits.
@@ -73,6 +75,37 @@ pub struct BurstHistogram {
     pub connections: u64,
 }
 
+/// How connections ended since the agent watches. The three counts exclude each other, except that what was given up
+/// waiting may also have brought no command with a key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ends {
+    /// The client closed it, or either side reset it, while a command waited for its reply: the client gave up, or the
+    /// server died. Commands that may wait for others (BLPOP) do not count.
+    pub waiting: u64,
+    /// Of connections read from their first byte to their last: no command with a key or a channel came.
+    pub without_command: u64,
+    /// The server refused it: it had as many clients as it takes.
+    pub rejected: u64,
+    /// `lifetimes[i]` counts the connections that lived less than `2^i` and at least `2^(i-1)` units of 2^20 ns (1.05 ms);
+    /// the last bucket has no upper bound. Not cumulative, and without those from before the agent.
+    pub lifetimes: [u64; agent_common::limits::LIFETIME_BUCKETS],
+    /// Sum of their lives in units of 2^20 ns.
+    pub lifetime_units: u64,
+}
+
+impl Ends {
+    /// Adds what a slot has counted.
+    pub fn add(&mut self, counters: &agent_common::abi::ListenerCounters) {
+        self.waiting += counters.closed_waiting;
+        self.without_command += counters.closed_without_command;
+        self.rejected += counters.rejected;
+        self.lifetime_units += counters.lifetime_units;
+        for (sum, lived) in self.lifetimes.iter_mut().zip(&counters.lifetimes) {
+            *sum += lived;
+        }
+    }
+}
+
 /// Accept queue of a server, from sock_diag.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AcceptQueue {
@@ -80,6 +113,9 @@ pub struct AcceptQueue {
     pub length: u64,
     /// How many may wait: `min(backlog, net.core.somaxconn)`, summed over the server's listening sockets.
     pub limit: u64,
+    /// Connections that the kernel turned away, since the agent watches these sockets: the queue was full, or there was no
+    /// memory.
+    pub drops: u64,
 }
 
 /// One client address at one server.

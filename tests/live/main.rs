@@ -7,6 +7,7 @@ mod agent_lifecycle;
 mod byte_equality;
 mod command_line;
 mod connections;
+mod endings;
 mod errors;
 mod every_command;
 mod existing_connections;

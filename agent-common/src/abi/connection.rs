@@ -41,8 +41,8 @@ pub struct Shared {
     trial: u8,
     /// Which commands are answered, as far as CLIENT REPLY and MULTI go; 0 in nearly all connections. Ingress.
     replying: u8,
-    /// Padding.
-    reserved: u8,
+    /// Not 0: a command with a key or a channel has come. Ingress.
+    served: u8,
 }
 
 macro_rules! volatile_cells {
@@ -80,6 +80,7 @@ impl Shared {
         subscribed, set_subscribed, u8;
         trial, set_trial, u8;
         replying, set_replying, u8;
+        served, set_served, u8;
         spoke_at, set_spoke_at, u32;
     }
 }
@@ -157,7 +158,7 @@ pub struct ReplyState {
     pub unasked: u8,
     /// How many bytes of an unfinished token `carry` holds.
     pub carry_length: u8,
-    /// Bit set: sequence known, RESP3, confirmed, no channel named, monitor.
+    /// Bit set: sequence known, RESP3, confirmed, no channel named, monitor, refused.
     pub flags: u8,
     /// The unfinished token. Zeros behind it.
     pub carry: [u64; REPLY_TOKEN_BYTES / 8],
@@ -169,8 +170,9 @@ pub struct ReplyState {
 pub struct Connection {
     /// Kernel slot of the listening socket.
     pub slot: u32,
-    /// 0: storage just created; [`Self::OPEN`]; [`Self::CLOSED`]. Claimed by compare-and-swap, so that each transition
-    /// is counted once.
+    /// In its low two bits: 0: storage just created; [`Self::OPEN`]; [`Self::CLOSED`]; [`Self::FILLING`]. Claimed by
+    /// compare-and-swap, so that each transition is counted once. Above them when it was established, in units of 2^20 ns;
+    /// what does not fit is in `opened_epoch`. 0 in one from before the agent.
     pub state: u32,
     /// Client address; IPv4 mapped into IPv6.
     pub client: [u32; 4],
@@ -199,8 +201,8 @@ pub struct Connection {
     pub class_generation: u16,
     /// [`ReplyState::settlements`] after which the class was found. Ingress.
     pub class_settlements: u8,
-    /// Padding.
-    pub reserved: u8,
+    /// The bits of when it was established that `state` has no room for.
+    pub opened_epoch: u8,
 }
 
 impl Connection {
@@ -208,4 +210,67 @@ impl Connection {
     pub const OPEN: u32 = 1;
     /// [`Self::state`] of one that has ended.
     pub const CLOSED: u32 = 2;
+    /// [`Self::state`] while its first user fills it in.
+    pub const FILLING: u32 = 3;
+
+    const PHASES: u32 = 3;
+    /// Bits of the moment beside the phase.
+    const MOMENT_BITS: u32 = u32::BITS - 2;
+    /// Moments wrap after 2^38 units of 2^20 ns, nine years.
+    const MOMENTS: u64 = (1 << (Self::MOMENT_BITS + u8::BITS)) - 1;
+
+    /// The phase of a value of [`Self::state`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn phase(state: u32) -> u32 {
+        state & Self::PHASES
+    }
+
+    /// The phase that it is in.
+    #[inline(always)]
+    #[must_use]
+    pub fn current_phase(&self) -> u32 {
+        // SAFETY: a valid reference; volatile because another CPU may write it meanwhile.
+        Self::phase(unsafe { ptr::read_volatile(&raw const self.state) })
+    }
+
+    /// The value of `state` for a connection that is established at this moment of the monotonic clock; the rest of the
+    /// moment is kept at once.
+    #[inline(always)]
+    #[must_use]
+    pub fn established_at(&mut self, nanoseconds: u64) -> u32 {
+        let moment = nanoseconds >> 20;
+        self.opened_epoch = (moment >> Self::MOMENT_BITS) as u8;
+        (moment as u32) << 2 | Self::OPEN
+    }
+
+    /// How long it has been established, in units of 2^20 ns.
+    #[inline(always)]
+    #[must_use]
+    pub fn age(&self, nanoseconds: u64) -> u64 {
+        // SAFETY: a valid reference; volatile because another CPU may write it meanwhile.
+        let state = unsafe { ptr::read_volatile(&raw const self.state) };
+        let opened = u64::from(state >> 2) | u64::from(self.opened_epoch) << Self::MOMENT_BITS;
+        (nanoseconds >> 20).wrapping_sub(opened) & Self::MOMENTS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_age_of_a_connection_is_exact_for_years() {
+        const DAY: u64 = 86_400_000_000_000;
+        for opened in [0, 1 << 20, 13 * DAY, 400 * DAY, 3_000 * DAY] {
+            for age in [0, 1, 1_000, 1 << 24, 1 << 31, 1 << 37] {
+                let mut connection = Connection::zeroed();
+                connection.state = connection.established_at(opened);
+                assert_eq!(connection.current_phase(), Connection::OPEN);
+                assert_eq!(connection.age(opened + (age << 20)), age, "{opened}");
+                connection.state = connection.state & !Connection::PHASES | Connection::CLOSED;
+                assert_eq!(connection.age(opened + (age << 20)), age, "{opened}");
+            }
+        }
+    }
 }

@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 use core::net::{IpAddr, Ipv6Addr};
 
 use super::{DURATION_BUCKETS, ERROR_CELLS, REASONS, SIZE_BUCKETS};
-use crate::limits::{BURST_BUCKETS, LISTENERS, SPECIAL_ROWS};
+use crate::limits::{BURST_BUCKETS, LIFETIME_BUCKETS, LISTENERS, SPECIAL_ROWS};
 
 /// What the `scope` of a [`ListenerKey`] is.
 #[repr(u16)]
@@ -49,6 +49,16 @@ pub struct ListenerCounters {
     pub adopted: u64,
     /// Connections, of both kinds, that left the established state.
     pub closed: u64,
+    /// Those of them that the client gave up, or that were cut off, while a command waited for its reply.
+    pub closed_waiting: u64,
+    /// Those of them that were established since attach, read to their end, and brought no command with a key or a channel.
+    pub closed_without_command: u64,
+    /// Those of them that the server refused because it had as many clients as it takes.
+    pub rejected: u64,
+    /// Sum of the lives of those that were established since attach, in units of 2^20 ns.
+    pub lifetime_units: u64,
+    /// Those by how long they lived: bucket `i` below `2^i` units, the last one open.
+    pub lifetimes: [u64; LIFETIME_BUCKETS],
     /// Current 100 ms window: its number in the high 32 bits, its new connections in the low 32.
     pub burst_window: u64,
     /// Ended windows by size: bucket `i` up to `2^i`, the last one open.

@@ -293,6 +293,39 @@ impl RunQueue {
         }
     }
 
+    /// Whether a command waits that the server alone keeps waiting: not one that may wait for something else (BLPOP), nor
+    /// one that is answered for as long as the connection lives. Nobody needs to be the producer or the consumer to ask.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        let (mut head, mut popped) = (Self::load(&self.head), Self::load(&self.popped));
+        let restart = Self::load(&self.restart);
+        if Self::load(&self.restarting) != 0 && head.wrapping_sub(restart) >= 1 << 31 {
+            (head, popped) = (restart, 0);
+        }
+        let tail = Self::load(&self.tail);
+        if head != tail && popped >= Self::load(&self.run(head).pushed) {
+            head = head.wrapping_add(1);
+        }
+        if head == tail {
+            return false;
+        }
+        let tag = Self::load(&self.run(head).tag);
+        match RunKind::of_tag(tag) {
+            // They have no moment of their own.
+            RunKind::Overflow => true,
+            RunKind::ConfirmAll | RunKind::Monitor | RunKind::Silent | RunKind::Nobody => false,
+            _ => tag & run_flag::UNTIMED == 0,
+        }
+    }
+
+    /// Whether no reply has been seen.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_unanswered(&self) -> bool {
+        (self.head | self.popped) == 0
+    }
+
     /// Consumer: goes on from where [`Self::restart_producer`] was called.
     #[inline(always)]
     pub fn restart_consumer(&mut self) {
@@ -421,6 +454,37 @@ mod tests {
         assert_eq!((front.row, front.kind), (7, RunKind::ConfirmMany));
         queue.drop_front_run();
         assert_eq!(drain(&mut queue), [7, 7, 7, 7]);
+    }
+
+    #[test]
+    fn a_command_is_awaited_until_its_reply_unless_it_may_wait_for_others() {
+        let mut queue = RunQueue::zeroed();
+        assert!(!queue.is_awaited() && queue.is_unanswered());
+        push(&mut queue, 7, RunKind::Reply, 2, 0);
+        for _ in 0..2 {
+            assert!(queue.is_awaited());
+            queue.front();
+            queue.pop();
+        }
+        assert!(!queue.is_awaited() && !queue.is_unanswered());
+        queue.push(7, RunKind::Reply, run_flag::UNTIMED, 6, 1, 0);
+        assert!(!queue.is_awaited(), "BLPOP");
+        queue.front();
+        queue.pop();
+        push(&mut queue, 7, RunKind::ConfirmAll, 1, 0);
+        assert!(!queue.is_awaited(), "UNSUBSCRIBE");
+        queue.front();
+        queue.pop();
+        push(&mut queue, 8, RunKind::Hello, 1, 0);
+        assert!(queue.is_awaited());
+        queue.restart_producer();
+        assert!(!queue.is_awaited(), "given up");
+        push(&mut queue, 9, RunKind::Reply, 1, 0);
+        assert!(queue.is_awaited());
+        queue.restart_consumer();
+        assert!(queue.is_awaited());
+        assert_eq!(drain(&mut queue), [9]);
+        assert!(!queue.is_awaited());
     }
 
     #[test]

@@ -75,6 +75,32 @@ impl Connection {
         self.replies.flags & replies::PUSHES != 0
     }
 
+    /// Whether a command waits for its reply, as far as the stream is read.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.is_read() && self.runs.is_awaited() && !self.is_refused()
+    }
+
+    /// Whether it was read from its first byte to this one, and brought no command with a key or a channel.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_unserved(&self) -> bool {
+        self.is_read() && self.stretches == 1 && self.shared.served() == 0 && !self.is_refused()
+    }
+
+    /// Whether the server refused it because it had as many clients as it takes.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.replies.flags & replies::REFUSED != 0
+    }
+
+    #[inline(always)]
+    fn is_read(&self) -> bool {
+        self.shared.sync() != 0 && self.shared.trial() == 0
+    }
+
     /// Bytes received that are part of an unfinished command of unknown row, for the books at the end.
     #[inline(always)]
     #[must_use]

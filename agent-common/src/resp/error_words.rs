@@ -59,6 +59,18 @@ pub(super) fn error_word(window: &Window, at: u32) -> ErrorWord {
     }
 }
 
+/// Whether the error at index `at` is how a server refuses a connection beyond its maxclients (networking.c,
+/// `acceptCommonHandler`; a cluster node adds "+ cluster connections").
+#[inline(always)]
+pub(super) fn is_refusal(window: &Window, at: u32) -> bool {
+    const TEXT: [[u64; 2]; 2] = [pack("-ERR max number "), pack("of clients")];
+    let differs = window.word::<0>(at) ^ TEXT[0][0]
+        | window.word::<8>(at) ^ TEXT[0][1]
+        | window.word::<16>(at) ^ TEXT[1][0]
+        | (window.word::<24>(at) ^ TEXT[1][1]) & low_bytes(2);
+    differs == 0
+}
+
 /// Marks what ends a word: a blank or a CR.
 #[inline(always)]
 const fn ends(word: u64) -> u64 {
@@ -100,6 +112,25 @@ mod tests {
             let label = word.label();
             assert_eq!(word_of(format!("-{label} some text\r\n").as_bytes()), *word);
             assert_eq!(word_of(format!("-{label}\r\n").as_bytes()), *word);
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_told_from_any_other_error() {
+        let refuses = |line: &[u8]| {
+            let mut window = Window::zeroed();
+            assert!(window.copy_behind(3, line));
+            is_refusal(&window, 3)
+        };
+        let text = b"-ERR max number of clients reached\r\n";
+        assert!(refuses(text));
+        assert!(refuses(
+            b"-ERR max number of clients + cluster connections reached\r\n"
+        ));
+        for at in 0.."-ERR max number of clients".len() {
+            let mut other = *text;
+            other[at] ^= 1;
+            assert!(!refuses(&other), "{at}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::{
     Header, Ledger, Payload, Segment,
-    error_words::{DECISIVE_BYTES, error_word},
+    error_words::{DECISIVE_BYTES, error_word, is_refusal},
     fresh, header, moment,
     requests::added,
     tick,
@@ -35,6 +35,8 @@ mod flag {
     pub(super) const NO_CHANNEL: u8 = 8;
     /// After MONITOR: lines that no command asked for.
     pub(super) const MONITORS: u8 = 16;
+    /// The server has said that it takes no more clients, and nothing before it.
+    pub(super) const REFUSED: u8 = 32;
 }
 
 /// Flag of a connection whose next sequence number is known.
@@ -42,6 +44,9 @@ pub(super) const SEQUENCE_KNOWN: u8 = flag::SEQUENCE;
 
 /// Flag of a connection that speaks RESP3.
 pub(super) const PUSHES: u8 = flag::PUSHES;
+
+/// Flag of a connection that the server refused.
+pub(super) const REFUSED: u8 = flag::REFUSED;
 
 /// [`Scratch::duration`] of a reply that has none, or whose duration is counted.
 const UNTIMED: u32 = u32::MAX;
@@ -198,6 +203,12 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
     #[inline(always)]
     fn start_reply(&mut self, available: u32) -> bool {
         let first = self.scratch.window.byte(self.scratch.position);
+        if first == b'-'
+            && self.connection.runs.is_unanswered()
+            && is_refusal(&self.scratch.window, self.scratch.position)
+        {
+            self.connection.replies.flags |= flag::REFUSED;
+        }
         if first == b'>' {
             self.connection.replies.flags |= flag::PUSHES;
             return self.start_unasked(Row::PUBSUB, unasked::OPEN);

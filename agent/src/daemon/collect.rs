@@ -115,29 +115,6 @@ impl Watch {
             })
             .collect()
     }
-
-    /// Accept queues by label, from sock_diag.
-    fn accept_queues(&mut self) -> BTreeMap<String, AcceptQueue> {
-        let mut queues = BTreeMap::new();
-        for (label, server) in &self.servers {
-            let Some(found) = &server.found else { continue };
-            let Ok(sockets) = self.host.listeners(found.netns) else {
-                continue;
-            };
-            let queue: &mut AcceptQueue = queues.entry(label.clone()).or_default();
-            for socket in sockets {
-                if found
-                    .listeners
-                    .iter()
-                    .any(|listener| listener.cookie == socket.cookie)
-                {
-                    queue.length += u64::from(socket.queue_length);
-                    queue.limit += u64::from(socket.queue_limit);
-                }
-            }
-        }
-        queues
-    }
 }
 
 fn add(sum: Bytes, further: Bytes) -> Bytes {
@@ -167,6 +144,7 @@ fn server_snapshot(
         connections: totals.connections(),
         opened: totals.opened,
         closed: totals.closed,
+        ends: totals.ends(),
         accept_burst: totals.burst(),
         accept_queue,
         clients: totals.clients(),

@@ -1,6 +1,7 @@
 //! The daemon: one thread that watches (kernel, discovery, the numbers), one that looks at the configuration file, and the
 //! runtime of the caller for HTTP. They talk through channels, so that a slow scan never keeps `/healthz` from answering.
 
+mod accept_queue;
 mod collect;
 mod identities;
 mod inventory;

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 
 use crate::{
     kernel::Readings,
-    snapshot::{BurstHistogram, ClientSnapshot, PrefixSnapshot},
+    snapshot::{BurstHistogram, ClientSnapshot, Ends, PrefixSnapshot},
     tenants::{Classes, printable},
 };
 
@@ -54,6 +54,7 @@ pub(super) struct Totals {
     pub(super) adopted: u64,
     /// Connections of both kinds that ended.
     pub(super) closed: u64,
+    ends: Ends,
     burst: BurstHistogram,
     rows: BTreeMap<RowAt, PrefixCounters>,
     clients: BTreeMap<IpAddr, (u64, u64)>,
@@ -88,6 +89,7 @@ impl Totals {
         self.opened += counters.opened;
         self.adopted += counters.adopted;
         self.closed += counters.closed;
+        self.ends.add(counters);
         self.add_burst(counters, window);
         for (sums, reasons) in self.unattributed.iter_mut().zip(&counters.unattributed) {
             for (sum, bytes) in sums.iter_mut().zip(reasons) {
@@ -164,6 +166,11 @@ impl Totals {
             let class = if prefix == other { 0 } else { class };
             self.add_row(other, class, &counters);
         }
+    }
+
+    /// How connections ended.
+    pub(super) fn ends(&self) -> Ends {
+        self.ends
     }
 
     pub(super) fn burst(&self) -> BurstHistogram {

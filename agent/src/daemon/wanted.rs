@@ -92,6 +92,7 @@ mod tests {
                 cgroup_id: 1,
                 queue_length: 0,
                 queue_limit: 0,
+                drops: 0,
             }],
             cgroup_of_process: None,
             place: Place::default(),

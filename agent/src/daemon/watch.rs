@@ -15,6 +15,7 @@ use agent_common::abi::{ClientKey, Event, EventKind, ListenerKey, Scope, Seed, a
 use anyhow::Result;
 
 use super::{
+    accept_queue::Drops,
     collect::{current_window, monotonic_nanoseconds},
     inventory::Inventory,
     rates::Rates,
@@ -123,6 +124,7 @@ pub(super) struct Watch {
     failed_cgroups: BTreeSet<PathBuf>,
     pub(super) surveys: Surveys,
     pub(super) workloads: Workloads,
+    pub(super) drops: Drops,
     pub(super) names: Names,
     /// Numbers of names that no connection had at the last look.
     pub(super) unused_names: HashSet<u32>,
@@ -157,6 +159,7 @@ impl Watch {
             failed_cgroups: BTreeSet::new(),
             surveys: Surveys::new(settings.clients),
             workloads: Workloads::new(Rules::new(settings)),
+            drops: Drops::default(),
             names: Names::default(),
             unused_names: HashSet::new(),
             forgotten_names: HashSet::new(),
@@ -242,6 +245,8 @@ impl Watch {
             self.discover(now);
         }
         self.release_rested(now);
+        // For what sockets that go before the next scrape have dropped.
+        self.accept_queues();
         self.note_rates(now);
         self.kernel.sweep_parking(monotonic_nanoseconds());
         self.servers.retain(|label, server| {

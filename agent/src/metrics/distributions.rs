@@ -4,6 +4,7 @@ use agent_common::abi::{
     DURATION_BUCKETS, DURATION_SHIFT, PrefixCounters, SIZE_BUCKETS, duration_bound, duration_bucket,
     size_bound,
 };
+use agent_common::limits::LIFETIME_BUCKETS;
 
 /// Exposed bounds of durations: every power of two from 64 units (16.384 us) on, up to 34 s.
 pub(super) const DURATION_BOUNDS: usize = 22;
@@ -13,6 +14,9 @@ const SHORTEST_UNITS: u32 = 64;
 
 /// Exposed bounds of sizes: every power of four from 16 B to 64 MiB.
 pub(super) const SIZE_BOUNDS: usize = 12;
+
+/// Exposed bounds of lifetimes: every power of four from 1.05 ms to 3.3 days.
+pub(super) const LIFETIME_BOUNDS: usize = 15;
 
 /// The smallest of them, as a power of two, which is its bucket.
 const SMALLEST_BUCKET: usize = 4;
@@ -49,6 +53,14 @@ impl Exposed {
                 let bucket = SMALLEST_BUCKET + 2 * step;
                 (size_bound(bucket) as f64, bucket + 1)
             }),
+        )
+    }
+
+    /// Lifetimes in seconds.
+    pub(super) fn lifetimes(cells: &[u64; LIFETIME_BUCKETS]) -> Self {
+        Self::new(
+            cells,
+            (0..LIFETIME_BOUNDS).map(|step| (lifetime_seconds(1 << (2 * step)), 2 * step + 1)),
         )
     }
 
@@ -128,6 +140,11 @@ pub(crate) fn duration_sum(counters: &PrefixCounters) -> f64 {
     (u128::from(counters.duration_units) << DURATION_SHIFT) as f64 / NANOSECONDS_PER_SECOND
 }
 
+/// Lives in units of 2^20 ns, as seconds.
+pub(crate) fn lifetime_seconds(units: u64) -> f64 {
+    (u128::from(units) << 20) as f64 / NANOSECONDS_PER_SECOND
+}
+
 fn seconds(nanoseconds: u64) -> f64 {
     nanoseconds as f64 / NANOSECONDS_PER_SECOND
 }
@@ -183,6 +200,23 @@ mod tests {
             let expected = expected.into_iter().find(|bound| f64::from(bytes) <= *bound);
             assert_eq!(bound_of(&exposed), expected, "{bytes}");
         }
+    }
+
+    #[test]
+    fn a_lifetime_is_below_the_first_bound_above_it() {
+        for units in (0..300).chain((9..34).flat_map(|power| [(1_u64 << power) - 1, 1 << power])) {
+            // The kernel's rule: bits that the age has, the last bucket for more.
+            let bucket = (u64::BITS - units.leading_zeros()).min(LIFETIME_BUCKETS as u32 - 1);
+            let mut cells = [0; LIFETIME_BUCKETS];
+            cells[bucket as usize] = 1;
+            let exposed = Exposed::lifetimes(&cells);
+            let expected = exposed.buckets.iter().map(|(bound, _)| *bound);
+            let expected = expected
+                .into_iter()
+                .find(|bound| lifetime_seconds(units) < *bound);
+            assert_eq!(bound_of(&exposed), expected, "{units}");
+        }
+        assert_eq!(lifetime_seconds(1 << 10), 1.073_741_824);
     }
 
     #[test]

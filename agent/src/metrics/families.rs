@@ -7,7 +7,9 @@ use agent_common::abi::{Direction, PrefixCounters, Reason};
 use agent_common::limits;
 
 use super::builder::Family;
-use super::distributions::{DURATION_BOUNDS, Exposed, SIZE_BOUNDS, duration_sum};
+use super::distributions::{
+    DURATION_BOUNDS, Exposed, LIFETIME_BOUNDS, SIZE_BOUNDS, duration_sum, lifetime_seconds,
+};
 use super::rows::{self, ClientSum};
 use super::table::{self, Metric};
 use super::{COMMIT, Report, VERSION};
@@ -42,6 +44,16 @@ pub(super) static ALL: &[(&Metric, Fill)] = &[
     (&table::CONNECTIONS_CLOSED, |report, family| {
         per_server(report, family, |server| server.closed);
     }),
+    (&table::CONNECTIONS_CLOSED_WAITING, |report, family| {
+        per_server(report, family, |server| server.ends.waiting);
+    }),
+    (&table::CONNECTIONS_CLOSED_WITHOUT_COMMAND, |report, family| {
+        per_server(report, family, |server| server.ends.without_command);
+    }),
+    (&table::CONNECTIONS_REJECTED, |report, family| {
+        per_server(report, family, |server| server.ends.rejected);
+    }),
+    (&table::CONNECTION_LIFETIME, connection_lifetime),
     (&table::CONNECTIONS_IDLE, connections_idle),
     (&table::ACCEPT_BURST, accept_burst),
     (&table::CLIENT_CONNECTIONS, |report, family| {
@@ -78,6 +90,9 @@ pub(super) static ALL: &[(&Metric, Fill)] = &[
     }),
     (&table::ACCEPT_QUEUE_LIMIT, |report, family| {
         per_server(report, family, |server| server.accept_queue.limit);
+    }),
+    (&table::ACCEPT_QUEUE_DROPS, |report, family| {
+        per_server(report, family, |server| server.accept_queue.drops);
     }),
     (&table::TENANT_BYTES, tenant_bytes),
     (&table::TENANT_COMMANDS, tenant_commands),
@@ -175,6 +190,18 @@ fn per_workload(report: &Report, family: &mut Family<'_>, value: fn(&WorkloadRow
 fn survey(report: &Report, family: &mut Family<'_>, value: fn(&SurveyStatus) -> Duration) {
     if let Some(survey) = &report.workloads.survey {
         family.value(&[], value(survey).as_secs_f64());
+    }
+}
+
+fn connection_lifetime(report: &Report, family: &mut Family<'_>) {
+    for server in &report.snapshot.servers {
+        let exposed = Exposed::lifetimes(&server.ends.lifetimes);
+        family.histogram(
+            &[("server", &server.label)],
+            exposed.buckets.into_iter(),
+            exposed.beyond,
+            lifetime_seconds(server.ends.lifetime_units),
+        );
     }
 }
 
@@ -416,5 +443,9 @@ const _: () = {
     assert!(
         SIZE_BOUNDS + 1 == 13,
         "table::TENANT_REQUEST_BYTES says 13 buckets"
+    );
+    assert!(
+        LIFETIME_BOUNDS + 1 == 16,
+        "table::CONNECTION_LIFETIME says 16 buckets"
     );
 };

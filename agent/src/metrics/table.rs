@@ -83,6 +83,18 @@ metrics! {
     CONNECTIONS_CLOSED = Counter "stormglass_connections_closed_total" in "connections" by ["server"],
         at most "servers":
         "Client connections that ended since the agent watches the server.";
+    CONNECTIONS_CLOSED_WAITING = Counter "stormglass_connections_closed_waiting_total" in "connections" by ["server"],
+        at most "servers":
+        "Client connections that the client closed, or that were reset, while a command waited for its reply: clients give up, or the server died. Commands that may wait for others (BLPOP) do not count.";
+    CONNECTIONS_CLOSED_WITHOUT_COMMAND = Counter "stormglass_connections_closed_without_command_total" in "connections" by ["server"],
+        at most "servers":
+        "Client connections, read from their first byte to their last, that ended without a command that has a key or a channel.";
+    CONNECTIONS_REJECTED = Counter "stormglass_connections_rejected_total" in "connections" by ["server"],
+        at most "servers":
+        "Client connections that the server refused because it had as many as it takes (maxclients).";
+    CONNECTION_LIFETIME = Histogram "stormglass_connection_lifetime_seconds" in "seconds" by ["server"],
+        at most "servers x 18 (16 buckets, sum and count)":
+        "How long client connections lived that have ended, those from before the agent left out.";
     CONNECTIONS_IDLE = Gauge "stormglass_connections_idle" in "connections" by ["server"],
         at most "servers":
         "Client connections without data in either direction for clients.idle_after_seconds, by the last survey.";
@@ -128,6 +140,9 @@ metrics! {
     ACCEPT_QUEUE_LIMIT = Gauge "stormglass_accept_queue_limit" in "connections" by ["server"],
         at most "servers":
         "Connections that may wait: min(backlog, net.core.somaxconn), over the server's listening sockets.";
+    ACCEPT_QUEUE_DROPS = Counter "stormglass_accept_queue_drops_total" in "connections" by ["server"],
+        at most "servers":
+        "Connection attempts that the kernel turned away at the server's listening sockets: the accept queue was full, or there was no memory; an attempt that is repeated counts again.";
     TENANT_BYTES = Counter "stormglass_tenant_bytes_total" in "bytes" by ["server", "tenant", "direction"],
         at most "servers x (limits.tenants + 2) x 2":
         "RESP bytes of the tenant's commands (in) and of their replies (out), headers included.";

@@ -8,8 +8,8 @@ use agent_common::abi::{Direction, Reason};
 use super::*;
 use crate::config::{Refusal, WaitingKey};
 use crate::snapshot::{
-    AcceptQueue, BurstHistogram, ClientSnapshot, LibrarySnapshot, MapUsage, PrefixSnapshot, ProgramUsage,
-    ServerSnapshot, UserSnapshot, counters,
+    AcceptQueue, BurstHistogram, ClientSnapshot, Ends, LibrarySnapshot, MapUsage, PrefixSnapshot,
+    ProgramUsage, ServerSnapshot, UserSnapshot, counters,
 };
 use crate::valkey::{DescriptorLimit, Place, ServerFacts};
 use crate::workloads::{Kind, ServerWorkloads, SurveyStatus, Tally, WorkloadReport, WorkloadRow};
@@ -38,6 +38,24 @@ fn facts() -> ServerFacts {
     }
 }
 
+/// Six connections that ended, three of them within a minute.
+fn ends() -> Ends {
+    let mut ends = Ends {
+        waiting: 4,
+        without_command: 2,
+        rejected: 3,
+        lifetime_units: 1 << 31,
+        ..Ends::default()
+    };
+    (
+        ends.lifetimes[0],
+        ends.lifetimes[3],
+        ends.lifetimes[16],
+        ends.lifetimes[31],
+    ) = (1, 2, 2, 1);
+    ends
+}
+
 /// A small host: one server, two clients, two tenants.
 fn small() -> Report {
     let mut burst = BurstHistogram {
@@ -57,7 +75,9 @@ fn small() -> Report {
         accept_queue: AcceptQueue {
             length: 1,
             limit: 511,
+            drops: 7,
         },
+        ends: ends(),
         clients: vec![
             client(Some(IpAddr::V4(Ipv4Addr::new(10, 1, 0, 7))), 9),
             client(None, 3),

@@ -303,6 +303,7 @@ mod tests {
             cgroup_id: 1,
             queue_length: 0,
             queue_limit: 511,
+            drops: 0,
         };
         let watched = |ports: &[u16], configured: &[u16]| -> Vec<u16> {
             let listeners = ports.iter().copied().map(listener).collect();

@@ -123,6 +123,8 @@ pub struct Listener {
     pub queue_length: u32,
     /// How many may wait.
     pub queue_limit: u32,
+    /// Connections that were turned away so far; wraps.
+    pub drops: u32,
 }
 
 /// An established TCP connection.

@@ -266,6 +266,7 @@ mod tests {
             cgroup_id: 1,
             queue_length: 0,
             queue_limit: 511,
+            drops: 0,
         }
     }
 

@@ -57,6 +57,8 @@ const SK_MEMINFO_FWD_ALLOC: usize = 4;
 const SK_MEMINFO_WMEM_QUEUED: usize = 5;
 const SK_MEMINFO_OPTMEM: usize = 6;
 const SK_MEMINFO_BACKLOG: usize = 7;
+/// The word that counts what a socket dropped; of a listening one, connections.
+const SK_MEMINFO_DROPS: usize = 8;
 
 /// A netlink socket of the namespace in which it was opened.
 ///
@@ -85,7 +87,12 @@ impl SockDiag {
 
     /// All listening TCP sockets, IPv4 and IPv6.
     pub(super) fn listeners(&mut self) -> io::Result<Vec<Listener>> {
-        let mut found = self.dump(&StateFlags::LISTEN, None, Answer::listener)?;
+        let mut found = self.dump(
+            &StateFlags::LISTEN,
+            &ExtensionFlags::SKMEMINFO,
+            None,
+            Answer::listener,
+        )?;
         found.sort_unstable_by_key(|listener| (listener.port, listener.cookie));
         found.dedup_by_key(|listener| listener.cookie);
         Ok(found)
@@ -99,7 +106,13 @@ impl SockDiag {
         let mut found = Vec::new();
         for ports in ports.chunks(PORTS_PER_FILTER) {
             let filter = port_filter(ports);
-            found.extend(self.dump(&StateFlags::ESTABLISHED, Some(&filter), Answer::established)?);
+            let nothing = ExtensionFlags::empty();
+            found.extend(self.dump(
+                &StateFlags::ESTABLISHED,
+                &nothing,
+                Some(&filter),
+                Answer::established,
+            )?);
         }
         // A socket can come twice where others of its hash bucket went between two reads.
         found.sort_unstable_by_key(|connection| connection.cookie);
@@ -124,6 +137,7 @@ impl SockDiag {
     fn dump<T>(
         &mut self,
         states: &StateFlags,
+        extensions: &ExtensionFlags,
         filter: Option<&[u8]>,
         convert: fn(Answer) -> T,
     ) -> io::Result<Vec<T>> {
@@ -132,7 +146,8 @@ impl SockDiag {
             let before = found.len();
             for _ in 0..DUMPS {
                 found.truncate(before);
-                let request = Request::new(family, states.clone(), filter);
+                let mut request = Request::new(family, states.clone(), filter);
+                request.sockets.extensions = extensions.clone();
                 if self.dump_once(request, &mut |answer| found.push(convert(answer)))? == Dump::Consistent {
                     break;
                 }
@@ -224,6 +239,7 @@ struct Answer {
     v6only: bool,
     quiet_milliseconds: u32,
     buffer_bytes: u64,
+    drops: u32,
 }
 
 /// How a connection is.
@@ -251,13 +267,17 @@ impl Answer {
             v6only: false,
             quiet_milliseconds: 0,
             buffer_bytes: 0,
+            drops: 0,
         };
         for attribute in NlasIterator::new(attributes) {
             let attribute = attribute?;
             match attribute.kind() {
                 INET_DIAG_CGROUP_ID => answer.cgroup_id = parse_u64(attribute.value())?,
                 INET_DIAG_INFO => answer.quiet_milliseconds = quiet_milliseconds(attribute.value()),
-                INET_DIAG_SKMEMINFO => answer.buffer_bytes = buffer_bytes(attribute.value()),
+                INET_DIAG_SKMEMINFO => {
+                    answer.buffer_bytes = buffer_bytes(attribute.value());
+                    answer.drops = word(attribute.value(), SK_MEMINFO_DROPS * 4);
+                }
                 INET_DIAG_SKV6ONLY => answer.v6only = parse_u8(attribute.value())? != 0,
                 _ => {}
             }
@@ -279,6 +299,7 @@ impl Answer {
             cgroup_id: self.cgroup_id,
             queue_length: self.header.recv_queue,
             queue_limit: self.header.send_queue,
+            drops: self.drops,
         }
     }
 
@@ -469,6 +490,8 @@ mod tests {
         }
         attribute(&mut socket, 8, &[0]);
         attribute(&mut socket, INET_DIAG_SKV6ONLY, &[1]);
+        let memory: Vec<u8> = (1..=9_u32).flat_map(u32::to_ne_bytes).collect();
+        attribute(&mut socket, INET_DIAG_SKMEMINFO, &memory);
         attribute(&mut socket, 22, &[0; 24]);
         attribute(&mut socket, INET_DIAG_CGROUP_ID, &4711u64.to_ne_bytes());
         socket
@@ -510,6 +533,7 @@ mod tests {
             cgroup_id: 4711,
             queue_length: 3,
             queue_limit: 511,
+            drops: 9,
         };
         assert_eq!(found, expected);
     }

@@ -233,6 +233,9 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         };
         let row = self.of_class(run.row);
         self.attribute(row, &counts);
+        if run.row != Row::special(self.connection.slot, Row::KEYLESS) {
+            self.connection.shared.set_served(1);
+        }
         if run.answers == 0 {
             return;
         }
