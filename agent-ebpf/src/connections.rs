@@ -1,13 +1,14 @@
 //! Connections: found, established, ended. Each transition is claimed by compare-and-swap and counted once.
 
 use agent_common::{
-    abi::{ClientCounters, ClientKey, Connection, Direction, ListenerCounters, Loss, Reason},
+    abi::{ClientCounters, ClientKey, Connection, Direction, ListenerCounters, Loss, Reason, Spill},
     limits::{BURST_BUCKETS, BURST_WINDOW_NANOSECONDS, LIFETIME_BUCKETS},
 };
 use aya_ebpf::{
     bindings::{
-        BPF_NOEXIST, BPF_SK_STORAGE_GET_F_CREATE, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB,
-        BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_LISTEN_CB, bpf_sock, bpf_sock_ops,
+        __sk_buff, BPF_NOEXIST, BPF_SK_STORAGE_GET_F_CREATE, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB,
+        BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_LISTEN_CB, bpf_sock,
+        bpf_sock_ops,
     },
     helpers::{
         bpf_ktime_get_ns,
@@ -21,7 +22,7 @@ use crate::{
     atomic,
     ledger::{count_loss, count_unattributed},
     listeners,
-    maps::{SG_CLIENTS, SG_CONNECTIONS, SG_SLOTS},
+    maps::{SG_CLIENTS, SG_CONNECTIONS, SG_SLOTS, SG_SPILLED},
 };
 
 /// TCP states (include/net/tcp_states.h; stable, exported to user space by sock_diag).
@@ -75,6 +76,20 @@ pub(crate) fn storage(socket: *mut core::ffi::c_void, flags: u64) -> *mut Connec
     let map = ptr::from_ref(&SG_CONNECTIONS).cast_mut().cast();
     // SAFETY: map and socket are what the helper wants; the verifier checks both.
     unsafe { bpf_sk_storage_get(map, socket, ptr::null_mut(), flags).cast() }
+}
+
+/// The spill of a packet's connection, null without one.
+#[inline(always)]
+pub(crate) fn spill_of_packet(skb: *mut __sk_buff, create: bool) -> *mut Spill {
+    // SAFETY: the packet is valid; the verifier checks the field.
+    let socket = unsafe { (*skb).__bindgen_anon_2.sk };
+    if socket.is_null() {
+        return ptr::null_mut();
+    }
+    let map = ptr::from_ref(&SG_SPILLED).cast_mut().cast();
+    let flags = if create { BPF_SK_STORAGE_GET_F_CREATE } else { 0 };
+    // SAFETY: map and socket are what the helper wants; the verifier checks both.
+    unsafe { bpf_sk_storage_get(map, socket.cast(), ptr::null_mut(), u64::from(flags)).cast() }
 }
 
 /// A packet of a socket without state: a connection from before the agent, or none of ours.

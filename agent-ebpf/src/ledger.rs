@@ -2,12 +2,12 @@
 
 use agent_common::{
     abi::{
-        Connection, DURATION_BUCKETS, DeclaredKey, Direction, ERROR_CELLS, ErrorWord, Identity, Loss,
-        NameKey, PrefixCounters, PrefixKey, REASON_CELLS, Reason, ReplyCounts, RequestCounts, Row,
-        SIZE_BUCKETS,
+        Commands, Connection, DURATION_BUCKETS, DeclaredKey, Direction, ERROR_CELLS, ErrorWord, Identity,
+        Loss, NameKey, PrefixCounters, PrefixKey, Pushed, REASON_CELLS, Reason, ReplyCounts, RequestCounts,
+        Row, SIZE_BUCKETS, Spill, Waiting,
     },
     limits::PREFIX_BYTES,
-    resp::Ledger,
+    resp::{Ledger, spill},
 };
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_NOEXIST},
@@ -16,7 +16,7 @@ use aya_ebpf::{
 use core::ptr;
 
 use crate::{
-    atomic, classes, identity,
+    atomic, classes, connections, identity,
     maps::{SG_DECLARED, SG_FREE_ROWS, SG_LOSSES, SG_PREFIXES, SG_ROWS, SG_SLOTS},
 };
 
@@ -152,9 +152,61 @@ impl Ledger for Maps {
     }
 
     #[inline(always)]
+    fn spill(&mut self, create: bool) -> Option<&mut Spill> {
+        let spill = connections::spill_of_packet(self.skb, create);
+        if spill.is_null() {
+            None
+        } else {
+            // SAFETY: storage of the socket that the packet holds.
+            Some(unsafe { &mut *spill })
+        }
+    }
+
+    #[inline(always)]
+    fn push_beyond(&mut self, connection: &mut Connection, commands: &Commands) -> Pushed {
+        let Commands { tag, since, count } = *commands;
+        Pushed::from_number(sg_push_beyond(self.skb, connection, tag, since, count))
+    }
+
+    #[inline(always)]
+    fn front_of_spill(&mut self, connection: &mut Connection) -> Waiting {
+        Waiting::from_word(sg_front_of_spill(self.skb, connection))
+    }
+
+    #[inline(always)]
     fn loss(&mut self, loss: Loss, count: u32) {
         count_loss(loss, count);
     }
+}
+
+/// [`spill::push_beyond`], as a global function: the verifier checks it once, on its own.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn sg_push_beyond(
+    skb: *mut __sk_buff,
+    connection: *mut Connection,
+    tag: u32,
+    since: u32,
+    count: u32,
+) -> u32 {
+    if connection.is_null() {
+        return Pushed::Not as u32;
+    }
+    // SAFETY: the verifier knows its size by its type, and checks each caller's.
+    let connection = unsafe { &mut *connection };
+    spill::push_beyond(&mut Maps { skb }, connection, &Commands { tag, since, count }) as u32
+}
+
+/// The same for [`spill::front_of_spill`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn sg_front_of_spill(skb: *mut __sk_buff, connection: *mut Connection) -> u64 {
+    if connection.is_null() {
+        return 0;
+    }
+    // SAFETY: as above.
+    let connection = unsafe { &mut *connection };
+    spill::front_of_spill(&mut Maps { skb }, connection).word()
 }
 
 /// Adds what is known of replies beside their bytes. `counters` must point to a valid row.

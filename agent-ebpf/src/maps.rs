@@ -5,6 +5,7 @@ use agent_common::{
     abi::{
         ClientCounters, ClientKey, Connection, Event, Identity, KeySettings, LOSSES, ListenerCounters,
         ListenerKey, NameKey, ParkedBytes, ParkedKey, ParkedPlace, PrefixCounters, PrefixKey, Scratch, Seed,
+        Spill,
     },
     limits,
 };
@@ -20,6 +21,12 @@ const NO_PREALLOC: usize = aya_ebpf::bindings::BPF_F_NO_PREALLOC as usize;
 /// not metered, `no_connection_state` counts it.
 #[btf_map]
 pub(crate) static SG_CONNECTIONS: SkStorage<Connection> = SkStorage::new();
+
+/// Commands that wait beyond what a connection itself has room for. Written by both directions, made by ingress for the first
+/// pipeline that needs it; freed by the kernel with its socket. No memory: later replies of that pipeline go to `(other)`,
+/// `run_queue_full` counts them.
+#[btf_map]
+pub(crate) static SG_SPILLED: SkStorage<Spill> = SkStorage::new();
 
 /// What is known of each connection's client. Written by ingress and egress, made by the first command that says something;
 /// freed by the kernel with its socket. No memory: nothing is known, `identity_unread` counts it.

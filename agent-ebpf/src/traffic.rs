@@ -222,18 +222,10 @@ impl Work {
 unsafe extern "C" fn segment_step(index: u32, work: *mut Work) -> c_long {
     // SAFETY: `run_requests` passes its work.
     let work = unsafe { &mut *work };
-    let mut meter = work.meter();
     if index == 0 {
-        meter.segment.read_packet();
-    } else {
-        match meter.segment.unpark(meter.connection.requests.next_sequence) {
-            Some(parked) => meter.scratch.set_segment(&parked),
-            None => {
-                meter.forget_passed();
-                return 1;
-            }
-        }
-        meter.connection.parked = meter.connection.parked.wrapping_sub(1);
+        work.meter().segment.read_packet();
+    } else if !unpark(work) {
+        return 1;
     }
     match begin(work) {
         Plan::Read => {
@@ -242,7 +234,7 @@ unsafe extern "C" fn segment_step(index: u32, work: *mut Work) -> c_long {
             unsafe {
                 bpf_loop(limits::MAX_STEPS, requests_step as *mut c_void, inner.cast(), 0);
             }
-            work.meter().end();
+            end(work);
         }
         Plan::Park => park(work),
         Plan::Done => {}
@@ -260,6 +252,25 @@ fn begin(work: &mut Work) -> Plan {
     let mut meter = work.meter();
     let segment = meter.scratch.segment();
     meter.begin(&segment)
+}
+
+/// Puts the next of the parked segments at hand, if it follows; a function of its own for the same reason.
+#[inline(never)]
+fn unpark(work: &mut Work) -> bool {
+    let mut meter = work.meter();
+    let Some(parked) = meter.segment.unpark(meter.connection.requests.next_sequence) else {
+        meter.forget_passed();
+        return false;
+    };
+    meter.scratch.set_segment(&parked);
+    meter.connection.parked = meter.connection.parked.wrapping_sub(1);
+    true
+}
+
+/// A function of its own: what it has on the stack is not there while the steps run.
+#[inline(never)]
+fn end(work: &mut Work) {
+    work.meter().end();
 }
 
 /// Keeps a segment that came early; a function of its own for the same reason.

@@ -18,6 +18,7 @@ mod keys;
 mod lossy_link;
 mod mid_stream;
 mod pages;
+mod pipelines;
 mod placement;
 mod protocol;
 mod reads;

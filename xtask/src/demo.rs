@@ -49,6 +49,23 @@ pub(crate) fn run(lab: &Lab, options: &Options) -> Result<()> {
     check_host()?;
     servers::ensure_valkey(lab)?;
     build::run(lab)?;
+    present(lab, options)
+}
+
+/// The same as a test, a short one, with the daemon that the other tests have built.
+pub(crate) fn test(lab: &Lab) -> Result<()> {
+    const SECONDS: u64 = 5;
+    check_host()?;
+    present(
+        &lab.with_tested_agent(),
+        &Options {
+            seconds: SECONDS,
+            keep: false,
+        },
+    )
+}
+
+fn present(lab: &Lab, options: &Options) -> Result<()> {
     build_load(lab)?;
     let interrupt = Interrupt::new()?;
     match show(lab, options, &interrupt) {

@@ -9,7 +9,7 @@ use nix::unistd::Uid;
 
 use crate::lab::{Lab, servers, tools};
 use crate::process::{Run as _, say};
-use crate::{build, vm};
+use crate::{build, demo, vm};
 
 /// What `cargo xtask test` can be told.
 #[derive(Args)]
@@ -84,7 +84,17 @@ fn live_tests(lab: &Lab, options: &Options) -> Result<()> {
             .args(&options.filter)
             .run()?;
     }
-    Ok(())
+    demo_test(lab, options)
+}
+
+/// The demo is a test, too, by the name `demo`: its tenants count their own bytes.
+fn demo_test(lab: &Lab, options: &Options) -> Result<()> {
+    let wanted = |filter: &String| "demo".contains(filter.as_str());
+    if options.filter.as_ref().is_some_and(|filter| !wanted(filter)) {
+        return Ok(());
+    }
+    say("the demo, as a test");
+    demo::test(lab)
 }
 
 fn cargo_test(lab: &Lab) -> Command {

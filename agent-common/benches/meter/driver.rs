@@ -5,7 +5,7 @@ use std::hint::black_box;
 use agent_common::{
     abi::{
         Connection, Direction, ErrorWord, Identity, KeySettings, Loss, NameKey, PrefixKey, Reason,
-        ReplyCounts, RequestCounts, Row, Scratch, WINDOW_BYTES, Window,
+        ReplyCounts, RequestCounts, Row, Scratch, Spill, WINDOW_BYTES, Window,
     },
     limits,
     resp::{Ledger, Payload, Plan, Replies, Requests, Segment},
@@ -216,6 +216,10 @@ impl Ledger for &mut Counts {
 
     fn identity(&mut self, _create: bool) -> Option<&mut Identity> {
         Some(&mut self.identity)
+    }
+
+    fn spill(&mut self, _create: bool) -> Option<&mut Spill> {
+        None
     }
 
     fn loss(&mut self, _loss: Loss, count: u32) {

@@ -399,7 +399,7 @@ macro_rules! losses {
 }
 
 losses! {
-    /// A command went to the row `(other)` because too many runs of one connection waited for replies.
+    /// Replies went to the row `(other)` because too many commands of one connection, of changing rows, waited for them.
     RunQueueFull = 0, "run_queue_full";
     /// A prefix went to the row `(other)` because the prefix table is full.
     PrefixTableFull = 1, "prefix_table_full";

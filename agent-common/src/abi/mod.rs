@@ -13,6 +13,7 @@ mod identity;
 mod parking;
 mod reason;
 mod runs;
+mod spill;
 mod window;
 
 pub use connection::{Connection, Mode, ReplyState, RequestState, Shared};
@@ -33,7 +34,8 @@ pub use identity::{
 };
 pub use parking::{ParkedBytes, ParkedKey, ParkedPlace};
 pub use reason::{Direction, REASONS, Reason};
-pub use runs::{Pushed, RUNS, Run, RunKind, RunQueue, Waiting, run_flag};
+pub use runs::{Commands, Pushed, RUNS, Run, RunKind, RunQueue, Waiting, run_flag};
+pub use spill::{SPILLED_RUNS, Spill};
 pub(crate) use window::clear_token;
 pub use window::{
     CONTENT_BYTES, KNOWN_PREFIXES, KnownPrefix, REPLY_TOKEN_BYTES, ReplyRun, RequestRun, Scratch,
@@ -42,7 +44,7 @@ pub use window::{
 
 /// Version of everything in this module. The daemon embeds the object that was built from the same tree, so that both
 /// sides always agree; the number marks what must not be mixed once state outlives a process.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;
 
 /// The first `length` bytes of zero-padded words; all of them if they are fewer.
 fn head(words: &[u64], length: u32) -> &[u8] {
@@ -74,6 +76,7 @@ assert_layout! {
     Window: 576, 8;
     Scratch: 1672, 8;
     RunQueue: 216, 4;
+    Spill: 3080, 4;
     ParkedKey: 16, 8;
     ParkedPlace: 16, 8;
     ParkedBytes: 2560, 1;
@@ -90,7 +93,7 @@ assert_layout! {
 mod tests {
     use super::*;
 
-    /// Layout of version 6. When this fails: raise [`ABI_VERSION`] and record the new numbers.
+    /// Layout of version 7. When this fails: raise [`ABI_VERSION`] and record the new numbers.
     #[test]
     fn a_changed_layout_has_a_new_version() {
         let layout = [
@@ -103,13 +106,14 @@ mod tests {
             size_of::<KeySettings>(),
             size_of::<Event>(),
             size_of::<Connection>(),
+            size_of::<Spill>(),
             size_of::<ConnectionRecord>(),
             REASONS,
             LOSSES,
         ];
         assert_eq!(
             (ABI_VERSION, layout),
-            (6, [32, 704, 40, 1856, 20, 16, 64, 48, 440, 64, 12, 18])
+            (7, [32, 704, 40, 1856, 20, 16, 64, 48, 440, 3080, 64, 12, 18])
         );
     }
 }

@@ -3,15 +3,15 @@
 //! One producer (ingress, serialised by the connection's busy flag) and one consumer (egress, serialised by the socket
 //! lock) may run on two CPUs at once. Each cell has one writer; the other side reads it volatile. A run is published
 //! by storing `tail` after its content. A reply leaves only after the server read the command, which is after ingress
-//! saw it: the consumer never waits for the producer.
+//! saw it: the consumer never waits for the producer. What the queue has no room for goes to a [`super::Spill`].
 
 use bytemuck::{Pod, Zeroable};
 use core::ptr;
 
 use crate::limits::PREFIX_ROWS;
 
-/// Runs of one connection that can wait at once; a power of two. A pipeline that alternates between tenants more
-/// often than this falls back to the row `(other)`, counted.
+/// Runs of one connection that can wait in the connection itself; a power of two. Of a pipeline that alternates between
+/// rows more often, the later ones wait in the connection's [`super::Spill`].
 pub const RUNS: usize = 16;
 
 /// Commands after which a run is closed, so that its counters never wrap: a power of two.
@@ -20,9 +20,14 @@ const RUN_LIMIT_SHIFT: u32 = 30;
 /// Flags in which commands of one run may differ where there is little room.
 const LOOSE: u32 = run_flag::READS | run_flag::UNTIMED;
 
-/// Runs that may wait before commands of the same row but of different moments, or of which only some are reads or timed,
-/// share one: the other half of the queue is for commands of different rows, since whose bytes they are matters more.
+/// Runs that may wait before commands which differ in their moments alone share one: a client that sends one command after
+/// the other without waiting needs no spill.
 const TIMED_RUNS: u32 = RUNS as u32 / 2;
+
+/// [`RunQueue::next`]: the next commands start a run of their own.
+const FRESH: u32 = 1;
+/// [`RunQueue::next`]: they go to the spill.
+pub(super) const SPILLING: u32 = 2;
 
 /// What answers the commands of a run; the top bits of a run's tag.
 #[repr(u32)]
@@ -48,6 +53,9 @@ pub enum RunKind {
     Hello = 8,
     /// No command waits. Never in the queue.
     Nobody = 9,
+    /// No command: those that wait from here on are in the spill, the first of them in the run whose number is in `since`.
+    /// There is at most one that the consumer has not passed.
+    Spilled = 10,
 }
 
 impl RunKind {
@@ -69,6 +77,8 @@ impl RunKind {
             6 => Self::Silent,
             7 => Self::Monitor,
             8 => Self::Hello,
+            9 => Self::Nobody,
+            10 => Self::Spilled,
             _ => Self::Overflow,
         }
     }
@@ -105,11 +115,41 @@ pub mod run_flag {
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub struct Run {
     /// Row in the low 20 bits, [`RunKind`] in the next four, [`run_flag`]s above.
-    tag: u32,
+    pub(super) tag: u32,
     /// Commands pushed so far.
-    pushed: u32,
+    pub(super) pushed: u32,
     /// When the last header of the first of them arrived, in units of 256 ns.
-    since: u32,
+    pub(super) since: u32,
+}
+
+/// Commands on their way into the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Commands {
+    /// What they have in common, as a run has it.
+    pub tag: u32,
+    /// When their last headers arrived, in units of 256 ns.
+    pub since: u32,
+    /// How many.
+    pub count: u32,
+}
+
+impl Commands {
+    /// `count` commands whose last headers came at `since`, in units of 256 ns.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(row: u32, kind: RunKind, flags: u32, since: u32, count: u32) -> Self {
+        Self {
+            tag: row & ROW_MASK | (kind as u32) << KIND_SHIFT | flags & run_flag::ALL,
+            since,
+            count,
+        }
+    }
+
+    /// The same as commands that found no room.
+    #[inline(always)]
+    pub(super) const fn overflowing(&self, row: u32) -> Self {
+        Self::new(row, RunKind::Overflow, run_flag::UNTIMED, self.since, self.count)
+    }
 }
 
 /// The oldest command that waits.
@@ -125,15 +165,58 @@ pub struct Waiting {
     pub since: u32,
 }
 
+impl Waiting {
+    /// No command waits.
+    pub(crate) const NOBODY: Self = Self::from_word((RunKind::Nobody as u64) << KIND_SHIFT);
+
+    /// The reverse of [`Self::word`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_word(word: u64) -> Self {
+        let tag = word as u32;
+        Self {
+            row: tag & ROW_MASK,
+            kind: RunKind::of_tag(tag),
+            flags: tag & run_flag::ALL,
+            since: (word >> 32) as u32,
+        }
+    }
+
+    /// All of it in one word: what a function can return that the kernel's verifier checks on its own.
+    #[inline(always)]
+    #[must_use]
+    pub const fn word(&self) -> u64 {
+        let tag = self.row & ROW_MASK | (self.kind as u32) << KIND_SHIFT | self.flags & run_flag::ALL;
+        tag as u64 | (self.since as u64) << 32
+    }
+}
+
 /// What became of commands that were pushed.
+#[repr(u32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pushed {
     /// They wait.
     Exactly,
     /// They wait, and their replies will be counted without hits, with the moment of an earlier command, or without one.
     Coarsely,
-    /// The queue was full: they wait as commands of the overflow row.
+    /// There was no room: they wait as commands of the overflow row.
     Elsewhere,
+    /// They do not wait: they are for the spill.
+    Not,
+}
+
+impl Pushed {
+    /// The outcome with this number; one out of range (there is none) reads as [`Self::Not`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_number(number: u32) -> Self {
+        match number {
+            0 => Self::Exactly,
+            1 => Self::Coarsely,
+            2 => Self::Elsewhere,
+            _ => Self::Not,
+        }
+    }
 }
 
 const KIND_SHIFT: u32 = 20;
@@ -141,20 +224,80 @@ const ROW_MASK: u32 = (1 << KIND_SHIFT) - 1;
 
 const _: () = assert!(PREFIX_ROWS <= ROW_MASK as usize);
 
+impl Run {
+    #[inline(always)]
+    pub(super) fn load(cell: &u32) -> u32 {
+        // SAFETY: a valid reference; volatile because the other direction's program may write it meanwhile.
+        unsafe { ptr::read_volatile(cell) }
+    }
+
+    #[inline(always)]
+    pub(super) fn store(cell: &mut u32, value: u32) {
+        // SAFETY: a valid reference; volatile because the other direction's program may read it meanwhile.
+        unsafe { ptr::write_volatile(cell, value) }
+    }
+
+    /// Producer: makes this the run of `commands`. Not published yet.
+    #[inline(always)]
+    pub(super) fn set(&mut self, commands: &Commands) {
+        Self::store(&mut self.tag, commands.tag);
+        Self::store(&mut self.since, commands.since);
+        Self::store(&mut self.pushed, commands.count);
+    }
+
+    /// Producer: adds commands, whatever they are.
+    #[inline(always)]
+    pub(super) fn add(&mut self, commands: &Commands) {
+        let pushed = self.pushed.wrapping_add(commands.count);
+        Self::store(&mut self.pushed, pushed);
+    }
+
+    /// Producer: adds commands that are alike: where it is `crowded`, in all but their moments and these `flags`.
+    #[inline(always)]
+    pub(super) fn join(&mut self, commands: &Commands, flags: u32, crowded: bool) -> Pushed {
+        // Differences as bits, not as comparisons: the verifier walks both ways of each.
+        let differs = self.tag ^ commands.tag;
+        let several = commands.tag >> KIND_SHIFT & 15 ^ RunKind::ConfirmMany as u32;
+        let apart = differs & !flags | several.wrapping_sub(1) >> 31 | self.pushed >> RUN_LIMIT_SHIFT;
+        let coarse = differs & flags | self.since ^ commands.since;
+        if apart != 0 || coarse != 0 && !crowded {
+            return Pushed::Not;
+        }
+        if differs & flags != 0 {
+            // Where not all of them are reads, or timed, none is taken for one any more.
+            let tag = commands.tag & !run_flag::READS | run_flag::UNTIMED;
+            Self::store(&mut self.tag, tag);
+        }
+        self.add(commands);
+        if coarse == 0 {
+            Pushed::Exactly
+        } else {
+            Pushed::Coarsely
+        }
+    }
+
+    /// Consumer: the commands of this run.
+    #[inline(always)]
+    pub(super) fn waiting(&self) -> Waiting {
+        let (tag, since) = (Self::load(&self.tag), Self::load(&self.since));
+        Waiting::from_word(u64::from(tag) | u64::from(since) << 32)
+    }
+}
+
 /// The queue of runs.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub struct RunQueue {
     /// Runs ever started. Producer.
-    tail: u32,
+    pub(super) tail: u32,
     /// Run from which the consumer goes on after a restart. Producer.
     restart: u32,
     /// Run being consumed. Consumer.
-    head: u32,
-    /// Replies seen of that run. Consumer.
-    popped: u32,
-    /// The next push starts a run of its own. Producer.
-    fresh: u32,
+    pub(super) head: u32,
+    /// Replies seen of that run, or of the run of the spill that stands for it. Consumer.
+    pub(super) popped: u32,
+    /// Where the next commands go: 0, [`FRESH`] or [`SPILLING`]. Producer.
+    pub(super) next: u32,
     /// The consumer has not gone on from `restart` yet, as far as the producer knows. Producer.
     restarting: u32,
     runs: [Run; RUNS],
@@ -162,19 +305,7 @@ pub struct RunQueue {
 
 impl RunQueue {
     #[inline(always)]
-    fn load(cell: &u32) -> u32 {
-        // SAFETY: a valid reference; volatile because the other direction's program may write it meanwhile.
-        unsafe { ptr::read_volatile(cell) }
-    }
-
-    #[inline(always)]
-    fn store(cell: &mut u32, value: u32) {
-        // SAFETY: a valid reference; volatile because the other direction's program may read it meanwhile.
-        unsafe { ptr::write_volatile(cell, value) }
-    }
-
-    #[inline(always)]
-    fn run(&self, number: u32) -> &Run {
+    pub(super) fn run(&self, number: u32) -> &Run {
         // SAFETY: the mask keeps the index below RUNS.
         unsafe { &*self.runs.as_ptr().add(number as usize & (RUNS - 1)) }
     }
@@ -185,67 +316,60 @@ impl RunQueue {
         unsafe { &mut *self.runs.as_mut_ptr().add(number as usize & (RUNS - 1)) }
     }
 
-    /// Producer: appends `count` commands whose last headers came at `since`.
+    /// Producer: appends commands. [`Pushed::Not`]: call [`Self::push_spilled`], or [`Self::push_roughly`] where there is no
+    /// spill.
     #[inline(always)]
-    pub fn push(
-        &mut self,
-        row: u32,
-        kind: RunKind,
-        flags: u32,
-        since: u32,
-        count: u32,
-        overflow_row: u32,
-    ) -> Pushed {
-        let tag = row & ROW_MASK | (kind as u32) << KIND_SHIFT | flags & run_flag::ALL;
+    pub fn push(&mut self, commands: &Commands) -> Pushed {
         let tail = self.tail;
         let waiting = self.waiting();
-        if self.fresh == 0 && tail != 0 {
+        if self.next == 0 && tail != 0 {
             let last = self.run_mut(tail.wrapping_sub(1));
-            // Differences as bits, not as comparisons: the verifier walks both ways of each.
-            let differs = last.tag ^ tag;
-            let apart = differs & !LOOSE
-                | (kind as u32 ^ RunKind::ConfirmMany as u32).wrapping_sub(1) >> 31
-                | last.pushed >> RUN_LIMIT_SHIFT;
-            let coarse = differs & LOOSE | last.since ^ since;
-            if apart == 0 && (coarse == 0 || waiting >= TIMED_RUNS) {
-                // Where not all of them are reads, or timed, none is taken for one any more.
-                let loosened = differs & LOOSE;
-                let tag = if loosened == 0 {
-                    tag
-                } else {
-                    tag & !run_flag::READS | run_flag::UNTIMED
-                };
-                Self::store(&mut last.tag, tag);
-                let pushed = last.pushed.wrapping_add(count);
-                Self::store(&mut last.pushed, pushed);
-                return if coarse == 0 {
-                    Pushed::Exactly
-                } else {
-                    Pushed::Coarsely
-                };
+            let joined = last.join(commands, 0, waiting >= TIMED_RUNS);
+            if joined != Pushed::Not {
+                return joined;
             }
         }
-        if waiting < RUNS as u32 - 1 || self.fresh != 0 {
-            self.append(tag, since, count);
+        if self.next == FRESH || self.next == 0 && waiting < RUNS as u32 - 1 {
+            self.append(commands);
             return Pushed::Exactly;
         }
-        // The last free place, and then that run, takes everything that comes: rough, but nothing is lost.
-        let last = self.run_mut(tail.wrapping_sub(1));
+        Pushed::Not
+    }
+
+    /// Producer: appends commands for which there is neither room nor a spill: the last free place, and then that run, takes
+    /// everything that comes. Rough, but nothing is lost; unless the spill is gone, which cannot be.
+    #[inline(always)]
+    pub fn push_roughly(&mut self, commands: &Commands, overflow_row: u32) -> Pushed {
+        if self.next == SPILLING {
+            return Pushed::Not;
+        }
+        let waiting = self.waiting();
+        let last = self.run_mut(self.tail.wrapping_sub(1));
+        let joined = last.join(commands, LOOSE, true);
+        if joined != Pushed::Not {
+            return joined;
+        }
+        let overflowing = commands.overflowing(overflow_row);
         if waiting >= RUNS as u32 {
-            let pushed = last.pushed.wrapping_add(count);
-            Self::store(&mut last.pushed, pushed);
+            last.add(&overflowing);
         } else {
-            let tag = overflow_row & ROW_MASK | (RunKind::Overflow as u32) << KIND_SHIFT | run_flag::UNTIMED;
-            self.append(tag, since, count);
+            self.append(&overflowing);
         }
         Pushed::Elsewhere
+    }
+
+    /// Producer: whether there is room for the marker behind which a spill goes on, or it is there already.
+    #[inline(always)]
+    #[must_use]
+    pub fn can_spill(&mut self) -> bool {
+        self.next == SPILLING || self.waiting() < RUNS as u32
     }
 
     /// Producer: runs that the consumer may still read. Those before a restart do not count: the consumer will step
     /// over them, but its head shows that only with the next reply.
     #[inline(always)]
     fn waiting(&mut self) -> u32 {
-        let mut head = Self::load(&self.head);
+        let mut head = Run::load(&self.head);
         if self.restarting != 0 {
             if head.wrapping_sub(self.restart) < 1 << 31 {
                 self.restarting = 0;
@@ -257,37 +381,42 @@ impl RunQueue {
     }
 
     #[inline(always)]
-    fn append(&mut self, tag: u32, since: u32, count: u32) {
+    pub(super) fn append(&mut self, commands: &Commands) {
         let tail = self.tail;
-        let run = self.run_mut(tail);
-        Self::store(&mut run.tag, tag);
-        Self::store(&mut run.since, since);
-        Self::store(&mut run.pushed, count);
-        self.fresh = 0;
-        Self::store(&mut self.tail, tail.wrapping_add(1));
+        self.run_mut(tail).set(commands);
+        self.next = 0;
+        Run::store(&mut self.tail, tail.wrapping_add(1));
     }
 
     /// Producer: whatever waits will never be answered as far as the meter knows; the next push starts anew.
     #[inline(always)]
     pub fn restart_producer(&mut self) {
         let tail = self.tail;
-        Self::store(&mut self.restart, tail);
+        Run::store(&mut self.restart, tail);
         self.restarting = 1;
-        self.fresh = 1;
+        self.next = FRESH;
     }
 
-    /// Producer: whether every command has been answered, as far as both sides know.
+    /// Producer: whether the last commands went to the spill.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_spilling(&self) -> bool {
+        self.next == SPILLING
+    }
+
+    /// Producer: whether every command has been answered, as far as both sides know. Where it [`Self::is_spilling`], ask
+    /// [`Self::spill_is_drained`].
     #[inline(always)]
     #[must_use]
     pub fn is_drained(&mut self) -> bool {
-        if self.fresh != 0 {
+        if self.next == FRESH {
             return true;
         }
         match self.waiting() {
             0 => true,
             1 if self.restarting == 0 => {
-                let head = Self::load(&self.head);
-                Self::load(&self.popped) >= self.run(head).pushed
+                let head = Run::load(&self.head);
+                Run::load(&self.popped) >= self.run(head).pushed
             }
             _ => false,
         }
@@ -298,22 +427,24 @@ impl RunQueue {
     #[inline(always)]
     #[must_use]
     pub fn is_awaited(&self) -> bool {
-        let (mut head, mut popped) = (Self::load(&self.head), Self::load(&self.popped));
-        let restart = Self::load(&self.restart);
-        if Self::load(&self.restarting) != 0 && head.wrapping_sub(restart) >= 1 << 31 {
+        let (mut head, mut popped) = (Run::load(&self.head), Run::load(&self.popped));
+        let restart = Run::load(&self.restart);
+        if Run::load(&self.restarting) != 0 && head.wrapping_sub(restart) >= 1 << 31 {
             (head, popped) = (restart, 0);
         }
-        let tail = Self::load(&self.tail);
-        if head != tail && popped >= Self::load(&self.run(head).pushed) {
+        let tail = Run::load(&self.tail);
+        if head != tail && popped >= Run::load(&self.run(head).pushed) {
             head = head.wrapping_add(1);
         }
         if head == tail {
             return false;
         }
-        let tag = Self::load(&self.run(head).tag);
+        let tag = Run::load(&self.run(head).tag);
         match RunKind::of_tag(tag) {
             // They have no moment of their own.
             RunKind::Overflow => true,
+            // Whether the spill still has some only egress knows.
+            RunKind::Spilled => false,
             RunKind::ConfirmAll | RunKind::Monitor | RunKind::Silent | RunKind::Nobody => false,
             _ => tag & run_flag::UNTIMED == 0,
         }
@@ -329,41 +460,34 @@ impl RunQueue {
     /// Consumer: goes on from where [`Self::restart_producer`] was called.
     #[inline(always)]
     pub fn restart_consumer(&mut self) {
-        let restart = Self::load(&self.restart);
-        Self::store(&mut self.head, restart);
-        self.popped = 0;
+        let restart = Run::load(&self.restart);
+        self.go_to(restart);
+    }
+
+    /// Consumer: the run with this number is the oldest one that waits.
+    #[inline(always)]
+    pub(super) fn go_to(&mut self, run: u32) {
+        Run::store(&mut self.popped, 0);
+        Run::store(&mut self.head, run);
     }
 
     /// Consumer: the oldest command that waits; [`RunKind::Nobody`] if none does. (No `Option`: the verifier would see its
-    /// absent content being loaded.)
+    /// absent content being loaded.) [`RunKind::Spilled`]: ask [`Self::front_of_spill`].
     #[inline(always)]
     pub fn front(&mut self) -> Waiting {
-        let mut waiting = Waiting {
-            row: 0,
-            kind: RunKind::Nobody,
-            flags: 0,
-            since: 0,
-        };
         let mut head = self.head;
-        let tail = Self::load(&self.tail);
+        let tail = Run::load(&self.tail);
         if head == tail {
-            return waiting;
+            return Waiting::NOBODY;
         }
-        if self.popped >= Self::load(&self.run(head).pushed) {
+        if self.popped >= Run::load(&self.run(head).pushed) {
             head = head.wrapping_add(1);
             if head == tail {
-                return waiting;
+                return Waiting::NOBODY;
             }
-            self.popped = 0;
-            Self::store(&mut self.head, head);
+            self.go_to(head);
         }
-        let run = self.run(head);
-        let tag = Self::load(&run.tag);
-        waiting.row = tag & ROW_MASK;
-        waiting.kind = RunKind::of_tag(tag);
-        waiting.flags = tag & run_flag::ALL;
-        waiting.since = Self::load(&run.since);
-        waiting
+        self.run(head).waiting()
     }
 
     /// Consumer: the oldest command has been answered.
@@ -372,10 +496,17 @@ impl RunQueue {
         self.popped = self.popped.wrapping_add(1);
     }
 
-    /// Consumer: the whole oldest run needs no reply.
+    /// Consumer: the whole oldest run needs no reply. Not to be called where it [`Self::is_at_spill`].
     #[inline(always)]
     pub fn drop_front_run(&mut self) {
-        self.popped = Self::load(&self.run(self.head).pushed);
+        self.popped = Run::load(&self.run(self.head).pushed);
+    }
+
+    /// Consumer: whether the oldest commands are in the spill.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_at_spill(&self) -> bool {
+        matches!(self.run(self.head).waiting().kind, RunKind::Spilled)
     }
 }
 
@@ -384,7 +515,10 @@ mod tests {
     use super::*;
 
     fn push(queue: &mut RunQueue, row: u32, kind: RunKind, count: u32, overflow_row: u32) -> bool {
-        queue.push(row, kind, 0, 5, count, overflow_row) == Pushed::Exactly
+        let commands = Commands::new(row, kind, 0, 5, count);
+        let pushed = queue.push(&commands);
+        pushed == Pushed::Exactly
+            || pushed == Pushed::Not && queue.push_roughly(&commands, overflow_row) == Pushed::Exactly
     }
 
     fn drain(queue: &mut RunQueue) -> Vec<u32> {
@@ -467,7 +601,7 @@ mod tests {
             queue.pop();
         }
         assert!(!queue.is_awaited() && !queue.is_unanswered());
-        queue.push(7, RunKind::Reply, run_flag::UNTIMED, 6, 1, 0);
+        queue.push(&Commands::new(7, RunKind::Reply, run_flag::UNTIMED, 6, 1));
         assert!(!queue.is_awaited(), "BLPOP");
         queue.front();
         queue.pop();
@@ -507,7 +641,7 @@ mod tests {
             ..RunQueue::zeroed()
         };
         for row in 1..=4 {
-            queue.fresh = 1;
+            queue.next = FRESH;
             assert!(push(&mut queue, row, RunKind::Reply, 1, 0));
         }
         assert_eq!(drain(&mut queue), [1, 2, 3, 4]);
@@ -516,7 +650,13 @@ mod tests {
     #[test]
     fn commands_of_different_moments_have_runs_of_their_own_while_there_is_room() {
         let mut queue = RunQueue::zeroed();
-        let push = |queue: &mut RunQueue, row, since| queue.push(row, RunKind::Reply, 0, since, 1, 99);
+        let push = |queue: &mut RunQueue, row, since| {
+            let commands = Commands::new(row, RunKind::Reply, 0, since, 1);
+            match queue.push(&commands) {
+                Pushed::Not => queue.push_roughly(&commands, 99),
+                pushed => pushed,
+            }
+        };
         for since in 0..TIMED_RUNS {
             assert_eq!(push(&mut queue, 7, since), Pushed::Exactly);
         }
@@ -541,8 +681,10 @@ mod tests {
     #[test]
     fn flags_belong_to_the_run() {
         let mut queue = RunQueue::zeroed();
-        queue.push(7, RunKind::Reply, run_flag::READS, 1, 1, 0);
-        queue.push(7, RunKind::Reply, run_flag::UNTIMED, 1, 1, 0);
+        for flags in [run_flag::READS, run_flag::UNTIMED] {
+            let pushed = queue.push(&Commands::new(7, RunKind::Reply, flags, 1, 1));
+            assert_eq!(pushed, Pushed::Exactly);
+        }
         assert_eq!(queue.front().flags, run_flag::READS);
         queue.pop();
         let last = queue.front();
@@ -553,19 +695,18 @@ mod tests {
     }
 
     #[test]
-    fn reads_and_writes_of_one_row_in_turn_keep_their_row_in_a_long_pipeline() {
+    fn without_a_spill_reads_and_writes_of_one_row_in_turn_keep_their_row() {
         let mut queue = RunQueue::zeroed();
         for number in 0..200 {
             let flags = if number % 2 == 0 { run_flag::READS } else { 0 };
-            let pushed = queue.push(7, RunKind::Reply, flags, 5, 1, 99);
-            assert_ne!(pushed, Pushed::Elsewhere, "{number}");
+            let commands = Commands::new(7, RunKind::Reply, flags, 5, 1);
+            let exact = queue.push(&commands) == Pushed::Exactly;
+            assert_eq!(exact, number < RUNS - 1, "{number}");
+            assert!(
+                exact || queue.push_roughly(&commands, 99) != Pushed::Elsewhere,
+                "{number}"
+            );
         }
-        assert!(
-            queue.push(8, RunKind::Reply, 0, 5, 1, 99) == Pushed::Exactly,
-            "another row has room"
-        );
-        let rows = drain(&mut queue);
-        assert_eq!(rows.len(), 201);
-        assert!(rows[..200].iter().all(|row| *row == 7));
+        assert_eq!(drain(&mut queue), [7; 200]);
     }
 }

@@ -14,6 +14,7 @@ mod header;
 mod prefix;
 mod replies;
 mod requests;
+pub mod spill;
 pub(crate) mod words;
 
 pub use header::{Header, header};
@@ -22,8 +23,9 @@ pub use replies::Replies;
 pub use requests::{Requests, Turn};
 
 use crate::abi::{
-    Connection, DURATION_SHIFT, Direction, ErrorWord, Identity, Loss, NameKey, PrefixKey, Reason,
-    ReplyCounts, RequestCounts, Scratch, TOKEN_BYTES, WINDOW_BYTES, Window, clear_token,
+    Commands, Connection, DURATION_SHIFT, Direction, ErrorWord, Identity, Loss, NameKey, PrefixKey, Pushed,
+    Reason, ReplyCounts, RequestCounts, Scratch, Spill, TOKEN_BYTES, WINDOW_BYTES, Waiting, Window,
+    clear_token,
 };
 
 /// Where the bytes of a segment come from.
@@ -66,6 +68,25 @@ pub trait Ledger {
     fn name(&mut self, key: &NameKey) -> u32;
     /// What is known of the client of the connection at hand; made if `create` says so. `None`: nothing is, or no memory.
     fn identity(&mut self, create: bool) -> Option<&mut Identity>;
+    /// The spill of the connection at hand; made if `create` says so. `None`: it has none, or no memory.
+    fn spill(&mut self, create: bool) -> Option<&mut Spill>;
+    /// Appends commands for which the connection's queue has no room. The kernel has functions of its own for this and
+    /// for the next: nearly no connection needs them.
+    #[inline(always)]
+    fn push_beyond(&mut self, connection: &mut Connection, commands: &Commands) -> Pushed
+    where
+        Self: Sized,
+    {
+        spill::push_beyond(self, connection, commands)
+    }
+    /// The oldest command that waits, where it is in the spill.
+    #[inline(always)]
+    fn front_of_spill(&mut self, connection: &mut Connection) -> Waiting
+    where
+        Self: Sized,
+    {
+        spill::front_of_spill(self, connection)
+    }
     /// Counts something that went wrong without losing bytes.
     fn loss(&mut self, loss: Loss, count: u32);
 }

@@ -186,7 +186,8 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         }
         let state = &mut self.connection.replies;
         let bytes = self.scratch.pending;
-        if state.row != Row::UNKNOWN && bytes != 0 {
+        // Without bytes, too: of a reply whose first token is cut the moment is known now, and now alone.
+        if state.row != Row::UNKNOWN && (bytes != 0 || self.scratch.duration != UNTIMED) {
             state.size = added(state.size, bytes);
             let row = state.row;
             self.fold(row, 0, 0);
@@ -244,7 +245,7 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         let several = matches!(front.kind, RunKind::ConfirmMany);
         if several {
             // An error, or QUEUED: one reply for all channels.
-            self.connection.runs.drop_front_run();
+            self.drop_front_run();
         }
         self.start_answer(&front, if several { unasked::YES } else { unasked::NO });
         true
@@ -307,13 +308,33 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         if first != b'*' || !self.is_subscriber() {
             self.drop_confirmed();
         }
-        let front = self.connection.runs.front();
+        let front = self.front();
         if matches!(front.kind, RunKind::Monitor) && self.connection.replies.flags & flag::MONITORS != 0 {
             // Where MONITOR is in force already, the server does not answer it.
-            self.connection.runs.drop_front_run();
-            return self.connection.runs.front();
+            self.drop_front_run();
+            return self.front();
         }
         front
+    }
+
+    /// The oldest command that waits.
+    #[inline(always)]
+    fn front(&mut self) -> Waiting {
+        let front = self.connection.runs.front();
+        if matches!(front.kind, RunKind::Spilled) {
+            return self.ledger.front_of_spill(self.connection);
+        }
+        front
+    }
+
+    /// The whole oldest run needs no reply.
+    #[inline(always)]
+    fn drop_front_run(&mut self) {
+        if !self.connection.runs.is_at_spill() {
+            self.connection.runs.drop_front_run();
+        } else if let Some(spill) = self.ledger.spill(false) {
+            self.connection.runs.drop_front_run_of_spill(spill);
+        }
     }
 
     /// UNSUBSCRIBE without channels has been confirmed, and what comes is no confirmation: it is over.
@@ -483,7 +504,7 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
             return true;
         }
         self.drop_confirmed();
-        let front = self.connection.runs.front();
+        let front = self.front();
         if matches!(front.kind, RunKind::Nobody) {
             return self.lose(Reason::UnexpectedReply);
         }
@@ -537,12 +558,12 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
             state.flags & flag::CONFIRMED != 0,
             state.flags & flag::NO_CHANNEL != 0,
         );
-        let front = self.connection.runs.front();
+        let front = self.front();
         if confirmed && (alone || name_of(&front) != name) {
             // The one that had some confirmations has had all of them.
             self.drop_confirmed();
         }
-        let front = self.connection.runs.front();
+        let front = self.front();
         if name_of(&front) != name || matches!(front.kind, RunKind::Reply) {
             return;
         }
@@ -668,7 +689,7 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
     #[inline(never)]
     fn flush(&mut self) {
         let run = self.scratch.replies;
-        if run.bytes == 0 {
+        if run.bytes | u64::from(run.timed) == 0 {
             return;
         }
         self.scratch.replies.clear();

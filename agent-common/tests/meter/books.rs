@@ -8,7 +8,7 @@ use std::{
 use agent_common::{
     abi::{
         Connection, Direction, ErrorWord, Identity, Loss, NameKey, NameKind, PrefixKey, Reason, ReplyCounts,
-        RequestCounts, Row,
+        RequestCounts, Row, Spill,
     },
     limits::{LISTENERS, SPECIAL_ROWS},
     resp::Ledger,
@@ -131,7 +131,6 @@ impl fmt::Debug for Books {
 }
 
 /// The ledger of a test: prefixes get rows in order of appearance, as in the kernel.
-#[derive(Debug)]
 pub(crate) struct Counters {
     prefixes: HashMap<PrefixKey, u32>,
     rows: HashMap<u32, Counts>,
@@ -152,6 +151,10 @@ pub(crate) struct Counters {
     pub(crate) address_class: u16,
     /// Most prefixes that get a row.
     pub(crate) room: Option<usize>,
+    /// Whether there is memory for a spill.
+    pub(crate) spills: bool,
+    /// The connection's spill, once it has one.
+    spill: Option<Box<Spill>>,
     /// The clock, in nanoseconds.
     pub(crate) now: u64,
 }
@@ -171,6 +174,8 @@ impl Default for Counters {
             classes: HashMap::new(),
             address_class: 0,
             room: None,
+            spills: true,
+            spill: None,
             // The host has been up for an hour.
             now: 3_600_000_000_000,
         }
@@ -333,6 +338,13 @@ impl Ledger for &mut Counters {
 
     fn identity(&mut self, _create: bool) -> Option<&mut Identity> {
         Some(&mut self.identity)
+    }
+
+    fn spill(&mut self, create: bool) -> Option<&mut Spill> {
+        if create && self.spills {
+            self.spill.get_or_insert_with(|| Box::new(Spill::zeroed()));
+        }
+        self.spill.as_deref_mut()
     }
 
     fn loss(&mut self, loss: Loss, count: u32) {

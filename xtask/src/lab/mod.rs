@@ -19,7 +19,15 @@ use std::process::Command;
 /// Paths of the lab. They exist once the `ensure_*` function that brings them has succeeded.
 pub(crate) struct Lab {
     workspace: PathBuf,
+    /// Below the target folder: the daemon that is put on stage.
+    agent: &'static str,
 }
+
+/// What `cargo xtask build` leaves.
+const RELEASED: &str = "release/stormglass";
+
+/// What [`crate::build::for_tests`] leaves.
+const TESTED: &str = "tested/stormglass";
 
 impl Lab {
     /// The lab of this workspace. Nothing is created yet.
@@ -27,6 +35,15 @@ impl Lab {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
         Self {
             workspace: manifest.parent().unwrap_or(manifest).to_owned(),
+            agent: RELEASED,
+        }
+    }
+
+    /// The same lab with the tests' daemon on stage instead of the released one.
+    pub(crate) fn with_tested_agent(&self) -> Self {
+        Self {
+            workspace: self.workspace.clone(),
+            agent: TESTED,
         }
     }
 
@@ -50,14 +67,15 @@ impl Lab {
         self.dir().join("bin").join(name)
     }
 
-    /// The release binary of the daemon, left there by `cargo xtask build`.
+    /// The daemon that is put on stage: the release binary, left there by `cargo xtask build`, unless the lab is one
+    /// [`Self::with_tested_agent`].
     pub(crate) fn agent(&self) -> PathBuf {
-        self.target().join("release/stormglass")
+        self.target().join(self.agent)
     }
 
     /// Where [`crate::build::for_tests`] leaves the daemon.
     pub(crate) fn tested_agent(&self) -> PathBuf {
-        self.target().join("tested/stormglass")
+        self.target().join(TESTED)
     }
 
     /// Valkey 9.1 server, without TLS. From [`servers::ensure_servers`].

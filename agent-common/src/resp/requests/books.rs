@@ -4,7 +4,9 @@ use super::{
     super::{Ledger, Segment, command, words::keep_token},
     BLOCKS, Requests, added, flag, phase, replying,
 };
-use crate::abi::{Direction, Loss, Mode, Pushed, Reason, RequestCounts, Row, RunKind, run_flag, size_bucket};
+use crate::abi::{
+    Commands, Direction, Loss, Mode, Pushed, Reason, RequestCounts, Row, RunKind, run_flag, size_bucket,
+};
 
 impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     /// The last byte of a command has been seen. Returns whether the segment goes on behind it.
@@ -240,9 +242,11 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
             return;
         }
         let kind = RunKind::from_number(run.kind);
-        let overflow = Row::special(self.connection.slot, Row::OTHER);
-        let runs = &mut self.connection.runs;
-        let pushed = runs.push(row, kind, run.flags, run.since, run.answers, overflow);
+        let commands = Commands::new(row, kind, run.flags, run.since, run.answers);
+        let mut pushed = self.connection.runs.push(&commands);
+        if pushed == Pushed::Not {
+            pushed = self.ledger.push_beyond(self.connection, &commands);
+        }
         if pushed != Pushed::Exactly {
             let loss = if pushed == Pushed::Coarsely {
                 Loss::CoarseReply
@@ -251,14 +255,18 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
             };
             self.ledger.loss(loss, run.commands);
         }
-        if pushed == Pushed::Elsewhere
+        let elsewhere = matches!(pushed, Pushed::Elsewhere | Pushed::Not);
+        // From the scratch, where they still are: the stack is used up here.
+        let run = &self.scratch.requests;
+        let kind = RunKind::from_number(run.kind);
+        if elsewhere
             && run.flags & run_flag::NAME == run_flag::IDENTIFIES
             && let Some(identity) = self.ledger.identity(false)
         {
             identity.withdraw();
             self.ledger.loss(Loss::IdentityUnread, 1);
         }
-        if pushed == Pushed::Elsewhere && !matches!(kind, RunKind::Reply | RunKind::Hello) {
+        if elsewhere && (pushed == Pushed::Not || !matches!(kind, RunKind::Reply | RunKind::Hello)) {
             // How many replies it has, and what comes after them, would be a guess.
             self.lose(Reason::QueueFull);
         }

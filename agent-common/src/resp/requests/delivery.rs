@@ -222,11 +222,23 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         if !between || !self.is_quiet(now, QUIET) {
             return true;
         }
-        if self.connection.runs.is_drained() {
+        if self.is_drained() {
             self.connection.shared.set_trial(0);
             return true;
         }
         !self.is_quiet(now, LONG_QUIET)
+    }
+
+    /// Whether every command has had its reply.
+    #[inline(always)]
+    fn is_drained(&mut self) -> bool {
+        if !self.connection.runs.is_spilling() {
+            return self.connection.runs.is_drained();
+        }
+        match self.ledger.spill(false) {
+            Some(spill) => self.connection.runs.spill_is_drained(spill),
+            None => false,
+        }
     }
 
     /// Whether the server has been silent for so long.

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::model::places::Keys;
 
-/// Commands that may wait without filling the meter's queue, whatever their rows: it keeps 16 runs, one place of which
-/// is for what overflows, and another may hold a run that is answered.
+/// Commands that may wait without filling the meter's queue where it has no spill, whatever their rows: it keeps 16 runs, one
+/// place of which is for what overflows, and another may hold a run that is answered.
 const SHALLOW: usize = 14;
 
 /// Silence, in milliseconds, that shows that nothing is owed.
