@@ -66,6 +66,11 @@ pub(super) fn boot(lab: &Lab, image: &Path, initramfs: &[u8]) -> Result<Remains>
 
 fn command(lab: &Lab) -> Command {
     let mut command = Command::new(lab.qemu());
+    // Its firmware is where the packages were unpacked, and not where the program looks on its own.
+    let shared = lab.target().join("lab/qemu/usr/share");
+    for folder in ["seabios", "qemu"] {
+        command.arg("-L").arg(shared.join(folder));
+    }
     command
         .args(["-M", "q35", "-accel", "tcg", "-cpu", "max", "-smp", "2"])
         .args(["-m", MEMORY])
