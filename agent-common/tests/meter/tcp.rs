@@ -436,7 +436,7 @@ fn a_segment_with_too_many_tokens_is_counted_to_where_it_was_read() {
 fn two_hundred_commands_of_several_prefixes_reads_and_writes_in_turn_are_exact() {
     let lines = |number: usize| {
         let prefix = ["cart", "stock", "user"][number % 3];
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             format!("GET {prefix}:{number}")
         } else {
             format!("SET {prefix}:{number} abc")

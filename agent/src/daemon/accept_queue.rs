@@ -45,10 +45,9 @@ impl Watch {
         let mut sockets: BTreeMap<u64, Vec<Listener>> = BTreeMap::new();
         for server in self.servers.values() {
             let Some(found) = &server.found else { continue };
-            if !sockets.contains_key(&found.netns) {
-                let listening = self.host.listeners(found.netns);
-                sockets.insert(found.netns, listening.unwrap_or_default());
-            }
+            sockets
+                .entry(found.netns)
+                .or_insert_with(|| self.host.listeners(found.netns).unwrap_or_default());
         }
         let mut queues = BTreeMap::new();
         for (label, server) in &self.servers {
