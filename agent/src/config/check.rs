@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use agent_common::limits::{CLASS_ADDRESSES, CLASS_NAMES, DECLARED_PREFIXES};
-use globset::GlobSet;
 use toml::Spanned;
 
 use super::addresses::AddressRange;
 use super::error::{ConfigError, Source};
+use super::globs::Globs;
 use super::names::NamePattern;
 use super::raw;
 use super::settings::{
@@ -283,10 +283,10 @@ impl<'a> Tenants<'a> {
             .iter()
             .flat_map(|rule| &rule.prefixes)
             .filter_map(|pattern| match pattern {
-                PrefixPattern::Glob(glob) => Some(glob.clone()),
+                PrefixPattern::Glob(glob) => Some(glob),
                 PrefixPattern::Exact(_) => None,
             });
-        GlobSet::new(globs).map_err(|error| {
+        Globs::new(globs).map_err(|error| {
             ConfigError::file(
                 self.file.path,
                 format!("the globs of all tenants together cannot be compiled ({error})"),

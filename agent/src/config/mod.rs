@@ -6,6 +6,7 @@ mod addresses;
 mod check;
 mod error;
 mod file;
+mod globs;
 mod names;
 mod raw;
 mod settings;
@@ -20,6 +21,7 @@ use std::path::Path;
 pub use addresses::{AddressRange, RangeFault};
 pub use error::{ConfigError, Position};
 pub use file::{Changes, ConfigFile, Configuration, Content, Look};
+pub use globs::Globs;
 pub use names::NamePattern;
 pub use settings::{
     Bounded, ClientLimit, Clients, Delimiters, Depth, Discovery, Http, IdleSeconds, Keys, Limits,

@@ -2,10 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use globset::GlobSet;
-
 use super::{OTHER, UNASSIGNED, is_special};
-use crate::config::{PrefixPattern, Settings};
+use crate::config::{Globs, PrefixPattern, Settings};
 
 /// The compiled rules.
 #[derive(Debug, Clone)]
@@ -13,7 +11,7 @@ pub struct Rules {
     /// In file order; only those within `limits.tenants`.
     tenants: Vec<TenantInfo>,
     exact: HashMap<String, usize>,
-    globs: GlobSet,
+    globs: Globs,
     /// The rule of each glob.
     glob_rules: Vec<usize>,
     /// `limits.tenants`.
@@ -45,7 +43,7 @@ pub struct TenantInfo {
 /// The globs cannot be compiled together. The configuration check finds this first.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot compile the tenants' globs: {0}; use fewer or simpler ones")]
-pub struct RulesError(#[from] globset::Error);
+pub struct RulesError(#[from] regex::Error);
 
 impl Rules {
     /// Compiles the rules.
@@ -62,7 +60,7 @@ impl Rules {
                 match pattern {
                     PrefixPattern::Exact(prefix) => _ = exact.entry(prefix.clone()).or_insert(rule),
                     PrefixPattern::Glob(glob) => {
-                        globs.push(glob.clone());
+                        globs.push(glob);
                         glob_rules.push(rule);
                     }
                 }
@@ -78,7 +76,7 @@ impl Rules {
         Ok(Self {
             tenants: tenants.collect(),
             exact,
-            globs: GlobSet::new(globs)?,
+            globs: Globs::new(globs)?,
             glob_rules,
             limit,
         })
@@ -126,9 +124,7 @@ impl Rules {
     /// Globs stand in file order: the lowest index is the first rule.
     fn first_glob(&self, prefix: &str) -> Option<usize> {
         self.globs
-            .matches(prefix)
-            .into_iter()
-            .min()
+            .first(prefix)
             .and_then(|glob| self.glob_rules.get(glob).copied())
     }
 }

@@ -164,7 +164,11 @@ impl Host {
             .collect();
         let mut found: Vec<(Candidate, Vec<Listener>)> = assigned
             .into_iter()
-            .map(|(candidate, own)| (candidate, without_cluster_bus(own, ports)))
+            .map(|(candidate, own)| {
+                let pid = candidate.pid;
+                let own = without_cluster_bus(own, ports, || self.processes.cluster_port(pid));
+                (candidate, own)
+            })
             .collect();
 
         let further = listeners
@@ -265,14 +269,25 @@ struct Group {
     pids: Vec<i32>,
 }
 
-/// The cluster bus speaks another protocol, on the port of another listener of the same process plus 10,000. It is
-/// watched only if it is configured.
-fn without_cluster_bus(mut listeners: Vec<Listener>, configured: &[u16]) -> Vec<Listener> {
-    let ports: HashSet<u16> = listeners.iter().map(|listener| listener.port).collect();
-    listeners.retain(|listener| {
-        let data_port = listener.port.checked_sub(CLUSTER_BUS_OFFSET);
-        configured.contains(&listener.port) || !data_port.is_some_and(|port| ports.contains(&port))
-    });
+/// The cluster bus speaks another protocol, on the port of another listener of the same process plus 10,000, or on the
+/// one that `cluster-port` names: the only one besides that which a cluster node's title tells ([`Processes::cluster_port`],
+/// asked only when needed). It is watched only if it is configured.
+fn without_cluster_bus(
+    mut listeners: Vec<Listener>,
+    configured: &[u16],
+    cluster_port: impl FnOnce() -> Option<u16>,
+) -> Vec<Listener> {
+    let ports: BTreeSet<u16> = listeners.iter().map(|listener| listener.port).collect();
+    let above = |port: &u16| {
+        let data_port = port.checked_sub(CLUSTER_BUS_OFFSET);
+        data_port.is_some_and(|port| ports.contains(&port))
+    };
+    let mut buses: BTreeSet<u16> = ports.iter().copied().filter(above).collect();
+    if buses.is_empty() && ports.len() == 2 {
+        let data_port = cluster_port().filter(|port| ports.contains(port));
+        buses = data_port.map_or(buses, |port| &ports - &BTreeSet::from([port]));
+    }
+    listeners.retain(|listener| configured.contains(&listener.port) || !buses.contains(&listener.port));
     listeners
 }
 
@@ -305,18 +320,29 @@ mod tests {
             queue_limit: 511,
             drops: 0,
         };
-        let watched = |ports: &[u16], configured: &[u16]| -> Vec<u16> {
+        let watched = |ports: &[u16], configured: &[u16], cluster_port: Option<u16>| -> Vec<u16> {
             let listeners = ports.iter().copied().map(listener).collect();
-            without_cluster_bus(listeners, configured)
+            without_cluster_bus(listeners, configured, || cluster_port)
                 .into_iter()
                 .map(|listener| listener.port)
                 .collect()
         };
         assert_eq!(
-            watched(&[6379, 6380, 16379, 16380, 17000], &[]),
+            watched(&[6379, 6380, 16379, 16380, 17000], &[], None),
             [6379, 6380, 17000]
         );
-        assert_eq!(watched(&[6379, 16379], &[16379]), [6379, 16379]);
-        assert_eq!(watched(&[60000, 5535], &[]), [60000, 5535]);
+        assert_eq!(watched(&[6379, 16379], &[16379], None), [6379, 16379]);
+        assert_eq!(watched(&[60000, 5535], &[], None), [60000, 5535]);
+
+        // By `cluster-port`.
+        assert_eq!(watched(&[6379, 7000], &[], Some(6379)), [6379]);
+        assert_eq!(watched(&[6379, 7000], &[7000], Some(6379)), [6379, 7000]);
+        assert_eq!(watched(&[6379, 7000], &[], Some(6380)), [6379, 7000]);
+        assert_eq!(watched(&[6379], &[], Some(6379)), [6379]);
+        assert_eq!(
+            watched(&[6379, 6380, 7000], &[], Some(6379)),
+            [6379, 6380, 7000],
+            "one is for TLS, but which?"
+        );
     }
 }

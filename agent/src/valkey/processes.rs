@@ -107,6 +107,12 @@ impl Processes {
         Some(String::from_utf8_lossy(self.read_comm(pid, &mut buffer).ok()?).into_owned())
     }
 
+    /// The port that a cluster node names in its title, as in `valkey-server 127.0.0.1:6379 [cluster]`: the template that
+    /// `proc-title-template` has by default (Valkey 7.2 and Redis 6.2 on).
+    pub(super) fn cluster_port(&self, pid: i32) -> Option<u16> {
+        cluster_port(&fs::read(self.path(pid, "cmdline")).ok()?)
+    }
+
     pub(super) fn cgroup_file(&self, pid: i32) -> Option<String> {
         fs::read_to_string(self.path(pid, "cgroup")).ok()
     }
@@ -257,6 +263,13 @@ fn argument_names(command_line: &[u8]) -> [&[u8]; 2] {
     [last_part(argument), last_part(word)]
 }
 
+fn cluster_port(command_line: &[u8]) -> Option<u16> {
+    let title = std::str::from_utf8(command_line).ok()?;
+    let title = title.trim_end_matches(['\0', ' ']).strip_suffix("[cluster]")?;
+    let (_, port) = title.trim_end().rsplit_once(':')?;
+    port.parse().ok()
+}
+
 fn last_part(path: &[u8]) -> &[u8] {
     path.rsplit(|&byte| byte == b'/').next().unwrap_or(path)
 }
@@ -325,6 +338,22 @@ mod tests {
                 .contains(&b"valkey-server".as_slice())
         );
         assert_eq!(argument_names(b""), [b"", b""]);
+    }
+
+    #[test]
+    fn a_cluster_node_names_its_port_in_its_title() {
+        for (title, port) in [
+            ("valkey-server 127.0.0.1:6379 [cluster]\0\0\0", Some(6379)),
+            ("/usr/bin/redis-server *:7000 [cluster]\0", Some(7000)),
+            ("valkey-server ::1:6379 [cluster]", Some(6379)),
+            ("valkey-server 127.0.0.1:6379\0\0", None),
+            ("valkey-server 127.0.0.1:6379 [sentinel]\0", None),
+            ("valkey-server /run/valkey.sock [cluster]\0", None),
+            ("valkey-server\0--port\06379\0", None),
+            ("", None),
+        ] {
+            assert_eq!(cluster_port(title.as_bytes()), port, "{title:?}");
+        }
     }
 
     #[test]
