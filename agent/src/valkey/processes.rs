@@ -349,7 +349,7 @@ mod tests {
             ("valkey-server 127.0.0.1:6379\0\0", None),
             ("valkey-server 127.0.0.1:6379 [sentinel]\0", None),
             ("valkey-server /run/valkey.sock [cluster]\0", None),
-            ("valkey-server\0--port\06379\0", None),
+            ("valkey-server\0--port\x006379\0", None),
             ("", None),
         ] {
             assert_eq!(cluster_port(title.as_bytes()), port, "{title:?}");
