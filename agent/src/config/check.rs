@@ -16,6 +16,7 @@ use super::settings::{
     Bounded, Clients, Delimiters, Discovery, Http, Keys, Limits, PrefixPattern, Settings, TenantName,
     TenantRule,
 };
+use super::storms::storms;
 use super::workloads::workloads;
 use crate::tenants::SPECIAL_ROWS;
 
@@ -25,11 +26,7 @@ pub(super) type Result<T> = std::result::Result<T, ConfigError>;
 pub(super) fn settings(file: &Source<'_>, raw: &raw::File) -> Result<Settings> {
     refuse_later(
         file,
-        &[
-            ("[storms]", &raw.storms),
-            ("[alerts]", &raw.alerts),
-            ("[incidents]", &raw.incidents),
-        ],
+        &[("[alerts]", &raw.alerts), ("[incidents]", &raw.incidents)],
     )?;
     let keys = keys(file, &raw.keys)?;
     let limits = limits(file, &raw.limits)?;
@@ -46,6 +43,7 @@ pub(super) fn settings(file: &Source<'_>, raw: &raw::File) -> Result<Settings> {
         keys,
         limits,
         clients: clients(file, &raw.clients)?,
+        storms: storms(file, &raw.storms)?,
         tenants,
         workloads,
         warnings,
@@ -194,7 +192,7 @@ fn clients(file: &Source<'_>, raw: &raw::Clients) -> Result<Clients> {
     })
 }
 
-fn bounded<const MIN: usize, const MAX: usize>(
+pub(super) fn bounded<const MIN: usize, const MAX: usize>(
     file: &Source<'_>,
     key: &str,
     value: Option<&Spanned<i64>>,

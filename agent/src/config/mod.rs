@@ -11,6 +11,7 @@ mod names;
 mod raw;
 mod settings;
 mod status;
+mod storms;
 mod workloads;
 
 #[cfg(test)]
@@ -29,6 +30,10 @@ pub use settings::{
     WorkloadLimit, WorkloadRule,
 };
 pub use status::{ConfigStatus, FIXED_KEYS, Refusal, WaitingKey, waiting_keys};
+pub use storms::{
+    AcceptQueueSaturation, ColdReconnect, ConnectionGrowth, Floor, MaxclientsRejection, Percent,
+    ReconnectChurn, Storms,
+};
 
 /// Where the configuration is looked for when the command line names none.
 pub const DEFAULT_PATH: &str = "/etc/stormglass/stormglass.toml";

@@ -9,6 +9,7 @@ use globset::{Glob, GlobBuilder};
 
 use super::addresses::AddressRange;
 use super::names::NamePattern;
+use super::storms::Storms;
 use crate::tenants::bytes_of_name;
 use crate::valkey::DiscoverySettings;
 
@@ -25,6 +26,8 @@ pub struct Settings {
     pub limits: Limits,
     /// How connections are looked at.
     pub clients: Clients,
+    /// What is a storm.
+    pub storms: Storms,
     /// In file order: the first match wins. Names are unique.
     pub tenants: Vec<TenantRule>,
     /// In file order: the first match wins. Names are unique.
@@ -178,7 +181,7 @@ impl<const MIN: usize, const MAX: usize> Bounded<MIN, MAX> {
     }
 
     /// As [`Bounded::new`], for defaults: a wrong one does not compile when used in a `const`.
-    const fn constant(value: usize) -> Self {
+    pub(super) const fn constant(value: usize) -> Self {
         assert!(value >= MIN && value <= MAX, "the default lies within the bounds");
         Self(value)
     }

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::de::{self, Visitor};
 
 use super::*;
+use crate::storms::Kind;
 
 const EXAMPLE: &str = include_str!("../../../deploy/stormglass.example.toml");
 
@@ -79,7 +80,17 @@ fn the_shipped_example_has_every_key_with_a_comment_above_it() {
         ("clients", fields::<raw::Clients>()),
         ("tenant", fields::<raw::Tenant>()),
         ("workload", fields::<raw::Workload>()),
+        ("storms.reconnect_churn", fields::<storms::RawReconnectChurn>()),
+        ("storms.cold_reconnect", fields::<storms::RawColdReconnect>()),
+        ("storms.maxclients_rejection", fields::<storms::RawMaxclientsRejection>()),
+        ("storms.accept_queue_saturation", fields::<storms::RawAcceptQueueSaturation>()),
+        ("storms.connection_growth", fields::<storms::RawConnectionGrowth>()),
     ];
+    // A table of tables: each kind that is looked for is a section above.
+    let kinds = fields::<storms::RawStorms>().into_iter().filter(|kind| !raw::NOT_YET.contains(kind));
+    let kinds: Vec<_> = kinds.map(|kind| format!("storms.{kind}")).collect();
+    assert!(kinds.iter().all(|kind| sections.iter().any(|(name, _)| name == kind)), "{kinds:?}");
+    assert_eq!(kinds.len(), Storms::KINDS.len());
     // Some are known to tenants alone.
     let later = |section, key| raw::NOT_YET.contains(&key) && section != "tenant";
     let known: Vec<_> = sections.iter().map(|(name, _)| *name).collect();
@@ -87,7 +98,7 @@ fn the_shipped_example_has_every_key_with_a_comment_above_it() {
         .into_iter()
         .filter(|name| !raw::NOT_YET.contains(name));
     assert!(
-        all.clone().all(|name| known.contains(&name)),
+        all.clone().all(|name| *name == "storms" || known.contains(name)),
         "a section is missing in this test: {all:?}"
     );
 
@@ -107,6 +118,22 @@ fn the_shipped_example_has_every_key_with_a_comment_above_it() {
             );
         }
     }
+}
+
+#[test]
+fn thresholds_of_storms_are_taken_over_and_bounded() {
+    let settings = parse("[storms.reconnect_churn]\nenabled = false\nshare_percent = 7").expect("accepted");
+    let churn = settings.storms.reconnect_churn;
+    assert_eq!((churn.enabled, churn.share_percent.get()), (false, 7));
+    assert_eq!(churn.connections, Storms::default().reconnect_churn.connections);
+    assert!(!settings.storms.is_enabled(Kind::ReconnectChurn));
+    for kind in Kind::ALL {
+        assert_eq!(Storms::default().is_enabled(kind), Storms::KINDS.contains(&kind), "{kind}");
+    }
+    assert_eq!(
+        refusal("[storms.cold_reconnect]\nshare_percent = 0"),
+        "2:17: `storms.cold_reconnect.share_percent` cannot be 0: write a number from 1 to 100"
+    );
 }
 
 #[test]
@@ -189,7 +216,8 @@ fn a_key_that_comes_later_is_refused_by_name() {
             "3:16",
             "workload.client_names",
         ),
-        ("\n[storms.reconnect_churn]\nenabled = true", "2:2", "[storms]"),
+        ("[storms.hot_prefix]\nenabled = true", "1:1", "[storms.hot_prefix]"),
+        ("[storms]\nerror_burst = {}", "2:15", "[storms.error_burst]"),
         (
             "\n[[alerts.webhook]]\nurl = \"http://127.0.0.1/\"",
             "2:3",

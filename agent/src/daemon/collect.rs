@@ -101,7 +101,7 @@ impl Watch {
     }
 
     /// What is known of the processes, by label.
-    fn facts(&mut self) -> BTreeMap<String, ServerFacts> {
+    pub(super) fn facts(&mut self) -> BTreeMap<String, ServerFacts> {
         let root = self.host.cgroups().root().to_owned();
         let live: Vec<(&String, &FoundServer)> = self
             .servers

@@ -31,7 +31,7 @@ impl Watch {
         Ok(connections)
     }
 
-    fn connections_in_any_order(&mut self) -> Result<Vec<ConnectionSnapshot>> {
+    pub(super) fn connections_in_any_order(&mut self) -> Result<Vec<ConnectionSnapshot>> {
         let records = self.connection_records()?;
         if !self.names.cover(&records) {
             self.names.replace(&self.kernel.names());

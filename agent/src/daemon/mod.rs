@@ -7,6 +7,7 @@ mod identities;
 mod inventory;
 mod rates;
 mod reload;
+mod storms;
 mod survey;
 mod totals;
 mod wanted;
@@ -42,6 +43,9 @@ use crate::{
 
 /// How often the watching thread looks after its servers.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How often the detectors look: DESIGN's 100 ms for the counters of connections.
+const JUDGEMENT: Duration = Duration::from_millis(100);
 
 /// Requests for numbers that may wait; the HTTP server makes few at once.
 const WAITING_REQUESTS: usize = 16;
@@ -194,6 +198,8 @@ async fn watch_loop(
 ) -> Result<()> {
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut judgement = tokio::time::interval(JUDGEMENT);
+    judgement.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         let soon = watch.next_scan();
         tokio::select! {
@@ -204,6 +210,7 @@ async fn watch_loop(
                 watch.tick(Instant::now());
                 governed.tenants.retain_servers(|label| watch.servers.contains_key(label));
             }
+            _ = judgement.tick() => watch.judge(Instant::now()),
             Some(verdict) = inbox.verdicts.recv() => governed.take(verdict, watch, Instant::now()),
             Some(request) = inbox.requests.recv() => answer(request, watch, &mut governed),
         }
@@ -219,6 +226,7 @@ fn answer(request: Request, watch: &mut Watch, governed: &mut Governed) {
         Request::Report(sender) => {
             let mut report = Report::new(watch.snapshot(), &mut governed.tenants);
             report.workloads = watch.workloads.report(Instant::now(), &report.snapshot);
+            report.storms = watch.storm_report();
             report.config = governed.status.clone();
             let _ = sender.send(Arc::new(report));
         }

@@ -163,6 +163,7 @@ impl Governed {
             .workloads
             .replace_rules(workloads::Rules::new(&settings), &counted);
         watch.surveys.change(settings.clients);
+        watch.judge.change(&settings);
         self.in_force = settings;
         Ok(())
     }

@@ -122,6 +122,7 @@ impl Watch {
         let missed = surveyed.servers.iter().filter(|(_, survey)| survey.is_none());
         surveys.failed += missed.count() as u64;
         let mut clients = self.clients_by_server();
+        self.remember_clients(&clients, now);
         let observations = surveyed.servers.into_iter().map(|(server, survey)| Observation {
             clients: clients.remove(&server).unwrap_or_default(),
             server,
@@ -171,7 +172,7 @@ impl Watch {
     }
 
     /// The kernel's clients of each server.
-    fn clients_by_server(&self) -> BTreeMap<String, Vec<ClientSnapshot>> {
+    pub(super) fn clients_by_server(&self) -> BTreeMap<String, Vec<ClientSnapshot>> {
         let labels = self.labels_by_slot();
         let mut clients: BTreeMap<String, Vec<ClientSnapshot>> = BTreeMap::new();
         for (key, counters) in self.kernel.clients() {

@@ -19,6 +19,7 @@ use super::{
     collect::{current_window, monotonic_nanoseconds},
     inventory::Inventory,
     rates::Rates,
+    storms::Judge,
     survey::Surveys,
     totals::{BySlot, Totals},
     wanted::Wanted,
@@ -135,6 +136,7 @@ pub(super) struct Watch {
     /// The classes of names are to be looked at again.
     pub(super) names_to_judge: bool,
     next_name_sweep: Instant,
+    pub(super) judge: Judge,
 }
 
 impl Watch {
@@ -166,6 +168,7 @@ impl Watch {
             classes,
             names_to_judge: false,
             next_name_sweep: now + NAME_SWEEP,
+            judge: Judge::new(settings, now),
         }
     }
 
@@ -249,18 +252,7 @@ impl Watch {
         self.accept_queues();
         self.note_rates(now);
         self.kernel.sweep_parking(monotonic_nanoseconds());
-        self.servers.retain(|label, server| {
-            let forget = !server.is_live()
-                && server.resting.is_empty()
-                && server
-                    .stopped
-                    .is_some_and(|since| now.duration_since(since) > MEMORY_OF_STOPPED);
-            if forget {
-                tracing::info!(server = label, "forgetting a server that stopped");
-                self.workloads.forget(label);
-            }
-            !forget
-        });
+        self.forget_stopped(now);
         if std::mem::take(&mut self.names_to_judge)
             && let Err(error) = self.kernel.judge_names_again()
         {
@@ -280,6 +272,20 @@ impl Watch {
             self.depart(&gone);
         }
         self.survey(now);
+    }
+
+    fn forget_stopped(&mut self, now: Instant) {
+        let forgotten = self.servers.iter().filter(|(_, server)| {
+            let long_ago = |since| now.duration_since(since) > MEMORY_OF_STOPPED;
+            !server.is_live() && server.resting.is_empty() && server.stopped.is_some_and(long_ago)
+        });
+        let forgotten: Vec<String> = forgotten.map(|(label, _)| label.clone()).collect();
+        for label in forgotten {
+            tracing::info!(server = label, "forgetting a server that stopped");
+            self.servers.remove(&label);
+            self.workloads.forget(&label);
+            self.stop_judging(&label, now);
+        }
     }
 
     /// Cgroups of processes that listen by now, or never will, need not be watched for them any more.

@@ -8,6 +8,7 @@ mod identities;
 mod inventory;
 mod routes;
 mod status;
+mod storms;
 mod time;
 mod views;
 mod workloads;

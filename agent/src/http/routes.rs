@@ -14,7 +14,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::views::{self, ClientsQuery, TenantsQuery};
-use super::{Report, Source, config, identities, inventory, status, workloads as workload_views};
+use super::{Report, Source, config, identities, inventory, status, storms as storm_views, workloads as workload_views};
 use crate::metrics::{self, Format};
 
 /// How old the loop's last turn may be before the daemon counts as stuck. It turns once a second at least.
@@ -37,6 +37,7 @@ pub(super) fn router(source: Arc<dyn Source>) -> Router {
         .route("/api/v1/tenants", get(tenants))
         .route("/api/v1/clients", get(clients))
         .route("/api/v1/workloads", get(workloads))
+        .route("/api/v1/storms", get(storms))
         .route("/api/v1/config", get(configuration))
         .route("/api/v1/connections", get(connections))
         .route("/api/v1/libraries", get(libraries))
@@ -159,6 +160,14 @@ async fn workloads(State(pages): State<Pages>, Query(query): Query<ClientsQuery>
     pages
         .page_of(query.server.clone(), move |report| {
             workload_views::page(report, &query).map_err(|error| error.to_string())
+        })
+        .await
+}
+
+async fn storms(State(pages): State<Pages>, Query(query): Query<ClientsQuery>) -> Response {
+    pages
+        .page_of(query.server.clone(), move |report| {
+            storm_views::storms(report, &query).map_err(|error| error.to_string())
         })
         .await
 }

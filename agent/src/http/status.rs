@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use agent_common::abi::PrefixCounters;
 
 use super::{Report, config};
+use crate::storms::Storm;
 use crate::metrics::{distributions::Quantiles, rows};
 
 /// Tenants that are shown; `/api/v1/tenants` has them all.
@@ -19,6 +20,7 @@ const PAGE: &str = include_str!("status.html");
 pub(super) fn page(report: &Report) -> String {
     let tables = [
         config::paragraph(&report.config),
+        storms(report),
         table("Servers", SERVER_HEAD, &server_rows(report)),
         table("Tenants", TENANT_HEAD, &tenant_rows(report)),
     ];
@@ -28,6 +30,33 @@ pub(super) fn page(report: &Report) -> String {
 /// The page when there are no numbers.
 pub(super) fn page_without_report(reason: &str) -> String {
     PAGE.replacen(PLACE, &format!("<p>No numbers: {}</p>", escape(reason)), 1)
+}
+
+/// Storms that are over and shown.
+const STORMS: usize = 10;
+
+const STORM_HEAD: &[&str] = &["server", "storm", "severity", "seconds", "what"];
+
+/// Those that go on first. Without any there is a sentence.
+fn storms(report: &Report) -> String {
+    let over = report.storms.over.iter().take(STORMS);
+    let rows: Vec<Vec<String>> = report.storms.active.iter().chain(over).map(storm_row).collect();
+    if rows.is_empty() {
+        return "<p>No storm since the agent started.</p>".into();
+    }
+    table("Storms", STORM_HEAD, &rows)
+}
+
+fn storm_row(storm: &Storm) -> Vec<String> {
+    let goes_on = if storm.ended.is_some() { "" } else { ", goes on" };
+    let expected = if storm.expected { ", expected" } else { "" };
+    vec![
+        storm.server.clone(),
+        storm.kinds.iter().map(|kind| kind.label()).collect::<Vec<_>>().join(", "),
+        format!("{}{goes_on}{expected}", storm.severity.label()),
+        storm.ended.map_or_else(String::new, |ended| format!("{:.1}", ended.since(storm.onset) as f64 / 1e3)),
+        storm.summary.clone(),
+    ]
 }
 
 const SERVER_HEAD: &[&str] = &[

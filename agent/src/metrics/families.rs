@@ -15,6 +15,7 @@ use super::table::{self, Metric};
 use super::{COMMIT, Report, VERSION};
 use crate::config::FIXED_KEYS;
 use crate::snapshot::ServerSnapshot;
+use crate::storms::Kind;
 use crate::valkey::Runtime;
 use crate::workloads::{SurveyStatus, WorkloadRow};
 
@@ -119,6 +120,14 @@ pub(super) static ALL: &[(&Metric, Fill)] = &[
     (&table::PREFIX_BYTES, prefix_bytes),
     (&table::PREFIX_COMMANDS, prefix_commands),
     (&table::UNATTRIBUTED_BYTES, unattributed_bytes),
+    (&table::STORM_ACTIVE, |report, family| {
+        per_kind(report, family, |server, kind, _| {
+            u64::from(report.storms.is_active(server, kind))
+        });
+    }),
+    (&table::STORMS, |report, family| {
+        per_kind(report, family, |_, _, count| count);
+    }),
     (&table::BPF_RUN_SECONDS, bpf_run_seconds),
     (&table::BPF_RUNS, bpf_runs),
     (&table::MAP_ENTRIES, map_entries),
@@ -139,6 +148,15 @@ pub(super) static ALL: &[(&Metric, Fill)] = &[
         family.count(&[("version", VERSION), ("commit", COMMIT)], 1);
     }),
 ];
+
+fn per_kind(report: &Report, family: &mut Family<'_>, value: impl Fn(&str, Kind, u64) -> u64) {
+    for (server, kind, count) in &report.storms.counts {
+        family.count(
+            &[("server", server), ("kind", kind.label())],
+            value(server, *kind, *count),
+        );
+    }
+}
 
 fn per_server(report: &Report, family: &mut Family<'_>, value: fn(&ServerSnapshot) -> u64) {
     for server in &report.snapshot.servers {

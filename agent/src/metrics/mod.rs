@@ -13,6 +13,7 @@ mod tests;
 
 use crate::config::ConfigStatus;
 use crate::snapshot::Snapshot;
+use crate::storms::{Kind, Storm};
 use crate::tenants::{Disagreement, PrefixAt, TenantInfo, TenantRow, Tenants};
 use crate::workloads::WorkloadReport;
 
@@ -36,6 +37,8 @@ pub struct Report {
     pub tenant_infos: Vec<TenantInfo>,
     /// Workloads, and what is known of their connections.
     pub workloads: WorkloadReport,
+    /// Storms, and how many there were.
+    pub storms: StormReport,
     /// What has become of the configuration file.
     pub config: ConfigStatus,
     /// Prefixes of one tenant that connections of another used.
@@ -57,8 +60,29 @@ impl Report {
             tenants: rows,
             tenant_infos: tenants.infos(),
             workloads: WorkloadReport::default(),
+            storms: StormReport::default(),
             config: ConfigStatus::default(),
         }
+    }
+}
+
+/// What the detectors have found.
+#[derive(Debug, Clone, Default)]
+pub struct StormReport {
+    /// Storms that go on, by server.
+    pub active: Vec<Storm>,
+    /// Storms that are over, the latest first.
+    pub over: Vec<Storm>,
+    /// How many storms of each kind every server has had.
+    pub counts: Vec<(String, Kind, u64)>,
+}
+
+impl StormReport {
+    /// Whether a storm of this kind goes on at a server.
+    #[must_use]
+    pub fn is_active(&self, server: &str, kind: Kind) -> bool {
+        let mut storms = self.active.iter().filter(|storm| storm.server == server);
+        storms.any(|storm| storm.kinds.contains(&kind))
     }
 }
 

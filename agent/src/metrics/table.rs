@@ -182,6 +182,12 @@ metrics! {
     UNATTRIBUTED_BYTES = Counter "stormglass_unattributed_bytes_total" in "bytes" by ["server", "direction", "reason"],
         at most "servers x 2 x reasons":
         "Payload bytes that could not be attributed to a prefix: with them, the prefix rows add up to all bytes.";
+    STORM_ACTIVE = Gauge "stormglass_storm_active" in "1" by ["server", "kind"],
+        at most "servers x 10 kinds":
+        "1 while a storm of this kind goes on at the server, else 0.";
+    STORMS = Counter "stormglass_storms_total" in "storms" by ["server", "kind"],
+        at most "servers x 10 kinds":
+        "Storms found; one with several kinds counts for each of them.";
     BPF_RUN_SECONDS = Counter "stormglass_bpf_program_run_seconds_total" in "seconds" by ["program"],
         at most "kernel programs":
         "Time spent in the kernel program; grows only while kernel.bpf_stats_enabled is set.";

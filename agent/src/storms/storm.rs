@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// Milliseconds since the Unix epoch, on a clock that never steps back while the agent runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Moment(pub u64);
 
@@ -19,6 +20,7 @@ impl Moment {
 
 /// What a storm is. In the order in which a leading cause is chosen: the first of simultaneous ones leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// The same clients close connections and open them again.
@@ -84,6 +86,7 @@ impl fmt::Display for Kind {
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// Worth knowing in the morning.
@@ -108,6 +111,7 @@ impl Severity {
 
 /// One storm at one server, as far as it has come.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Storm {
     /// Unique on this host, over restarts of the agent too: `MOMENT-NUMBER`, the moment of the finding in milliseconds.
     pub id: String,
@@ -137,6 +141,7 @@ pub struct Storm {
 
 /// A number with its name and unit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Figure {
     /// What it is, in snake case: `opens_per_second`.
     pub name: String,
@@ -148,6 +153,7 @@ pub struct Figure {
 
 /// Somebody with a part in a storm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Culprit {
     /// What kind of somebody.
     pub subject: Subject,
@@ -165,6 +171,7 @@ pub struct Culprit {
 
 /// What a culprit is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Subject {
     /// A group of clients.

@@ -80,6 +80,12 @@ impl Workloads {
         book.left += opened;
     }
 
+    /// The workload that an address belongs to, by name; `None` if no rule has it, or one beyond the limit.
+    #[must_use]
+    pub fn name_of(&self, address: IpAddr) -> Option<&str> {
+        self.rules.name(self.rules.rule_of(address)?)
+    }
+
     /// A server is gone, with all it had counted.
     pub fn forget(&mut self, server: &str) {
         self.servers.remove(server);

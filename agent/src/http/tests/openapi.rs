@@ -10,6 +10,7 @@ use super::*;
 use crate::http::config;
 use crate::http::identities::{Connections, Libraries};
 use crate::http::inventory::Servers;
+use crate::http::storms::Storms;
 use crate::http::views::{Clients, Tenants};
 use crate::http::workloads;
 
@@ -77,6 +78,11 @@ fn paths(schemas: &mut SchemaGenerator) -> Value {
             "Connections by client library and version, and by user.",
             &[],
             schemas.subschema_for::<Libraries<'_>>().as_value(),
+        ),
+        "/api/v1/storms": page(
+            "What the detectors have found: storms that go on, and the last ones that are over.",
+            &[&server],
+            schemas.subschema_for::<Storms<'_>>().as_value(),
         ),
         "/api/v1/config": page(
             "The configuration in force, and what has become of a newer one.",

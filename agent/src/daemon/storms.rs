@@ -1,0 +1,294 @@
+//! The judgement: every tick the counters of each server go to the detectors, and, when one of them asks, who the clients are.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use super::watch::{Server, Watch};
+use crate::{
+    clients::{DEFAULT_USER, NONE, UNKNOWN},
+    config::Settings,
+    metrics::StormReport,
+    snapshot::{ClientSnapshot, ConnectionSnapshot},
+    storms::{ClientDetail, Detail, Engine, Event, Kind, Moment, Observation, Storm},
+};
+
+/// How often limits of clients are read again: CONFIG SET of maxclients is not seen at all, a restarted server is.
+const LIMITS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often the names of the connections are listed, at least, and how many times its cost lies between two listings: a
+/// thousandth of a core.
+const NAMES_INTERVAL: Duration = Duration::from_secs(10);
+const NAMES_REST: u32 = 1_000;
+
+/// So many times the cost of a look at all clients pass before the next one while something is suspected.
+const DETAIL_REST: u32 = 20;
+
+/// What the judgement remembers between ticks.
+pub(super) struct Judge {
+    engine: Engine,
+    clock: Clock,
+    limits: BTreeMap<String, u64>,
+    next_limits: Instant,
+    /// What each client address has said of itself, by server.
+    names: HashMap<Arc<str>, HashMap<IpAddr, Names>>,
+    next_names: Instant,
+    next_detail: Instant,
+}
+
+/// The library and the user of most connections of an address.
+#[derive(Debug, Clone, Default)]
+struct Names {
+    library: Option<Arc<str>>,
+    user: Option<Arc<str>>,
+}
+
+/// The wall clock at the start, and the monotonic one since.
+struct Clock {
+    started: Instant,
+    started_at_ms: u64,
+}
+
+impl Clock {
+    fn moment(&self, now: Instant) -> Moment {
+        let since = now.saturating_duration_since(self.started).as_millis();
+        Moment(self.started_at_ms + u64::try_from(since).unwrap_or(u64::MAX))
+    }
+}
+
+impl Judge {
+    pub(super) fn new(settings: &Settings, now: Instant) -> Self {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            engine: Engine::new(settings.storms),
+            clock: Clock {
+                started: now,
+                started_at_ms: u64::try_from(since_1970.as_millis()).unwrap_or_default(),
+            },
+            limits: BTreeMap::new(),
+            next_limits: now,
+            names: HashMap::new(),
+            next_names: now,
+            next_detail: now,
+        }
+    }
+
+    /// Other thresholds from now on.
+    pub(super) fn change(&mut self, settings: &Settings) {
+        self.engine.configure(settings.storms);
+    }
+}
+
+impl Watch {
+    /// Every 100 ms.
+    pub(super) fn judge(&mut self, now: Instant) {
+        if now >= self.judge.next_limits {
+            self.judge.next_limits = now + LIMITS_INTERVAL;
+            self.judge.limits = self.clients_limits();
+        }
+        let moment = self.judge.clock.moment(now);
+        for (label, seen) in self.observations() {
+            // The engine asks for details while it is borrowed: they are read by what it does not touch.
+            let mut judge = std::mem::take(&mut self.judge.engine);
+            let events = judge.observe(&label, moment, &seen, &mut || self.detail(&label, now));
+            self.judge.engine = judge;
+            events.iter().for_each(log);
+        }
+    }
+
+    /// A server is forgotten.
+    pub(super) fn stop_judging(&mut self, label: &str, now: Instant) {
+        let moment = self.judge.clock.moment(now);
+        self.judge.engine.forget(label, moment).iter().for_each(log);
+        self.judge.names.remove(label);
+    }
+
+    /// A quiet look at the clients of every server, which the survey has taken anyway.
+    pub(super) fn remember_clients(&mut self, clients: &BTreeMap<String, Vec<ClientSnapshot>>, now: Instant) {
+        if now >= self.judge.next_names {
+            let began = Instant::now();
+            self.list_names();
+            self.judge.next_names = now + NAMES_INTERVAL.max(began.elapsed() * NAMES_REST);
+        }
+        let moment = self.judge.clock.moment(now);
+        for (label, clients) in clients {
+            let detail = self.described(label, clients);
+            self.judge.engine.remember(label, moment, &detail);
+        }
+    }
+
+    /// The storms of this moment.
+    pub(super) fn storm_report(&self) -> StormReport {
+        let engine = &self.judge.engine;
+        let shown = self.servers.iter().filter(|(_, server)| server.is_shown());
+        let counts = shown.flat_map(|(label, _)| {
+            Kind::ALL.map(|kind| (label.clone(), kind, engine.count(label, kind)))
+        });
+        StormReport {
+            active: engine.active().cloned().collect(),
+            over: engine.over().cloned().collect(),
+            counts: counts.collect(),
+        }
+    }
+
+    /// The counters of every live server. Cheap: words of shared memory for each listening socket, and one question to
+    /// sock_diag, of listening sockets only, for each network namespace.
+    fn observations(&mut self) -> Vec<(String, Observation)> {
+        let queues = self.accept_queues();
+        let live = self.servers.iter().filter(|(_, server)| server.is_shown());
+        let observations = live.map(|(label, server)| {
+            let queue = queues.get(label).copied().unwrap_or_default();
+            let mut seen = self.counted(server);
+            seen.queue_length = queue.length;
+            seen.queue_limit = queue.limit;
+            seen.queue_drops_total = queue.drops;
+            seen.clients_limit = self.judge.limits.get(label).copied();
+            (label.clone(), seen)
+        });
+        observations.collect()
+    }
+
+    fn counted(&self, server: &Server) -> Observation {
+        let earlier = &server.earlier;
+        let mut adopted = earlier.adopted;
+        let mut seen = Observation {
+            opened_total: earlier.opened,
+            closed_total: earlier.closed,
+            closed_waiting_total: earlier.ends().waiting,
+            rejected_total: earlier.ends().rejected,
+            ..Observation::default()
+        };
+        for slot in server.slots() {
+            let counters = self.kernel.counters(slot);
+            adopted += counters.adopted;
+            seen.opened_total += counters.opened;
+            seen.closed_total += counters.closed;
+            seen.closed_waiting_total += counters.closed_waiting;
+            seen.rejected_total += counters.rejected;
+        }
+        seen.connections = (seen.opened_total + adopted).saturating_sub(seen.closed_total);
+        seen
+    }
+
+    fn clients_limits(&mut self) -> BTreeMap<String, u64> {
+        let facts = self.facts();
+        let limits = facts.into_iter();
+        limits.filter_map(|(label, facts)| Some((label, facts.clients_at_most()?))).collect()
+    }
+
+    /// Who the clients of a server are now; `None` if the last look was too expensive to take another one so soon.
+    fn detail(&mut self, label: &str, now: Instant) -> Option<Detail> {
+        if now < self.judge.next_detail {
+            return None;
+        }
+        let began = Instant::now();
+        let clients = self.clients_by_server().remove(label).unwrap_or_default();
+        let detail = self.described(label, &clients);
+        self.judge.next_detail = now + began.elapsed() * DETAIL_REST;
+        Some(detail)
+    }
+
+    fn described(&self, label: &str, clients: &[ClientSnapshot]) -> Detail {
+        let names = self.judge.names.get(label);
+        // One text for each workload, however many clients it has.
+        let mut workloads: HashMap<&str, Arc<str>> = HashMap::new();
+        let described = clients.iter().filter_map(|client| {
+            let address = client.address?;
+            let said = names.and_then(|names| names.get(&address)).cloned().unwrap_or_default();
+            let workload = self.workloads.name_of(address);
+            Some(ClientDetail {
+                address,
+                workload: workload.map(|name| Arc::clone(workloads.entry(name).or_insert_with(|| name.into()))),
+                library: said.library,
+                user: said.user,
+                opened: client.opened,
+                connections: client.connections,
+            })
+        });
+        Detail {
+            clients: described.collect(),
+        }
+    }
+
+    /// Takes up what the clients say of themselves; those without a connection keep what they said.
+    fn list_names(&mut self) {
+        let connections = match self.connections_in_any_order() {
+            Ok(connections) => connections,
+            Err(error) => {
+                return tracing::warn!(
+                    error = format!("{error:#}"),
+                    "storms will not be told with libraries and users"
+                );
+            }
+        };
+        let mut libraries: HashMap<(Arc<str>, Arc<str>), Arc<str>> = HashMap::new();
+        let mut fresh: HashMap<Arc<str>, HashMap<IpAddr, Names>> = HashMap::new();
+        for connection in &connections {
+            let of_server = fresh.entry(Arc::clone(&connection.server)).or_default();
+            let names = of_server.entry(connection.address).or_default();
+            // The first connection that says so speaks for its address.
+            if names.library.is_none() && is_said(&connection.library) {
+                let key = (Arc::clone(&connection.library), Arc::clone(&connection.library_version));
+                names.library = Some(Arc::clone(libraries.entry(key).or_insert_with(|| library(connection))));
+            }
+            if names.user.is_none() && is_said(&connection.user) && &*connection.user != DEFAULT_USER {
+                names.user = Some(Arc::clone(&connection.user));
+            }
+        }
+        for (server, addresses) in fresh {
+            let known = self.judge.names.entry(server).or_default();
+            // Those that are gone for good must not pile up.
+            if known.len() > 2 * addresses.len() + 1_000 {
+                known.clear();
+            }
+            known.extend(addresses);
+        }
+    }
+}
+
+fn is_said(name: &str) -> bool {
+    name != NONE && name != UNKNOWN
+}
+
+/// `go-redis 8.11`.
+fn library(connection: &ConnectionSnapshot) -> Arc<str> {
+    if is_said(&connection.library_version) {
+        format!("{} {}", connection.library, connection.library_version).into()
+    } else {
+        Arc::clone(&connection.library)
+    }
+}
+
+/// One line at the beginning and one at the end.
+fn log(event: &Event) {
+    match event {
+        Event::Started(storm) => tracing::warn!(
+            id = storm.id,
+            server = storm.server,
+            kind = storm.kind.label(),
+            severity = storm.severity.label(),
+            expected = storm.expected,
+            "storm: {}",
+            storm.summary
+        ),
+        Event::Changed(storm) => tracing::debug!(id = storm.id, kinds = ?kinds(storm), "storm: {}", storm.summary),
+        Event::Ended(storm) => tracing::warn!(
+            id = storm.id,
+            server = storm.server,
+            kind = storm.kind.label(),
+            kinds = ?kinds(storm),
+            severity = storm.severity.label(),
+            expected = storm.expected,
+            seconds = storm.ended.map_or(0.0, |ended| ended.since(storm.onset) as f64 / 1e3),
+            "storm is over: {}",
+            storm.summary
+        ),
+    }
+}
+
+fn kinds(storm: &Storm) -> Vec<&'static str> {
+    storm.kinds.iter().map(|kind| kind.label()).collect()
+}

@@ -1,0 +1,92 @@
+//! `accept_queue_saturation`: connections wait to be accepted for longer than a busy server needs, or are dropped because too
+//! many wait. The kernel has completed their handshake, their clients think that they are connected, and the server does not
+//! know them yet.
+//!
+//! A queue that is `queue_percent` full through half a second is a storm; one that drops connections is one at once. A burst
+//! that the server takes in is none.
+
+use super::course::sum;
+use super::finding::{Detector, Finding, Measure, Scene, figure, ratio};
+use super::storm::{Kind, Moment, Severity};
+
+/// How long the queue has to be full.
+const FULL_MILLISECONDS: u64 = 500;
+/// Ticks of that time that show it full: all but one.
+const FULL_TICKS: usize = 4;
+/// How long it has to be nearly empty to end the storm.
+const QUIET_MILLISECONDS: u64 = 3_000;
+
+#[derive(Debug, Default)]
+pub(super) struct AcceptQueueSaturation {
+    on: Option<Moment>,
+}
+
+impl AcceptQueueSaturation {
+    fn begins(scene: &Scene<'_>) -> Option<Moment> {
+        if scene.tick.queue_drops > 0 {
+            return Some(Moment(scene.now.0 - scene.tick.milliseconds));
+        }
+        let percent = scene.settings.accept_queue_saturation.queue_percent.get() as u64;
+        let full = scene
+            .course
+            .back(FULL_MILLISECONDS)
+            .filter(|tick| tick.queue_limit > 0 && tick.queue_length * 100 >= percent * tick.queue_limit);
+        let (ticks, first) = full.fold((0, scene.now), |(ticks, _), tick| (ticks + 1, tick.at));
+        let now_full = scene.tick.queue_length * 100 >= percent * scene.tick.queue_limit;
+        (ticks >= FULL_TICKS && now_full).then_some(first)
+    }
+
+    fn goes_on(scene: &Scene<'_>) -> bool {
+        let percent = scene.settings.accept_queue_saturation.queue_percent.get() as u64;
+        scene
+            .course
+            .back(QUIET_MILLISECONDS)
+            .any(|tick| tick.queue_drops > 0 || tick.queue_length * 200 >= percent * tick.queue_limit.max(1))
+    }
+}
+
+impl Detector for AcceptQueueSaturation {
+    fn kind(&self) -> Kind {
+        Kind::AcceptQueueSaturation
+    }
+
+    fn note(&mut self, scene: &Scene<'_>) -> bool {
+        self.on.is_some() || scene.tick.queue_drops > 0
+    }
+
+    fn judge(&mut self, scene: &Scene<'_>) -> Option<Finding> {
+        let onset = match self.on {
+            Some(onset) if Self::goes_on(scene) => onset,
+            Some(_) => {
+                self.on = None;
+                return None;
+            }
+            None => Self::begins(scene)?,
+        };
+        self.on = Some(onset);
+        let since = || scene.course.since(Moment(onset.0.saturating_sub(1)));
+        let drops = sum(since(), |tick| tick.queue_drops);
+        let most = since().map(|tick| tick.queue_length).max().unwrap_or(0);
+        let limit = scene.tick.queue_limit;
+        let opened = sum(since(), |tick| tick.opened) as f64;
+        Some(Finding {
+            kind: Kind::AcceptQueueSaturation,
+            severity: if drops > 0 || most >= limit {
+                Severity::Critical
+            } else {
+                Severity::Warning
+            },
+            onset,
+            evidence: vec![
+                figure("accept_queue_most", most as f64, "connections"),
+                figure("accept_queue_limit", limit as f64, "connections"),
+                figure("full", ratio(most as f64, limit as f64), "ratio"),
+                figure("drops", drops as f64, "connections"),
+                figure("opens", opened, "connections"),
+            ],
+            noun: "opens",
+            amount: opened,
+            measure: Measure::Opens,
+        })
+    }
+}

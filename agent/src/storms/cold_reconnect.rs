@@ -1,0 +1,140 @@
+//! `cold_reconnect`: a large part of a server's usual clients opens anew within a short time, whatever they ask: a restart of
+//! everything at three in the morning, when nobody asks anything.
+//!
+//! The signal is opens in a cumulative sum over what is usual and over a slow turnover of the connections held, as a staggered
+//! deploy has. It is a storm once the sum is as large as `connections` and `share_percent` of the connections held, if these
+//! opens took the place of connections (no fleet that grows), are spread over those who hold connections (no client that opens
+//! the same one again and again), and the connections that ended had nothing to wait for (that is `reconnect_churn`).
+
+use super::course::sum;
+use super::finding::{Detector, Finding, Measure, Scene, figure, ratio};
+use super::storm::{Kind, Moment, Severity};
+use super::usual::Cusum;
+
+/// Share of the connections held whose turnover in a second is nobody's business: fifty seconds for all of them.
+const TURNOVER_PER_SECOND: f64 = 0.02;
+
+/// Share of closes with a waiting command from which on it is not this kind.
+const WAITING_SHARE: f64 = 0.2;
+
+/// Window in which a storm has to show something to go on.
+const QUIET_MILLISECONDS: u64 = 5_000;
+
+#[derive(Debug, Default)]
+pub(super) struct ColdReconnect {
+    opens: Cusum,
+    on: Option<Moment>,
+}
+
+impl ColdReconnect {
+    fn threshold(scene: &Scene<'_>, onset: Moment) -> f64 {
+        let settings = &scene.settings.cold_reconnect;
+        let share = settings.share_percent.get() as f64 / 100.0 * scene.held_at(onset);
+        share.max(settings.connections.get() as f64)
+    }
+
+    /// Opens per second that surprise nobody.
+    fn allowed(scene: &Scene<'_>) -> f64 {
+        let usual = &scene.course.usual;
+        usual
+            .opens_allowed(scene.now)
+            .max(TURNOVER_PER_SECOND * usual.held)
+    }
+
+    /// Connections that took the place of others since the onset, by all that is known.
+    fn renewed(&self, scene: &Scene<'_>, onset: Moment) -> f64 {
+        let grown = (scene.tick.connections as f64 - scene.held_at(onset)).max(0.0);
+        let replaced = self.opens.sum() - grown;
+        match scene.changes.filter(|changes| changes.known) {
+            Some(changes) => {
+                // Who held connections and opens as many again has lost them, even if the server has not noticed yet.
+                let (by_the_same, held) = changes.by_the_same();
+                replaced
+                    .min(changes.renewed())
+                    .max(by_the_same.min(held).min(self.opens.sum()))
+            }
+            None => replaced,
+        }
+    }
+
+    fn goes_on(scene: &Scene<'_>, onset: Moment) -> bool {
+        let opens = sum(scene.course.back(QUIET_MILLISECONDS), |tick| tick.opened) as f64;
+        opens - Self::allowed(scene) * QUIET_MILLISECONDS as f64 / 1e3 >= Self::threshold(scene, onset) / 4.0
+    }
+}
+
+impl Detector for ColdReconnect {
+    fn kind(&self) -> Kind {
+        Kind::ColdReconnect
+    }
+
+    fn note(&mut self, scene: &Scene<'_>) -> bool {
+        let threshold = Self::threshold(scene, self.opens.onset(scene.now));
+        let opens = self.opens.add(
+            scene.tick,
+            scene.tick.opened,
+            Self::allowed(scene),
+            4.0 * threshold,
+        );
+        self.on.is_some() || opens >= threshold / 2.0
+    }
+
+    fn judge(&mut self, scene: &Scene<'_>) -> Option<Finding> {
+        if scene.found.contains(&Kind::ReconnectChurn) {
+            *self = Self::default();
+            return None;
+        }
+        let onset = match self.on {
+            Some(onset) if Self::goes_on(scene, onset) => onset,
+            Some(_) => {
+                *self = Self::default();
+                return None;
+            }
+            None => {
+                let onset = self.opens.onset(scene.now);
+                let threshold = Self::threshold(scene, onset);
+                let window = || scene.course.back(3_000);
+                let (closed, waiting) = (
+                    sum(window(), |tick| tick.closed) as f64,
+                    sum(window(), |tick| tick.closed_waiting) as f64,
+                );
+                let begins = scene.course.usual.is_warm()
+                    && self.opens.sum() >= threshold
+                    && waiting < WAITING_SHARE * closed.max(threshold)
+                    && self.renewed(scene, onset) >= threshold;
+                if !begins {
+                    return None;
+                }
+                onset
+            }
+        };
+        self.on = Some(onset);
+        let since = || scene.course.since(onset);
+        let (opened, closed) = (
+            sum(since(), |tick| tick.opened) as f64,
+            sum(since(), |tick| tick.closed) as f64,
+        );
+        let held = scene.held_at(onset);
+        let share = ratio(opened, held);
+        let most = since().map(|tick| tick.opened).max().unwrap_or(0);
+        Some(Finding {
+            kind: Kind::ColdReconnect,
+            severity: if share >= 0.5 {
+                Severity::Critical
+            } else {
+                Severity::Warning
+            },
+            onset,
+            evidence: vec![
+                figure("opens", opened, "connections"),
+                figure("share_of_held", share, "ratio"),
+                figure("closes", closed, "connections"),
+                figure("held_before", held, "connections"),
+                figure("opens_in_a_tick_most", most as f64, "connections"),
+            ],
+            noun: "opens",
+            amount: opened,
+            measure: Measure::Opens,
+        })
+    }
+}

@@ -1,0 +1,5 @@
+//! Detectors against simulated servers: every kind fires on its storm, and none on normal life.
+
+mod normal_life;
+mod simulator;
+mod storms;

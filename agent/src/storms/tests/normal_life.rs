@@ -1,0 +1,168 @@
+//! Normal life, in which nothing may be found.
+
+use super::simulator::{BATCH, CART, Fleet, World};
+
+const SEEDS: u64 = 5;
+
+/// Seconds of a day.
+const DAY: u64 = 86_400;
+
+fn held(world: &mut World) {
+    world.adopt(&CART);
+    world.adopt(&BATCH);
+    world.pass(30_000, |_| {});
+}
+
+#[test]
+fn a_staggered_deploy_is_silent() {
+    for seed in 0..SEEDS {
+        let mut world = World::new(seed);
+        held(&mut world);
+        let new = Fleet { network: 8, ..CART };
+        // Three pods every four seconds: 150 of them take more than three minutes.
+        for instance in 0..CART.instances {
+            world.open(&new, new.address(instance), new.pool);
+            let pause = 700 + 100 * world.dice.below(12);
+            world.pass(pause, |_| {});
+            world.close(CART.address(instance), CART.pool);
+        }
+        world.pass(30_000, |_| {});
+        world.assert_silent();
+    }
+}
+
+#[test]
+fn a_fleet_that_scales_and_a_batch_that_comes_and_goes_are_silent() {
+    for seed in 0..SEEDS {
+        let mut world = World::new(seed);
+        held(&mut world);
+        let more = Fleet {
+            network: 9,
+            instances: 60,
+            ..CART
+        };
+        for instance in 0..more.instances {
+            world.open(&more, more.address(instance), more.pool);
+            if instance % 6 == 5 {
+                world.pass(200, |_| {});
+            }
+        }
+        world.pass(60_000, |_| {});
+        let job = Fleet {
+            network: 10,
+            instances: 100,
+            ..BATCH
+        };
+        for address in job.addresses() {
+            world.open(&job, address, job.pool);
+        }
+        world.pass(60_000, |_| {});
+        for address in job.addresses() {
+            world.close(address, job.pool);
+        }
+        world.pass(60_000, |_| {});
+        world.assert_silent();
+        assert_eq!(world.connections(), CART.total() + BATCH.total() + more.total());
+    }
+}
+
+#[test]
+fn a_client_with_short_connections_by_design_is_silent_even_when_it_begins() {
+    for seed in 0..SEEDS {
+        let mut world = World::new(seed);
+        held(&mut world);
+        let cron = Fleet {
+            workload: Some("cron"),
+            network: 11,
+            instances: 8,
+            pool: 1,
+            ..BATCH
+        };
+        world.pass(120_000, |world| {
+            for _ in 0..world.dice.events(20.0) {
+                let address = cron.address(world.dice.below(cron.instances));
+                world.close(address, 1);
+                world.open(&cron, address, 1);
+            }
+        });
+        world.assert_silent();
+    }
+}
+
+#[test]
+fn a_burst_that_the_server_takes_in_is_silent() {
+    for seed in 0..SEEDS {
+        let mut world = World::new(seed);
+        held(&mut world);
+        for _ in 0..20 {
+            world.queue(400, 0);
+            world.pass(100, |_| {});
+            world.queue(0, 0);
+            world.pass(3_000, |_| {});
+        }
+        world.assert_silent();
+    }
+}
+
+#[test]
+fn the_failover_of_a_replica_is_silent_at_the_server_that_takes_its_clients() {
+    for seed in 0..SEEDS {
+        let mut world = World::new(seed);
+        held(&mut world);
+        // Half as many again come over within a second, and stay.
+        let readers = Fleet {
+            workload: Some("readers"),
+            network: 12,
+            instances: 80,
+            ..CART
+        };
+        for address in readers.addresses() {
+            world.open(&readers, address, readers.pool);
+            if world.dice.below(8) == 0 {
+                world.pass(100, |_| {});
+            }
+        }
+        world.pass(60_000, |_| {});
+        world.assert_silent();
+    }
+}
+
+#[test]
+fn a_week_of_days_and_nights_is_silent() {
+    let mut world = World::new(7);
+    world.look_every = 120_000;
+    held(&mut world);
+    let day = Fleet {
+        workload: Some("web"),
+        network: 13,
+        instances: 200,
+        pool: 10,
+        ..CART
+    };
+    // Ticks of a second: what happens within one is the same to every window that is longer.
+    let mut held_by_day = 0;
+    for second in 0..7 * DAY {
+        let hour = (second % DAY) as f64 / 3_600.0;
+        let wanted = (100.0 + 90.0 * ((hour - 14.0) / 24.0 * std::f64::consts::TAU).cos()) as u64;
+        while held_by_day < wanted {
+            world.open(&day, day.address(held_by_day), day.pool);
+            held_by_day += 1;
+        }
+        while held_by_day > wanted {
+            held_by_day -= 1;
+            world.close(day.address(held_by_day), day.pool);
+        }
+        for _ in 0..world.dice.events(1.0) {
+            let address = CART.address(world.dice.below(CART.instances));
+            let closed = world.close(address, 1);
+            world.open(&CART, address, closed);
+            // Now and then somebody gives up.
+            if world.dice.below(20) == 0 {
+                world.give_up(address, 1);
+                world.open(&CART, address, 1);
+            }
+        }
+        world.long_tick(1_000);
+    }
+    world.assert_silent();
+}

@@ -1,0 +1,287 @@
+//! A server and its fleets, simulated: connections opened, held and closed per 100 ms, from which the counters come that the
+//! kernel would have.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::config::Storms;
+use crate::storms::{ClientDetail, Detail, Engine, Event, Expectation, Kind, Moment, Observation, Storm};
+
+pub(super) const SERVER: &str = "valkey-server:6379";
+const TICK: u64 = 100;
+
+/// Numbers that look random and are the same for a seed (SplitMix64, Steele et al. 2014).
+pub(super) struct Dice(u64);
+
+impl Dice {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// From 0 to 1.
+    pub(super) fn share(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound.max(1)
+    }
+
+    /// How many events happen where `mean` are expected.
+    pub(super) fn events(&mut self, mean: f64) -> u64 {
+        // Knuth for small means, which are all that ticks have; beyond, the mean itself.
+        if mean > 30.0 {
+            return (mean * (0.9 + 0.2 * self.share())).round() as u64;
+        }
+        let (mut product, mut count) = (self.share(), 0);
+        let least = (-mean).exp();
+        while product > least {
+            product *= self.share();
+            count += 1;
+        }
+        count
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+struct Client {
+    workload: Option<&'static str>,
+    library: Option<&'static str>,
+    opened: u64,
+    held: u64,
+}
+
+/// One server as the kernel counts it, and the engine that looks at it.
+pub(super) struct World {
+    pub(super) dice: Dice,
+    now: u64,
+    seen: Observation,
+    clients: BTreeMap<IpAddr, Client>,
+    engine: Engine,
+    pub(super) events: Vec<Event>,
+    /// Milliseconds between two quiet looks at the clients.
+    pub(super) look_every: u64,
+}
+
+impl World {
+    /// Empty, at midnight of some day.
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            dice: Dice::new(seed),
+            now: 86_400_000 * 20_000,
+            seen: Observation {
+                queue_limit: 511,
+                clients_limit: Some(10_000),
+                ..Observation::default()
+            },
+            clients: BTreeMap::new(),
+            engine: Engine::new(Storms::default()),
+            events: Vec::new(),
+            look_every: 10_000,
+        }
+    }
+
+    pub(super) fn limit(mut self, clients: u64) -> Self {
+        self.seen.clients_limit = Some(clients);
+        self
+    }
+
+    /// Milliseconds since the beginning.
+    pub(super) fn elapsed(&self) -> u64 {
+        self.now - 86_400_000 * 20_000
+    }
+
+    pub(super) fn moment(&self) -> Moment {
+        Moment(self.now)
+    }
+
+    pub(super) fn connections(&self) -> u64 {
+        self.seen.connections
+    }
+
+    /// Instances with so many connections each, there before anything is looked at.
+    pub(super) fn adopt(&mut self, fleet: &Fleet) {
+        for address in fleet.addresses() {
+            let client = self.client(fleet, address);
+            client.held += fleet.pool;
+            self.seen.connections += fleet.pool;
+        }
+    }
+
+    fn client(&mut self, fleet: &Fleet, address: IpAddr) -> &mut Client {
+        self.clients.entry(address).or_insert_with(|| Client {
+            workload: fleet.workload,
+            library: fleet.library,
+            ..Client::default()
+        })
+    }
+
+    pub(super) fn open(&mut self, fleet: &Fleet, address: IpAddr, connections: u64) {
+        let client = self.client(fleet, address);
+        client.opened += connections;
+        client.held += connections;
+        self.seen.opened_total += connections;
+        self.seen.connections += connections;
+    }
+
+    /// Closes as many as there are.
+    pub(super) fn close(&mut self, address: IpAddr, connections: u64) -> u64 {
+        let Some(client) = self.clients.get_mut(&address) else {
+            return 0;
+        };
+        let closed = connections.min(client.held);
+        client.held -= closed;
+        self.seen.closed_total += closed;
+        self.seen.connections -= closed;
+        closed
+    }
+
+    pub(super) fn give_up(&mut self, address: IpAddr, connections: u64) {
+        let closed = self.close(address, connections);
+        self.seen.closed_waiting_total += closed;
+    }
+
+    pub(super) fn reject(&mut self, fleet: &Fleet, address: IpAddr, connections: u64) {
+        self.open(fleet, address, connections);
+        self.close(address, connections);
+        self.seen.rejected_total += connections;
+    }
+
+    pub(super) fn queue(&mut self, length: u64, drops: u64) {
+        self.seen.queue_length = length.min(self.seen.queue_limit);
+        self.seen.queue_drops_total += drops;
+    }
+
+    /// A tick passes, and the engine looks.
+    pub(super) fn tick(&mut self) {
+        self.long_tick(TICK);
+    }
+
+    /// The same with a tick of another length.
+    pub(super) fn long_tick(&mut self, milliseconds: u64) {
+        self.now += milliseconds;
+        let clients = &self.clients;
+        if self.elapsed().is_multiple_of(self.look_every) {
+            self.engine.remember(SERVER, Moment(self.now), &detail(clients));
+        }
+        let mut look = || Some(detail(clients));
+        let events = self
+            .engine
+            .observe(SERVER, Moment(self.now), &self.seen, &mut look);
+        self.events.extend(events);
+    }
+
+    /// Announces restarts.
+    pub(super) fn expect(&mut self, expectations: Vec<Expectation>) {
+        self.engine.expect(expectations);
+    }
+
+    /// So many milliseconds pass, in each tick of which `life` goes on.
+    pub(super) fn pass(&mut self, milliseconds: u64, mut life: impl FnMut(&mut Self)) {
+        for _ in 0..milliseconds / TICK {
+            life(self);
+            self.tick();
+        }
+    }
+
+    /// Storms that began, as they were at the last event about them.
+    pub(super) fn storms(&self) -> Vec<Storm> {
+        let mut storms: BTreeMap<String, Storm> = BTreeMap::new();
+        for event in &self.events {
+            storms.insert(event.storm().id.clone(), event.storm().clone());
+        }
+        storms.into_values().collect()
+    }
+
+    /// The only storm that there was: its kind and leading culprit are these, it began once and is over.
+    pub(super) fn one_storm(&self, kind: Kind, culprit: &str) -> Storm {
+        let started = self
+            .events
+            .iter()
+            .filter(|event| matches!(event, Event::Started(_)))
+            .count();
+        let ended = self
+            .events
+            .iter()
+            .filter(|event| matches!(event, Event::Ended(_)))
+            .count();
+        let storms = self.storms();
+        assert_eq!((started, ended, storms.len()), (1, 1, 1), "{storms:#?}");
+        let storm = storms[0].clone();
+        assert_eq!(storm.kind, kind, "{storm:#?}");
+        assert_eq!(
+            storm.culprits.first().map(|culprit| &*culprit.name),
+            Some(culprit),
+            "{storm:#?}"
+        );
+        storm
+    }
+
+    /// Silence, or what broke it.
+    pub(super) fn assert_silent(&self) {
+        assert!(self.events.is_empty(), "{:#?}", self.storms());
+    }
+}
+
+fn detail(clients: &BTreeMap<IpAddr, Client>) -> Detail {
+    let known = clients.iter().map(|(address, client)| ClientDetail {
+        address: *address,
+        workload: client.workload.map(Into::into),
+        library: client.library.map(Into::into),
+        user: None,
+        opened: client.opened,
+        connections: client.held,
+    });
+    Detail {
+        clients: known.collect(),
+    }
+}
+
+/// Instances of one workload.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fleet {
+    pub(super) workload: Option<&'static str>,
+    pub(super) library: Option<&'static str>,
+    pub(super) network: u8,
+    pub(super) instances: u64,
+    pub(super) pool: u64,
+}
+
+pub(super) const CART: Fleet = Fleet {
+    workload: Some("cart-api"),
+    library: Some("go-redis 8.11"),
+    network: 1,
+    instances: 150,
+    pool: 13,
+};
+
+pub(super) const BATCH: Fleet = Fleet {
+    workload: Some("batch"),
+    library: Some("valkey-py 6.2"),
+    network: 2,
+    instances: 20,
+    pool: 5,
+};
+
+impl Fleet {
+    pub(super) fn address(&self, instance: u64) -> IpAddr {
+        [10, self.network, (instance / 250) as u8, (instance % 250) as u8].into()
+    }
+
+    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        let fleet = *self;
+        (0..self.instances).map(move |instance| fleet.address(instance))
+    }
+
+    pub(super) fn total(&self) -> u64 {
+        self.instances * self.pool
+    }
+}

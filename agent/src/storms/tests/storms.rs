@@ -1,0 +1,254 @@
+//! Every kind on its storm, in twenty seeds each: the right kind, the right culprit, within a second, once.
+
+use super::simulator::{BATCH, CART, Fleet, World};
+use crate::storms::{Kind, Storm};
+
+const SEEDS: u64 = 20;
+
+/// A server in its normal life for a while: two fleets that hold their connections and replace one now and then.
+fn quiet(seed: u64) -> World {
+    let mut world = World::new(seed);
+    world.adopt(&CART);
+    world.adopt(&BATCH);
+    let while_milliseconds = 60_000 + 100 * world.dice.below(200);
+    world.pass(while_milliseconds, normal);
+    world.assert_silent();
+    world
+}
+
+/// Two connections a second die and are opened again.
+fn normal(world: &mut World) {
+    for _ in 0..world.dice.events(0.2) {
+        let address = CART.address(world.dice.below(CART.instances));
+        if world.close(address, 1) > 0 {
+            world.open(&CART, address, 1);
+        }
+    }
+}
+
+fn delay(storm: &Storm, onset: u64) -> u64 {
+    storm.found.0 - onset
+}
+
+#[test]
+fn clients_that_time_out_and_reopen_are_churn() {
+    for seed in 0..SEEDS {
+        let mut world = quiet(seed);
+        // The server stops. Half a second later the first clients give up, and reopen at once: 512 of them get as far as into
+        // the accept queue, the others' handshakes are dropped.
+        world.pass(500, |_| {});
+        let onset = world.moment().0;
+        let (mut instance, mut waiting) = (0, 0);
+        world.pass(2_500, |world| {
+            for _ in 0..CART.instances / 5 {
+                let address = CART.address(instance % CART.instances);
+                world.give_up(address, CART.pool);
+                let opened = CART.pool.min(512 - waiting);
+                world.open(&CART, address, opened);
+                waiting += opened;
+                instance += 1;
+            }
+            world.queue(waiting, CART.pool - CART.pool.min(512 - waiting));
+        });
+        // It goes on, and everybody gets in.
+        world.pass(2_000, |world| {
+            world.queue(0, 0);
+            for address in CART.addresses() {
+                world.open(&CART, address, 1);
+            }
+        });
+        world.pass(60_000, normal);
+        let storm = world.one_storm(Kind::ReconnectChurn, "cart-api");
+        assert!(delay(&storm, onset) <= 500, "{storm:#?}");
+        assert!(storm.culprits[0].share > 0.95, "{storm:#?}");
+        assert!(storm.kinds.contains(&Kind::AcceptQueueSaturation), "{storm:#?}");
+        assert!(
+            storm.summary.starts_with("reconnect churn: 100 % of "),
+            "{}",
+            storm.summary
+        );
+        assert!(
+            storm
+                .summary
+                .contains("workload cart-api, go-redis 8.11, 150 instances"),
+            "{}",
+            storm.summary
+        );
+        let ended = storm.ended.expect("over").0 - onset;
+        assert!((4_000..20_000).contains(&ended), "{ended}");
+    }
+}
+
+#[test]
+fn clients_that_open_the_same_again_and_again_are_churn_even_if_nothing_waits() {
+    for seed in 0..SEEDS {
+        let mut world = quiet(seed);
+        let onset = world.moment().0;
+        world.pass(5_000, |world| {
+            for address in CART.addresses() {
+                let some = 3 + world.dice.below(4);
+                let closed = world.close(address, some);
+                world.open(&CART, address, closed);
+            }
+        });
+        world.pass(60_000, normal);
+        let storm = world.one_storm(Kind::ReconnectChurn, "cart-api");
+        assert!(
+            storm.kinds.contains(&Kind::ColdReconnect),
+            "it begins as one: {storm:#?}"
+        );
+        assert!(delay(&storm, onset) <= 1_000, "{storm:#?}");
+    }
+}
+
+#[test]
+fn everybody_who_opens_anew_by_night_is_a_cold_reconnect() {
+    for seed in 0..SEEDS {
+        let mut world = quiet(seed);
+        let onset = world.moment().0;
+        let mut instance = 0;
+        world.pass(5_000, |world| {
+            for _ in 0..CART.instances / 50 {
+                let address = CART.address(instance);
+                let closed = world.close(address, CART.pool);
+                world.open(&CART, address, closed);
+                instance += 1;
+            }
+        });
+        world.pass(60_000, normal);
+        let storm = world.one_storm(Kind::ColdReconnect, "cart-api");
+        assert_eq!(storm.kinds, [Kind::ColdReconnect], "{storm:#?}");
+        assert!(delay(&storm, onset) <= 1_000, "{storm:#?}");
+        assert!(storm.culprits[0].instances >= CART.instances * 9 / 10, "{storm:#?}");
+    }
+}
+
+#[test]
+fn pods_that_come_back_under_other_addresses_are_a_cold_reconnect() {
+    for seed in 0..SEEDS {
+        let mut world = quiet(seed);
+        let onset = world.moment().0;
+        let new = Fleet { network: 7, ..CART };
+        for address in CART.addresses() {
+            world.close(address, CART.pool);
+        }
+        world.pass(300, |_| {});
+        let mut instance = 0;
+        world.pass(3_000, |world| {
+            for _ in 0..CART.instances / 30 {
+                world.open(&new, new.address(instance), new.pool);
+                instance += 1;
+            }
+        });
+        world.pass(60_000, |_| {});
+        let storm = world.one_storm(Kind::ColdReconnect, "cart-api");
+        assert!(delay(&storm, onset + 300) <= 1_000, "{storm:#?}");
+    }
+}
+
+#[test]
+fn a_queue_that_stays_full_is_a_storm_and_one_that_drops_is_one_at_once() {
+    for seed in 0..SEEDS {
+        for drops in [0, 3] {
+            let mut world = quiet(seed);
+            let onset = world.moment().0;
+            world.pass(4_000, |world| {
+                for _ in 0..10 {
+                    let address = CART.address(world.dice.below(CART.instances));
+                    world.open(&CART, address, 1);
+                    world.close(address, 1);
+                }
+                let length = 300 + world.dice.below(211);
+                world.queue(length, drops);
+            });
+            world.queue(0, 0);
+            world.pass(60_000, normal);
+            let storm = world.one_storm(Kind::AcceptQueueSaturation, "cart-api");
+            assert!(
+                delay(&storm, onset) <= if drops == 0 { 500 } else { 100 },
+                "{storm:#?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn refused_clients_are_a_storm() {
+    for seed in 0..SEEDS {
+        let mut world = quiet(seed);
+        let onset = world.moment().0;
+        world.pass(5_000, |world| {
+            for _ in 0..world.dice.events(3.0) {
+                let address = BATCH.address(world.dice.below(BATCH.instances));
+                world.reject(&BATCH, address, 1);
+            }
+        });
+        world.pass(60_000, normal);
+        let storm = world.one_storm(Kind::MaxclientsRejection, "batch");
+        assert!(delay(&storm, onset) <= 1_000, "{storm:#?}");
+    }
+}
+
+#[test]
+fn a_leak_is_found_before_the_limit_and_told_with_the_time_that_is_left() {
+    for seed in 0..SEEDS {
+        let mut world = quiet(seed).limit(4_000);
+        let leaking = BATCH.address(seed % BATCH.instances);
+        world.pass(100_000, |world| {
+            normal(world);
+            let leaked = world.dice.events(1.5);
+            world.open(&BATCH, leaking, leaked);
+        });
+        world.close(leaking, 5_000);
+        world.pass(60_000, normal);
+        let storm = world.one_storm(Kind::ConnectionGrowth, "batch");
+        assert!(
+            storm.summary.starts_with("connection growth, "),
+            "{}",
+            storm.summary
+        );
+        assert!(storm.culprits[0].share > 0.9, "{storm:#?}");
+        let left = storm.evidence.iter().find(|figure| figure.name == "time_left");
+        assert!(left.is_some_and(|left| left.value > 0.0 && left.unit == "seconds"));
+    }
+}
+
+#[test]
+fn an_announced_restart_is_expected() {
+    use crate::storms::{Expectation, Moment};
+    let covering = |workload: &str| Expectation {
+        until: Moment(u64::MAX),
+        server: None,
+        workload: Some(workload.into()),
+    };
+    for (workload, expected) in [("cart-*", true), ("batch", false)] {
+        let mut world = quiet(1);
+        world.expect(vec![covering(workload)]);
+        world.pass(2_000, |world| {
+            for address in CART.addresses() {
+                let closed = world.close(address, 1);
+                world.open(&CART, address, closed);
+            }
+        });
+        world.pass(60_000, normal);
+        let storm = world.one_storm(Kind::ColdReconnect, "cart-api");
+        assert_eq!(storm.expected, expected, "{workload}");
+    }
+}
+
+#[test]
+fn a_ragged_storm_is_one() {
+    let mut world = quiet(3);
+    for _ in 0..5 {
+        world.pass(1_000, |world| {
+            for address in CART.addresses() {
+                world.give_up(address, 2);
+                world.open(&CART, address, 2);
+            }
+        });
+        world.pass(9_000, normal);
+    }
+    world.pass(60_000, normal);
+    let storm = world.one_storm(Kind::ReconnectChurn, "cart-api");
+    assert!(storm.ended.expect("over").since(storm.onset) > 40_000);
+}
