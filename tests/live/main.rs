@@ -25,6 +25,7 @@ mod reads;
 mod reload;
 mod secrets;
 mod server_lifecycle;
+mod storms;
 mod tenants;
 mod tenants_of_connections;
 mod who_owns_what;

@@ -48,6 +48,7 @@ fn the_pages_that_others_depend_on_answer() -> Result<()> {
         "/api/v1/servers",
         "/api/v1/tenants",
         "/api/v1/clients",
+        "/api/v1/storms",
         "/api/v1/openapi.json",
     ] {
         let (status, body) = agent.get(path)?;

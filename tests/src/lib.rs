@@ -18,6 +18,7 @@
 pub mod agent;
 pub mod bpf;
 pub mod cgroup;
+pub mod crowd;
 pub mod exposition;
 pub mod images;
 pub mod lab;

@@ -82,14 +82,30 @@ fn the_shipped_example_has_every_key_with_a_comment_above_it() {
         ("workload", fields::<raw::Workload>()),
         ("storms.reconnect_churn", fields::<storms::RawReconnectChurn>()),
         ("storms.cold_reconnect", fields::<storms::RawColdReconnect>()),
-        ("storms.maxclients_rejection", fields::<storms::RawMaxclientsRejection>()),
-        ("storms.accept_queue_saturation", fields::<storms::RawAcceptQueueSaturation>()),
-        ("storms.connection_growth", fields::<storms::RawConnectionGrowth>()),
+        (
+            "storms.maxclients_rejection",
+            fields::<storms::RawMaxclientsRejection>(),
+        ),
+        (
+            "storms.accept_queue_saturation",
+            fields::<storms::RawAcceptQueueSaturation>(),
+        ),
+        (
+            "storms.connection_growth",
+            fields::<storms::RawConnectionGrowth>(),
+        ),
     ];
     // A table of tables: each kind that is looked for is a section above.
-    let kinds = fields::<storms::RawStorms>().into_iter().filter(|kind| !raw::NOT_YET.contains(kind));
+    let kinds = fields::<storms::RawStorms>()
+        .into_iter()
+        .filter(|kind| !raw::NOT_YET.contains(kind));
     let kinds: Vec<_> = kinds.map(|kind| format!("storms.{kind}")).collect();
-    assert!(kinds.iter().all(|kind| sections.iter().any(|(name, _)| name == kind)), "{kinds:?}");
+    assert!(
+        kinds
+            .iter()
+            .all(|kind| sections.iter().any(|(name, _)| name == kind)),
+        "{kinds:?}"
+    );
     assert_eq!(kinds.len(), Storms::KINDS.len());
     // Some are known to tenants alone.
     let later = |section, key| raw::NOT_YET.contains(&key) && section != "tenant";
@@ -98,7 +114,7 @@ fn the_shipped_example_has_every_key_with_a_comment_above_it() {
         .into_iter()
         .filter(|name| !raw::NOT_YET.contains(name));
     assert!(
-        all.clone().all(|name| *name == "storms" || known.contains(name)),
+        all.clone().all(|name| name == "storms" || known.contains(&name)),
         "a section is missing in this test: {all:?}"
     );
 
@@ -128,7 +144,11 @@ fn thresholds_of_storms_are_taken_over_and_bounded() {
     assert_eq!(churn.connections, Storms::default().reconnect_churn.connections);
     assert!(!settings.storms.is_enabled(Kind::ReconnectChurn));
     for kind in Kind::ALL {
-        assert_eq!(Storms::default().is_enabled(kind), Storms::KINDS.contains(&kind), "{kind}");
+        assert_eq!(
+            Storms::default().is_enabled(kind),
+            Storms::KINDS.contains(&kind),
+            "{kind}"
+        );
     }
     assert_eq!(
         refusal("[storms.cold_reconnect]\nshare_percent = 0"),
@@ -216,7 +236,11 @@ fn a_key_that_comes_later_is_refused_by_name() {
             "3:16",
             "workload.client_names",
         ),
-        ("[storms.hot_prefix]\nenabled = true", "1:1", "[storms.hot_prefix]"),
+        (
+            "[storms.hot_prefix]\nenabled = true",
+            "1:1",
+            "[storms.hot_prefix]",
+        ),
         ("[storms]\nerror_burst = {}", "2:15", "[storms.error_burst]"),
         (
             "\n[[alerts.webhook]]\nurl = \"http://127.0.0.1/\"",

@@ -124,9 +124,8 @@ impl Watch {
     pub(super) fn storm_report(&self) -> StormReport {
         let engine = &self.judge.engine;
         let shown = self.servers.iter().filter(|(_, server)| server.is_shown());
-        let counts = shown.flat_map(|(label, _)| {
-            Kind::ALL.map(|kind| (label.clone(), kind, engine.count(label, kind)))
-        });
+        let counts = shown
+            .flat_map(|(label, _)| Kind::ALL.map(|kind| (label.clone(), kind, engine.count(label, kind))));
         StormReport {
             active: engine.active().cloned().collect(),
             over: engine.over().cloned().collect(),
@@ -176,7 +175,9 @@ impl Watch {
     fn clients_limits(&mut self) -> BTreeMap<String, u64> {
         let facts = self.facts();
         let limits = facts.into_iter();
-        limits.filter_map(|(label, facts)| Some((label, facts.clients_at_most()?))).collect()
+        limits
+            .filter_map(|(label, facts)| Some((label, facts.clients_at_most()?)))
+            .collect()
     }
 
     /// Who the clients of a server are now; `None` if the last look was too expensive to take another one so soon.
@@ -197,11 +198,15 @@ impl Watch {
         let mut workloads: HashMap<&str, Arc<str>> = HashMap::new();
         let described = clients.iter().filter_map(|client| {
             let address = client.address?;
-            let said = names.and_then(|names| names.get(&address)).cloned().unwrap_or_default();
+            let said = names
+                .and_then(|names| names.get(&address))
+                .cloned()
+                .unwrap_or_default();
             let workload = self.workloads.name_of(address);
             Some(ClientDetail {
                 address,
-                workload: workload.map(|name| Arc::clone(workloads.entry(name).or_insert_with(|| name.into()))),
+                workload: workload
+                    .map(|name| Arc::clone(workloads.entry(name).or_insert_with(|| name.into()))),
                 library: said.library,
                 user: said.user,
                 opened: client.opened,
@@ -231,8 +236,13 @@ impl Watch {
             let names = of_server.entry(connection.address).or_default();
             // The first connection that says so speaks for its address.
             if names.library.is_none() && is_said(&connection.library) {
-                let key = (Arc::clone(&connection.library), Arc::clone(&connection.library_version));
-                names.library = Some(Arc::clone(libraries.entry(key).or_insert_with(|| library(connection))));
+                let key = (
+                    Arc::clone(&connection.library),
+                    Arc::clone(&connection.library_version),
+                );
+                names.library = Some(Arc::clone(
+                    libraries.entry(key).or_insert_with(|| library(connection)),
+                ));
             }
             if names.user.is_none() && is_said(&connection.user) && &*connection.user != DEFAULT_USER {
                 names.user = Some(Arc::clone(&connection.user));
@@ -274,7 +284,9 @@ fn log(event: &Event) {
             "storm: {}",
             storm.summary
         ),
-        Event::Changed(storm) => tracing::debug!(id = storm.id, kinds = ?kinds(storm), "storm: {}", storm.summary),
+        Event::Changed(storm) => {
+            tracing::debug!(id = storm.id, kinds = ?kinds(storm), "storm: {}", storm.summary)
+        }
         Event::Ended(storm) => tracing::warn!(
             id = storm.id,
             server = storm.server,

@@ -14,7 +14,9 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::views::{self, ClientsQuery, TenantsQuery};
-use super::{Report, Source, config, identities, inventory, status, storms as storm_views, workloads as workload_views};
+use super::{
+    Report, Source, config, identities, inventory, status, storms as storm_views, workloads as workload_views,
+};
 use crate::metrics::{self, Format};
 
 /// How old the loop's last turn may be before the daemon counts as stuck. It turns once a second at least.

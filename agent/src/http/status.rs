@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use agent_common::abi::PrefixCounters;
 
 use super::{Report, config};
-use crate::storms::Storm;
 use crate::metrics::{distributions::Quantiles, rows};
+use crate::storms::Storm;
 
 /// Tenants that are shown; `/api/v1/tenants` has them all.
 const TENANTS: usize = 20;
@@ -52,9 +52,16 @@ fn storm_row(storm: &Storm) -> Vec<String> {
     let expected = if storm.expected { ", expected" } else { "" };
     vec![
         storm.server.clone(),
-        storm.kinds.iter().map(|kind| kind.label()).collect::<Vec<_>>().join(", "),
+        storm
+            .kinds
+            .iter()
+            .map(|kind| kind.label())
+            .collect::<Vec<_>>()
+            .join(", "),
         format!("{}{goes_on}{expected}", storm.severity.label()),
-        storm.ended.map_or_else(String::new, |ended| format!("{:.1}", ended.since(storm.onset) as f64 / 1e3)),
+        storm.ended.map_or_else(String::new, |ended| {
+            format!("{:.1}", ended.since(storm.onset) as f64 / 1e3)
+        }),
         storm.summary.clone(),
     ]
 }

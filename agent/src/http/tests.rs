@@ -13,7 +13,9 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::config::ConfigStatus;
+use crate::metrics::StormReport;
 use crate::snapshot::{ClientSnapshot, PrefixSnapshot, Rate, ServerSnapshot, Snapshot, counters};
+use crate::storms::{Culprit, Figure, Moment, Severity, Storm, Subject};
 use crate::tenants::{Disagreement, PrefixAt, TenantInfo, TenantRow};
 use crate::valkey::{
     Container, DescriptorLimit, MaxClients, Place, Pod, Qos, Runtime, ServerFacts, Source as NamedBy,
@@ -288,8 +290,49 @@ fn report() -> Report {
             },
         ],
         workloads: workloads(),
+        storms: storms(),
         config: ConfigStatus::started(Some("a.toml".into()), 86_400_000),
         unassigned: vec![PrefixAt { server: 0, prefix: 0 }],
+    }
+}
+
+/// One that goes on and one that is over.
+fn storms() -> StormReport {
+    let active = Storm {
+        id: "86400000-1".into(),
+        server: "valkey-server:6379".into(),
+        kind: crate::storms::Kind::ReconnectChurn,
+        kinds: vec![crate::storms::Kind::ReconnectChurn],
+        severity: Severity::Critical,
+        onset: Moment(86_400_000),
+        found: Moment(86_400_300),
+        ended: None,
+        expected: false,
+        summary: "reconnect churn: <b>".into(),
+        evidence: vec![Figure {
+            name: "opens".into(),
+            value: 4_100.0,
+            unit: "connections".into(),
+        }],
+        culprits: vec![Culprit {
+            subject: Subject::Workload,
+            name: "cart-api".into(),
+            share: 0.92,
+            instances: 312,
+            connections: 4_056,
+            amount: 3_772.0,
+        }],
+    };
+    let over = Storm {
+        id: "86300000-0".into(),
+        server: "b:2".into(),
+        ended: Some(Moment(86_402_000)),
+        ..active.clone()
+    };
+    StormReport {
+        active: vec![active],
+        over: vec![over],
+        counts: Vec::new(),
     }
 }
 
@@ -443,6 +486,32 @@ fn each_scrape_collects_anew() {
             .get("/metrics")
             .contains("stormglass_connections{server=\"valkey-server:6379\"} 99\n")
     );
+}
+
+#[test]
+fn storms_go_on_or_are_over_and_the_status_page_shows_both() {
+    let server = Running::start(report());
+    let page = json(&server.get("/api/v1/storms"));
+    assert_eq!(page["active"][0]["culprits"][0]["name"], "cart-api");
+    assert_eq!(
+        (&page["active"][0]["kind"], &page["active"][0]["ended"]),
+        (&"reconnect_churn".into(), &Value::Null)
+    );
+    assert_eq!(page["ended"][0]["ended"], 86_402_000);
+    let one = json(&server.get("/api/v1/storms?server=valkey-server:6379"));
+    assert_eq!(
+        (
+            one["active"].as_array().map(Vec::len),
+            one["ended"].as_array().map(Vec::len)
+        ),
+        (Some(1), Some(0))
+    );
+    let index = server.get("/");
+    assert!(
+        index.contains("critical, goes on") && index.contains("<td>2.0</td>"),
+        "{index}"
+    );
+    assert!(index.contains("reconnect churn: &lt;b&gt;"), "{index}");
 }
 
 #[test]
@@ -651,7 +720,12 @@ fn tenants_and_clients_can_be_those_of_one_server() {
 #[test]
 fn a_server_that_is_not_here_and_a_parameter_that_is_none_are_refused() {
     let server = Running::start(report());
-    for path in ["/api/v1/tenants", "/api/v1/clients", "/api/v1/workloads"] {
+    for path in [
+        "/api/v1/tenants",
+        "/api/v1/clients",
+        "/api/v1/workloads",
+        "/api/v1/storms",
+    ] {
         let reply = server.get(&format!("{path}?server=nobody%0A:1"));
         assert_eq!(
             (status(&reply), body(&reply)),

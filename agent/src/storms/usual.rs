@@ -112,7 +112,8 @@ impl Rate {
         self.mean + 3.0 * self.deviation
     }
 
-    pub(super) const fn mean(self) -> f64 {
+    #[cfg(test)]
+    const fn mean(self) -> f64 {
         self.mean
     }
 }

@@ -119,7 +119,10 @@ fn everybody_who_opens_anew_by_night_is_a_cold_reconnect() {
         let storm = world.one_storm(Kind::ColdReconnect, "cart-api");
         assert_eq!(storm.kinds, [Kind::ColdReconnect], "{storm:#?}");
         assert!(delay(&storm, onset) <= 1_000, "{storm:#?}");
-        assert!(storm.culprits[0].instances >= CART.instances * 9 / 10, "{storm:#?}");
+        assert!(
+            storm.culprits[0].instances >= CART.instances * 9 / 10,
+            "{storm:#?}"
+        );
     }
 }
 
