@@ -495,7 +495,7 @@ fn storms_go_on_or_are_over_and_the_status_page_shows_both() {
     assert_eq!(page["active"][0]["culprits"][0]["name"], "cart-api");
     assert_eq!(
         (&page["active"][0]["kind"], &page["active"][0]["ended"]),
-        (&"reconnect_churn".into(), &Value::Null)
+        (&"reconnect_churn".into(), &serde_json::Value::Null)
     );
     assert_eq!(page["ended"][0]["ended"], 86_402_000);
     let one = json(&server.get("/api/v1/storms?server=valkey-server:6379"));
