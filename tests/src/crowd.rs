@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::os::fd::AsRawFd as _;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -60,7 +61,18 @@ impl Crowd {
         self.members.is_empty()
     }
 
-    /// Opens so many more for every instance, and says PING on each.
+    /// Opens so many for every instance, one instance after the other: slowly enough for any accept queue.
+    pub fn arrive(&mut self, each: usize) -> Result<()> {
+        for instance in 0..self.instances {
+            for _ in 0..each {
+                self.open_one(instance)?;
+            }
+            sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// Opens so many more for every instance at once, and asks on each.
     pub fn open(&mut self, each: usize) -> Result<()> {
         for instance in 0..self.instances {
             for _ in 0..each {
@@ -70,7 +82,7 @@ impl Crowd {
         Ok(())
     }
 
-    /// Opens one more for an instance, and says PING on it.
+    /// Opens one more for an instance, and asks on it.
     pub fn open_one(&mut self, instance: u16) -> Result<()> {
         let source = self.source(instance);
         let mut member = Member {

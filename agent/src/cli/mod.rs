@@ -7,6 +7,7 @@ mod inventory;
 mod list;
 mod run;
 mod servers;
+mod storms;
 mod table;
 mod tenants;
 mod workloads;
@@ -41,6 +42,8 @@ enum Command {
     Clients(clients::ClientsArguments),
     /// List how workloads use their connections, from the running agent; advise on pools; say what a restart would bring.
     Workloads(workloads::WorkloadsArguments),
+    /// List the storms that go on and those that are over, from the running agent: what, how bad, who.
+    Storms(storms::StormsArguments),
 }
 
 #[derive(Debug, Args)]
@@ -92,6 +95,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         Command::Tenants(arguments) => tenants::run(&arguments),
         Command::Clients(arguments) => clients::run(&arguments),
         Command::Workloads(arguments) => workloads::run(&arguments),
+        Command::Storms(arguments) => storms::run(&arguments),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     config::Settings,
     metrics::StormReport,
     snapshot::{ClientSnapshot, ConnectionSnapshot},
-    storms::{ClientDetail, Detail, Engine, Event, Kind, Moment, Observation, Storm},
+    storms::{ClientDetail, Detail, Engine, Event, Kind, Moment, Observation},
 };
 
 /// How often limits of clients are read again: CONFIG SET of maxclients is not seen at all, a restarted server is.
@@ -95,14 +95,14 @@ impl Watch {
             let mut judge = std::mem::take(&mut self.judge.engine);
             let events = judge.observe(&label, moment, &seen, &mut || self.detail(&label, now));
             self.judge.engine = judge;
-            events.iter().for_each(log);
+            tell(&events);
         }
     }
 
     /// A server is forgotten.
     pub(super) fn stop_judging(&mut self, label: &str, now: Instant) {
         let moment = self.judge.clock.moment(now);
-        self.judge.engine.forget(label, moment).iter().for_each(log);
+        tell(&self.judge.engine.forget(label, moment));
         self.judge.names.remove(label);
     }
 
@@ -272,35 +272,40 @@ fn library(connection: &ConnectionSnapshot) -> Arc<str> {
     }
 }
 
-/// One line at the beginning and one at the end.
-fn log(event: &Event) {
-    match event {
-        Event::Started(storm) => tracing::warn!(
-            id = storm.id,
-            server = storm.server,
-            kind = storm.kind.label(),
-            severity = storm.severity.label(),
-            expected = storm.expected,
-            "storm: {}",
-            storm.summary
-        ),
-        Event::Changed(storm) => {
-            tracing::debug!(id = storm.id, kinds = ?kinds(storm), "storm: {}", storm.summary)
-        }
-        Event::Ended(storm) => tracing::warn!(
-            id = storm.id,
-            server = storm.server,
-            kind = storm.kind.label(),
-            kinds = ?kinds(storm),
-            severity = storm.severity.label(),
-            expected = storm.expected,
-            seconds = storm.ended.map_or(0.0, |ended| ended.since(storm.onset) as f64 / 1e3),
-            "storm is over: {}",
-            storm.summary
-        ),
+/// The one place that every event passes: here it is logged, once.
+fn tell(events: &[Event]) {
+    for event in events {
+        log(event);
     }
 }
 
-fn kinds(storm: &Storm) -> Vec<&'static str> {
-    storm.kinds.iter().map(|kind| kind.label()).collect()
+/// A warning for each storm, and what becomes of it as information.
+fn log(event: &Event) {
+    let storm = event.storm();
+    let kinds: Vec<_> = storm.kinds.iter().map(|kind| kind.label()).collect();
+    let (kinds, culprit) = (kinds.join(","), storm.culprits.first());
+    let culprit = culprit.map_or("", |culprit| culprit.name.as_str());
+    // The level is part of what a line is to tracing: one macro for each.
+    macro_rules! line {
+        ($level:ident, $what:literal, $seconds:expr) => {
+            tracing::$level!(
+                id = storm.id,
+                server = storm.server,
+                kind = storm.kind.label(),
+                kinds,
+                severity = storm.severity.label(),
+                expected = storm.expected,
+                culprit,
+                seconds = $seconds,
+                concat!($what, ": {}"),
+                storm.summary
+            )
+        };
+    }
+    let so_far = |end: Moment| end.since(storm.onset) as f64 / 1e3;
+    match event {
+        Event::Started(_) => line!(warn, "storm", so_far(storm.found)),
+        Event::Changed(_) => line!(info, "storm goes on", None::<f64>),
+        Event::Ended(_) => line!(info, "storm is over", storm.ended.map(so_far)),
+    }
 }

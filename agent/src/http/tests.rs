@@ -751,7 +751,7 @@ fn the_index_lists_every_page_and_each_of_them_is_there() {
         .skip(1)
         .filter_map(|rest| rest.split('"').next().map(str::to_owned))
         .collect();
-    assert_eq!(links.len(), 11);
+    assert_eq!(links.len(), 12);
     for link in links {
         let reply = server.get(&link);
         assert_eq!(status(&reply), 200, "{link}");

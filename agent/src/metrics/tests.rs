@@ -11,6 +11,7 @@ use crate::snapshot::{
     AcceptQueue, BurstHistogram, ClientSnapshot, Ends, LibrarySnapshot, MapUsage, PrefixSnapshot,
     ProgramUsage, ServerSnapshot, UserSnapshot, counters,
 };
+use crate::storms::{Kind as StormKind, Moment, Severity, Storm};
 use crate::valkey::{DescriptorLimit, Place, ServerFacts};
 use crate::workloads::{Kind, ServerWorkloads, SurveyStatus, Tally, WorkloadReport, WorkloadRow};
 
@@ -131,6 +132,7 @@ fn small() -> Report {
             ..TenantInfo::default()
         }],
         workloads: workloads(),
+        storms: storms(),
         config: ConfigStatus {
             file: Some("/etc/stormglass/stormglass.toml".into()),
             read_at_ms: 1_795_412_735_250,
@@ -147,6 +149,38 @@ fn small() -> Report {
             refusals: 1,
         },
         ..Report::default()
+    }
+}
+
+/// One storm that goes on, and one that is over.
+fn storms() -> StormReport {
+    let server = "valkey-server:6379";
+    let kinds = vec![StormKind::ReconnectChurn, StormKind::AcceptQueueSaturation];
+    let active = Storm {
+        id: "1795412735250-2".into(),
+        server: server.into(),
+        kind: StormKind::ReconnectChurn,
+        kinds,
+        severity: Severity::Critical,
+        onset: Moment(1_795_412_735_000),
+        found: Moment(1_795_412_735_250),
+        ended: None,
+        expected: false,
+        summary: String::new(),
+        evidence: Vec::new(),
+        culprits: Vec::new(),
+    };
+    let count = |kind| match kind {
+        StormKind::ReconnectChurn => 2,
+        StormKind::AcceptQueueSaturation => 1,
+        _ => 0,
+    };
+    StormReport {
+        active: vec![active],
+        over: Vec::new(),
+        counts: StormKind::ALL
+            .map(|kind| (server.into(), kind, count(kind)))
+            .into(),
     }
 }
 

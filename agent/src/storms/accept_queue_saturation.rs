@@ -5,9 +5,9 @@
 //! A queue that is `queue_percent` full through half a second is a storm; one that drops connections is one at once. A burst
 //! that the server takes in is none.
 
-use super::course::sum;
+use super::course::Onset;
 use super::finding::{Detector, Finding, Measure, Scene, figure, ratio};
-use super::storm::{Kind, Moment, Severity};
+use super::storm::{Kind, Severity};
 
 /// How long the queue has to be full.
 const FULL_MILLISECONDS: u64 = 500;
@@ -18,22 +18,23 @@ const QUIET_MILLISECONDS: u64 = 3_000;
 
 #[derive(Debug, Default)]
 pub(super) struct AcceptQueueSaturation {
-    on: Option<Moment>,
+    on: Option<Onset>,
+    most: u64,
 }
 
 impl AcceptQueueSaturation {
-    fn begins(scene: &Scene<'_>) -> Option<Moment> {
+    fn begins(scene: &Scene<'_>) -> Option<Onset> {
         if scene.tick.queue_drops > 0 {
-            return Some(Moment(scene.now.0 - scene.tick.milliseconds));
+            return Some(scene.tick.onset());
         }
         let percent = scene.settings.accept_queue_saturation.queue_percent.get() as u64;
         let full = scene
             .course
             .back(FULL_MILLISECONDS)
             .filter(|tick| tick.queue_limit > 0 && tick.queue_length * 100 >= percent * tick.queue_limit);
-        let (ticks, first) = full.fold((0, scene.now), |(ticks, _), tick| (ticks + 1, tick.at));
+        let (ticks, first) = full.fold((0, scene.tick), |(ticks, _), tick| (ticks + 1, tick));
         let now_full = scene.tick.queue_length * 100 >= percent * scene.tick.queue_limit;
-        (ticks >= FULL_TICKS && now_full).then_some(first)
+        (ticks >= FULL_TICKS && now_full).then_some(first.onset())
     }
 
     fn goes_on(scene: &Scene<'_>) -> bool {
@@ -58,17 +59,16 @@ impl Detector for AcceptQueueSaturation {
         let onset = match self.on {
             Some(onset) if Self::goes_on(scene) => onset,
             Some(_) => {
-                self.on = None;
+                *self = Self::default();
                 return None;
             }
             None => Self::begins(scene)?,
         };
         self.on = Some(onset);
-        let since = || scene.course.since(Moment(onset.0.saturating_sub(1)));
-        let drops = sum(since(), |tick| tick.queue_drops);
-        let most = since().map(|tick| tick.queue_length).max().unwrap_or(0);
-        let limit = scene.tick.queue_limit;
-        let opened = sum(since(), |tick| tick.opened) as f64;
+        self.most = self.most.max(scene.tick.queue_length);
+        let (most, limit) = (self.most, scene.tick.queue_limit);
+        let drops = onset.grown(scene.tick, |seen| seen.queue_drops_total);
+        let opened = onset.grown(scene.tick, |seen| seen.opened_total) as f64;
         Some(Finding {
             kind: Kind::AcceptQueueSaturation,
             severity: if drops > 0 || most >= limit {
@@ -76,7 +76,7 @@ impl Detector for AcceptQueueSaturation {
             } else {
                 Severity::Warning
             },
-            onset,
+            onset: onset.at,
             evidence: vec![
                 figure("accept_queue_most", most as f64, "connections"),
                 figure("accept_queue_limit", limit as f64, "connections"),

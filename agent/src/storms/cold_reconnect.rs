@@ -6,9 +6,9 @@
 //! opens took the place of connections (no fleet that grows), are spread over those who hold connections (no client that opens
 //! the same one again and again), and the connections that ended had nothing to wait for (that is `reconnect_churn`).
 
-use super::course::sum;
+use super::course::{Onset, sum};
 use super::finding::{Detector, Finding, Measure, Scene, figure, ratio};
-use super::storm::{Kind, Moment, Severity};
+use super::storm::{Kind, Severity};
 use super::usual::Cusum;
 
 /// Share of the connections held whose turnover in a second is nobody's business: fifty seconds for all of them.
@@ -23,11 +23,12 @@ const QUIET_MILLISECONDS: u64 = 5_000;
 #[derive(Debug, Default)]
 pub(super) struct ColdReconnect {
     opens: Cusum,
-    on: Option<Moment>,
+    on: Option<Onset>,
+    opened_most: u64,
 }
 
 impl ColdReconnect {
-    fn threshold(scene: &Scene<'_>, onset: Moment) -> f64 {
+    fn threshold(scene: &Scene<'_>, onset: &Onset) -> f64 {
         let settings = &scene.settings.cold_reconnect;
         let share = settings.share_percent.get() as f64 / 100.0 * scene.held_at(onset);
         share.max(settings.connections.get() as f64)
@@ -42,7 +43,7 @@ impl ColdReconnect {
     }
 
     /// Connections that took the place of others since the onset, by all that is known.
-    fn renewed(&self, scene: &Scene<'_>, onset: Moment) -> f64 {
+    fn renewed(&self, scene: &Scene<'_>, onset: &Onset) -> f64 {
         let grown = (scene.tick.connections as f64 - scene.held_at(onset)).max(0.0);
         let replaced = self.opens.sum() - grown;
         match scene.changes.filter(|changes| changes.known) {
@@ -57,7 +58,7 @@ impl ColdReconnect {
         }
     }
 
-    fn goes_on(scene: &Scene<'_>, onset: Moment) -> bool {
+    fn goes_on(scene: &Scene<'_>, onset: &Onset) -> bool {
         let opens = sum(scene.course.back(QUIET_MILLISECONDS), |tick| tick.opened) as f64;
         opens - Self::allowed(scene) * QUIET_MILLISECONDS as f64 / 1e3 >= Self::threshold(scene, onset) / 4.0
     }
@@ -69,7 +70,10 @@ impl Detector for ColdReconnect {
     }
 
     fn note(&mut self, scene: &Scene<'_>) -> bool {
-        let threshold = Self::threshold(scene, self.opens.onset(scene.now));
+        let threshold = Self::threshold(scene, &self.opens.onset(scene.tick));
+        if !scene.course.usual.is_warm() {
+            return false;
+        }
         let opens = self.opens.add(
             scene.tick,
             scene.tick.opened,
@@ -85,23 +89,22 @@ impl Detector for ColdReconnect {
             return None;
         }
         let onset = match self.on {
-            Some(onset) if Self::goes_on(scene, onset) => onset,
+            Some(onset) if Self::goes_on(scene, &onset) => onset,
             Some(_) => {
                 *self = Self::default();
                 return None;
             }
             None => {
-                let onset = self.opens.onset(scene.now);
-                let threshold = Self::threshold(scene, onset);
+                let onset = self.opens.onset(scene.tick);
+                let threshold = Self::threshold(scene, &onset);
                 let window = || scene.course.back(3_000);
                 let (closed, waiting) = (
                     sum(window(), |tick| tick.closed) as f64,
                     sum(window(), |tick| tick.closed_waiting) as f64,
                 );
-                let begins = scene.course.usual.is_warm()
-                    && self.opens.sum() >= threshold
+                let begins = self.opens.sum() >= threshold
                     && waiting < WAITING_SHARE * closed.max(threshold)
-                    && self.renewed(scene, onset) >= threshold;
+                    && self.renewed(scene, &onset) >= threshold;
                 if !begins {
                     return None;
                 }
@@ -109,14 +112,11 @@ impl Detector for ColdReconnect {
             }
         };
         self.on = Some(onset);
-        let since = || scene.course.since(onset);
-        let (opened, closed) = (
-            sum(since(), |tick| tick.opened) as f64,
-            sum(since(), |tick| tick.closed) as f64,
-        );
-        let held = scene.held_at(onset);
+        self.opened_most = self.opened_most.max(scene.tick.opened);
+        let opened = onset.grown(scene.tick, |seen| seen.opened_total) as f64;
+        let closed = onset.grown(scene.tick, |seen| seen.closed_total) as f64;
+        let held = scene.held_at(&onset);
         let share = ratio(opened, held);
-        let most = since().map(|tick| tick.opened).max().unwrap_or(0);
         Some(Finding {
             kind: Kind::ColdReconnect,
             severity: if share >= 0.5 {
@@ -124,13 +124,13 @@ impl Detector for ColdReconnect {
             } else {
                 Severity::Warning
             },
-            onset,
+            onset: onset.at,
             evidence: vec![
                 figure("opens", opened, "connections"),
                 figure("share_of_held", share, "ratio"),
                 figure("closes", closed, "connections"),
                 figure("held_before", held, "connections"),
-                figure("opens_in_a_tick_most", most as f64, "connections"),
+                figure("opens_in_a_tick_most", self.opened_most as f64, "connections"),
             ],
             noun: "opens",
             amount: opened,

@@ -29,6 +29,33 @@ pub(super) struct Tick {
     pub(super) queue_length: u64,
     pub(super) queue_limit: u64,
     pub(super) clients_limit: Option<u64>,
+    /// What had been counted at its beginning, and at its end.
+    pub(super) before: Observation,
+    pub(super) after: Observation,
+}
+
+impl Tick {
+    /// When it began, and what had been counted by then.
+    pub(super) const fn onset(&self) -> Onset {
+        Onset {
+            at: Moment(self.at.0.saturating_sub(self.milliseconds)),
+            before: self.before,
+        }
+    }
+}
+
+/// A moment at which something began, and what had been counted by then.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Onset {
+    pub(super) at: Moment,
+    pub(super) before: Observation,
+}
+
+impl Onset {
+    /// What a counter has grown by since.
+    pub(super) fn grown(&self, tick: &Tick, count: fn(&Observation) -> u64) -> u64 {
+        count(&tick.after).saturating_sub(count(&self.before))
+    }
 }
 
 /// One server, as far as detectors remember it.
@@ -64,6 +91,8 @@ impl Course {
             queue_length: seen.queue_length,
             queue_limit: seen.queue_limit,
             clients_limit: seen.clients_limit,
+            before,
+            after: *seen,
         };
         self.ticks.push_back(tick);
         while self.ticks.len() > TICKS
@@ -84,17 +113,6 @@ impl Course {
             .iter()
             .rev()
             .take_while(move |tick| now.since(tick.at) < milliseconds)
-    }
-
-    /// Ticks that ended after `moment`, the latest first.
-    pub(super) fn since(&self, moment: Moment) -> impl Iterator<Item = &Tick> {
-        self.ticks.iter().rev().take_while(move |tick| tick.at > moment)
-    }
-
-    /// Connections held before the tick that ended after `moment`: at `moment`, as far back as is known.
-    pub(super) fn connections_at(&self, moment: Moment) -> u64 {
-        let at = self.ticks.iter().rev().find(|tick| tick.at <= moment);
-        at.or(self.ticks.front()).map_or(0, |tick| tick.connections)
     }
 }
 
@@ -118,8 +136,10 @@ mod tests {
             assert_eq!(advanced.is_some(), tick > 0);
         }
         assert_eq!(sum(course.back(1_000), |tick| tick.opened), 30);
-        assert_eq!(sum(course.since(Moment(5_900)), |tick| tick.opened), 3);
-        assert_eq!(course.connections_at(Moment(2_000)), 10);
+        let first = course.back(3_000).last().expect("a tick").onset();
+        let last = course.back(1_000).next().expect("a tick");
+        assert_eq!((first.at, first.before.connections), (Moment(3_000), 20));
+        assert_eq!(first.grown(last, |seen| seen.opened_total), 90);
         assert!(
             course.advance(Moment(6_000), &seen).is_none(),
             "no time has passed"

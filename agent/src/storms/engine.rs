@@ -13,7 +13,7 @@ use super::finding::{Detector, Finding, Scene};
 use super::maxclients_rejection::MaxclientsRejection;
 use super::observation::{Detail, Observation};
 use super::reconnect_churn::ReconnectChurn;
-use super::storm::{Culprit, Kind, Moment, Storm};
+use super::storm::{Culprit, Kind, Moment, Severity, Storm};
 use crate::config::Storms;
 
 /// A storm is over when nothing was found for so long: what begins again before is the same one.
@@ -30,17 +30,35 @@ const NEW_USUAL_MILLISECONDS: u64 = 900_000;
 /// How often the figures of a storm that goes on are told.
 const PROGRESS_MILLISECONDS: u64 = 10_000;
 
+/// How long nobody is told that somebody else leads.
+const LEADER_MILLISECONDS: u64 = 2_000;
+
+/// So much larger a share of the whole takes the lead from whoever has it.
+const LEAD: f64 = 0.1;
+
 /// Storms that are over and still shown, over all servers.
 const MEMORY: usize = 100;
 
-/// What has become of a storm.
+/// What has become of a storm. Whoever tells people, or keeps a record, lives by these, in their order:
+///
+/// - Of each storm comes one `Started`, any number of `Changed`, one `Ended`, all with the same [`Storm::id`]. A server has one
+///   storm at a time, so its `Ended` comes before the next `Started`.
+/// - Each carries the whole storm as it is then: an event that was missed is made up for by the next one.
+/// - `kinds` and `severity` only grow, `onset` only gets earlier, `expected` is never taken back. `kind` may become one that
+///   stands before it in [`Kind::ALL`]. `evidence`, `culprits` and `summary` are those of the last finding.
+/// - `culprits` may be empty in `Started` (before the first quiet look at the clients nobody is accused); when they are known,
+///   that is a `Changed` at once.
+/// - The engine forgets storms when the agent ends, without an event: whoever remembers them over a restart ends them.
+///
+/// Events are logged where the daemon hands them on, once; those who take them log what they do about them.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// It was found.
     Started(Storm),
-    /// Another kind joined, it got worse, somebody else leads, or ten seconds have passed.
+    /// Another kind joined, it got worse, culprits became known, somebody else leads (for two seconds and by a tenth of the
+    /// whole), it turned out to be expected, or ten seconds have passed.
     Changed(Storm),
-    /// It is over.
+    /// It is over: nothing was found for ten seconds, or the server is gone. `ended` is set.
     Ended(Storm),
 }
 
@@ -82,7 +100,18 @@ struct Server {
 struct Active {
     storm: Storm,
     last_found: Moment,
-    told: Moment,
+    /// When it was told, and as what.
+    told_at: Moment,
+    told: Told,
+}
+
+/// What is news when it changes.
+#[derive(Debug, Clone, PartialEq)]
+struct Told {
+    kinds: usize,
+    severity: Severity,
+    expected: bool,
+    leader: Option<String>,
 }
 
 impl Default for Server {
@@ -133,11 +162,7 @@ impl Engine {
     /// The clients of a server, looked at because it was time to; every ten seconds or so. What they are while something is
     /// suspected is not taken for usual.
     pub fn remember(&mut self, server: &str, now: Moment, detail: &Detail) {
-        if let Some(server) = self
-            .servers
-            .get_mut(server)
-            .filter(|server| server.suspected.is_none())
-        {
+        if let Some(server) = self.servers.get_mut(server).filter(|server| server.is_quiet()) {
             server.quiet.remember(now, detail);
         }
     }
@@ -161,9 +186,7 @@ impl Engine {
             return Vec::new();
         };
         let findings = server.look(now, &tick, &self.settings, detail);
-        let mut events = self.judge(label, now, &findings);
-        self.mark_expected(&mut events);
-        events
+        self.judge(label, now, &findings).into_iter().collect()
     }
 
     /// A server is gone. A storm of it is over.
@@ -192,61 +215,43 @@ impl Engine {
         self.counts.get(&(server.to_owned(), kind)).copied().unwrap_or(0)
     }
 
-    fn judge(&mut self, label: &str, now: Moment, findings: &[Finding]) -> Vec<Event> {
-        let Some(server) = self.servers.get_mut(label) else {
-            return Vec::new();
-        };
-        let Some(active) = &mut server.storm else {
-            if findings.is_empty() {
-                return Vec::new();
-            }
-            self.number += 1;
-            let mut storm = begun(label, now, self.number);
-            let new = merge(&mut storm, now, findings, server.changes.as_ref());
-            server.storm = Some(Active {
-                storm: storm.clone(),
-                last_found: now,
-                told: now,
-            });
-            self.count_kinds(label, &new);
-            return vec![Event::Started(storm)];
-        };
-        if findings.is_empty() {
-            if now.since(active.last_found) < HOLD_MILLISECONDS {
-                return Vec::new();
-            }
-            let Some(active) = server.storm.take() else {
-                return Vec::new();
-            };
-            let ended = active.last_found;
-            return vec![self.end(active, ended)];
+    fn judge(&mut self, label: &str, now: Moment, findings: &[Finding]) -> Option<Event> {
+        if !findings.is_empty() {
+            return self.found(label, now, findings);
         }
-        active.last_found = now;
-        let before = (active.storm.severity, leader(&active.storm.culprits).cloned());
-        let new = merge(&mut active.storm, now, findings, server.changes.as_ref());
-        let after = (active.storm.severity, leader(&active.storm.culprits).cloned());
-        let somebody_else = match (&before.1, &after.1) {
-            (Some(before), Some(after)) => before.name != after.name,
-            (before, after) => before.is_some() != after.is_some(),
-        };
-        let is_news = !new.is_empty() || before.0 != after.0 || somebody_else;
-        if !is_news && now.since(active.told) < PROGRESS_MILLISECONDS {
-            return Vec::new();
-        }
-        active.told = now;
-        let storm = active.storm.clone();
-        self.count_kinds(label, &new);
-        vec![Event::Changed(storm)]
+        let storm = &mut self.servers.get_mut(label)?.storm;
+        let active = storm.take_if(|active| now.since(active.last_found) >= HOLD_MILLISECONDS)?;
+        let last_found = active.last_found;
+        Some(self.end(active, last_found))
     }
 
-    fn count_kinds(&mut self, label: &str, kinds: &[Kind]) {
-        for kind in kinds {
-            *self.counts.entry((label.to_owned(), *kind)).or_default() += 1;
+    /// Findings begin a storm, or go into the one that there is.
+    fn found(&mut self, label: &str, now: Moment, findings: &[Finding]) -> Option<Event> {
+        let server = self.servers.get_mut(label)?;
+        let begins = server.storm.is_none();
+        let active = server.storm.get_or_insert_with(|| {
+            self.number += 1;
+            Active::begun(label, now, self.number)
+        });
+        active.last_found = now;
+        let new = merge(&mut active.storm, now, findings, server.changes.as_ref());
+        active.storm.expected |= covers(&self.expectations, &active.storm);
+        for kind in new {
+            *self.counts.entry((label.to_owned(), kind)).or_default() += 1;
         }
+        if begins {
+            active.tell(now);
+            return Some(Event::Started(active.storm.clone()));
+        }
+        active.is_news(now).then(|| {
+            active.tell(now);
+            Event::Changed(active.storm.clone())
+        })
     }
 
     fn end(&mut self, active: Active, at: Moment) -> Event {
         let mut storm = active.storm;
+        storm.expected |= covers(&self.expectations, &storm);
         storm.ended = Some(at);
         self.over.push_back(storm.clone());
         if self.over.len() > MEMORY {
@@ -254,22 +259,47 @@ impl Engine {
         }
         Event::Ended(storm)
     }
+}
 
-    /// A storm is expected once somebody's announcement covers it; who leads may be known later than the storm.
-    fn mark_expected(&mut self, events: &mut [Event]) {
-        for event in events {
-            let (Event::Started(storm) | Event::Changed(storm) | Event::Ended(storm)) = event;
-            storm.expected |= self
-                .expectations
-                .iter()
-                .any(|expectation| expectation.covers(storm));
-            let active = self
-                .servers
-                .get_mut(&storm.server)
-                .and_then(|server| server.storm.as_mut());
-            if let Some(active) = active.filter(|active| active.storm.id == storm.id) {
-                active.storm.expected = storm.expected;
-            }
+/// A storm is expected once somebody's announcement covers it; who leads may be known later than the storm.
+fn covers(expectations: &[Expectation], storm: &Storm) -> bool {
+    expectations.iter().any(|expectation| expectation.covers(storm))
+}
+
+impl Active {
+    fn begun(label: &str, now: Moment, number: u64) -> Self {
+        let storm = begun(label, now, number);
+        Self {
+            last_found: now,
+            told_at: now,
+            told: Told::of(&storm),
+            storm,
+        }
+    }
+
+    fn tell(&mut self, now: Moment) {
+        (self.told_at, self.told) = (now, Told::of(&self.storm));
+    }
+
+    fn is_news(&self, now: Moment) -> bool {
+        let (before, after) = (&self.told, Told::of(&self.storm));
+        let silent = now.since(self.told_at);
+        let somebody_else = before.leader != after.leader;
+        let known_at_last = somebody_else && before.leader.is_none();
+        (before.kinds, before.severity, before.expected) != (after.kinds, after.severity, after.expected)
+            || known_at_last
+            || (somebody_else && silent >= LEADER_MILLISECONDS)
+            || silent >= PROGRESS_MILLISECONDS
+    }
+}
+
+impl Told {
+    fn of(storm: &Storm) -> Self {
+        Self {
+            kinds: storm.kinds.len(),
+            severity: storm.severity,
+            expected: storm.expected,
+            leader: storm.culprits.first().map(|culprit| culprit.name.clone()),
         }
     }
 }
@@ -326,9 +356,15 @@ impl Server {
         let long = self
             .suspected
             .is_some_and(|since| now.since(since) > NEW_USUAL_MILLISECONDS);
-        let unusual = suspicious || self.storm.is_some() || !findings.is_empty();
+        let unusual = !findings.is_empty() || !self.is_quiet();
         self.course.usual.learn(tick, unusual && !long);
         findings
+    }
+
+    /// Whether what is seen now is taken for usual. While it warms up, suspicion is no reason against it: connections from before
+    /// the server was met are being counted, or its clients come for the first time.
+    fn is_quiet(&self) -> bool {
+        self.storm.is_none() && (self.suspected.is_none() || !self.course.usual.is_warm())
     }
 }
 
@@ -338,7 +374,7 @@ fn begun(label: &str, now: Moment, number: u64) -> Storm {
         server: label.to_owned(),
         kind: Kind::ErrorBurst,
         kinds: Vec::new(),
-        severity: super::Severity::Info,
+        severity: Severity::Info,
         onset: now,
         found: now,
         ended: None,
@@ -380,7 +416,7 @@ fn merge(storm: &mut Storm, now: Moment, findings: &[Finding], changes: Option<&
         .map(|changes| changes.culprits(lead.measure))
         .unwrap_or_default();
     if !culprits.is_empty() {
-        storm.culprits = culprits;
+        storm.culprits = keep_leader(&storm.culprits, culprits);
     }
     let seconds = now.since(lead.onset) as f64 / 1e3;
     let told = sentence(lead.noun, lead.amount, seconds, &storm.culprits);
@@ -398,6 +434,17 @@ fn named(finding: &Finding) -> String {
     }
 }
 
-fn leader(culprits: &[Culprit]) -> Option<&Culprit> {
-    culprits.first()
+/// Whoever leads goes on leading until somebody is well ahead: two with equal parts do not take turns.
+fn keep_leader(before: &[Culprit], mut now: Vec<Culprit>) -> Vec<Culprit> {
+    let (Some(leader), Some(first)) = (before.first(), now.first()) else {
+        return now;
+    };
+    let still = now.iter().position(|culprit| {
+        (culprit.subject, &culprit.name) == (leader.subject, &leader.name)
+            && culprit.share > first.share - LEAD
+    });
+    if let Some(place) = still {
+        now[..=place].rotate_right(1);
+    }
+    now
 }

@@ -1,7 +1,7 @@
 //! What detectors are given, and what they answer.
 
 use super::changes::Changes;
-use super::course::{Course, Tick};
+use super::course::{Course, Onset, Tick};
 use super::storm::{Figure, Kind, Moment, Severity};
 use crate::config::Storms;
 
@@ -19,8 +19,8 @@ pub(super) struct Scene<'a> {
 
 impl Scene<'_> {
     /// Connections that the server held when something began: at that moment, or usually, whichever is more.
-    pub(super) fn held_at(&self, onset: Moment) -> f64 {
-        (self.course.connections_at(onset) as f64).max(self.course.usual.held)
+    pub(super) fn held_at(&self, onset: &Onset) -> f64 {
+        (onset.before.connections as f64).max(self.course.usual.held)
     }
 }
 

@@ -1,9 +1,9 @@
 //! `maxclients_rejection`: the server refuses clients because it has as many as it takes. A few refusals over what is usual are
 //! a storm: each of them is a client that cannot work.
 
-use super::course::sum;
+use super::course::{Onset, sum};
 use super::finding::{Detector, Finding, Measure, Scene, figure};
-use super::storm::{Kind, Moment, Severity};
+use super::storm::{Kind, Severity};
 use super::usual::Cusum;
 
 /// Refusals end when there were none for so long; clients try again every few seconds.
@@ -12,7 +12,7 @@ const QUIET_MILLISECONDS: u64 = 10_000;
 #[derive(Debug, Default)]
 pub(super) struct MaxclientsRejection {
     rejections: Cusum,
-    on: Option<Moment>,
+    on: Option<Onset>,
 }
 
 impl Detector for MaxclientsRejection {
@@ -37,12 +37,12 @@ impl Detector for MaxclientsRejection {
                 *self = Self::default();
                 return None;
             }
-            None if self.rejections.sum() >= least => self.rejections.onset(scene.now),
+            None if self.rejections.sum() >= least => self.rejections.onset(scene.tick),
             None => return None,
         };
         self.on = Some(onset);
-        let since = || scene.course.since(onset);
-        let rejected = sum(since(), |tick| tick.rejected) as f64;
+        let rejected = onset.grown(scene.tick, |seen| seen.rejected_total) as f64;
+        let opened = onset.grown(scene.tick, |seen| seen.opened_total) as f64;
         let mut evidence = vec![
             figure("rejections", rejected, "connections"),
             figure("connections", scene.tick.connections as f64, "connections"),
@@ -50,15 +50,11 @@ impl Detector for MaxclientsRejection {
         if let Some(limit) = scene.tick.clients_limit {
             evidence.push(figure("clients_limit", limit as f64, "clients"));
         }
-        evidence.push(figure(
-            "opens",
-            sum(since(), |tick| tick.opened) as f64,
-            "connections",
-        ));
+        evidence.push(figure("opens", opened, "connections"));
         Some(Finding {
             kind: Kind::MaxclientsRejection,
             severity: Severity::Critical,
-            onset,
+            onset: onset.at,
             evidence,
             noun: "refused connections",
             amount: rejected,

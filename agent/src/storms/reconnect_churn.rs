@@ -6,9 +6,9 @@
 //! full accept queue. Signal two needs no waiting command: the same addresses open at least twice as many connections as they
 //! held.
 
-use super::course::sum;
+use super::course::{Onset, sum};
 use super::finding::{Detector, Finding, Measure, Scene, figure, ratio};
-use super::storm::{Kind, Moment, Severity};
+use super::storm::{Kind, Severity};
 use super::usual::Cusum;
 
 /// Window in which a storm has to show something to go on.
@@ -25,12 +25,13 @@ const CLIENTS: usize = 3;
 pub(super) struct ReconnectChurn {
     waiting: Cusum,
     opens: Cusum,
-    on: Option<Moment>,
+    on: Option<Onset>,
+    queue_most: u64,
 }
 
 impl ReconnectChurn {
     /// How much is a storm.
-    fn threshold(scene: &Scene<'_>, onset: Moment) -> f64 {
+    fn threshold(scene: &Scene<'_>, onset: &Onset) -> f64 {
         let settings = &scene.settings.reconnect_churn;
         let share = settings.share_percent.get() as f64 / 100.0 * scene.held_at(onset);
         share.max(settings.connections.get() as f64)
@@ -45,23 +46,22 @@ impl ReconnectChurn {
             || sum(window(), |tick| tick.opened) as f64 >= COME_BACK * closed
     }
 
-    fn begins(&self, scene: &Scene<'_>) -> Option<Moment> {
-        let onset = self.waiting.onset(scene.now);
+    fn begins(&self, scene: &Scene<'_>) -> Option<Onset> {
+        let onset = self.waiting.onset(scene.tick);
         let waiting = self.waiting.sum();
-        if waiting >= Self::threshold(scene, onset) && Self::come_back(scene, waiting) {
+        if waiting >= Self::threshold(scene, &onset) && Self::come_back(scene, waiting) {
             return Some(onset);
         }
-        let onset = self.opens.onset(scene.now);
-        let (changes, held) = (scene.changes?, scene.held_at(onset));
+        let onset = self.opens.onset(scene.tick);
+        let (changes, held) = (scene.changes?, scene.held_at(&onset));
         let (opened, held_by_them) = changes.by_the_same();
-        let again = scene.course.usual.is_warm()
-            && self.opens.sum() >= held.max(100.0)
+        let again = self.opens.sum() >= held.max(100.0)
             && opened >= AMPLIFICATION * held_by_them.max(held / 2.0)
             && changes.reopening(AMPLIFICATION) >= CLIENTS;
         again.then_some(onset)
     }
 
-    fn goes_on(scene: &Scene<'_>, onset: Moment) -> bool {
+    fn goes_on(scene: &Scene<'_>, onset: &Onset) -> bool {
         let window = || scene.course.back(QUIET_MILLISECONDS);
         let usual = &scene.course.usual;
         let seconds = QUIET_MILLISECONDS as f64 / 1e3;
@@ -80,24 +80,24 @@ impl Detector for ReconnectChurn {
 
     fn note(&mut self, scene: &Scene<'_>) -> bool {
         let usual = &scene.course.usual;
-        let threshold = Self::threshold(scene, self.waiting.onset(scene.now));
+        let threshold = Self::threshold(scene, &self.waiting.onset(scene.tick));
         let allowed = usual.waiting_closes.allowed();
         let waiting = self
             .waiting
             .add(scene.tick, scene.tick.closed_waiting, allowed, 4.0 * threshold);
         let held = usual.held.max(100.0);
-        let opens = self.opens.add(
-            scene.tick,
-            scene.tick.opened,
-            usual.opens_allowed(scene.now),
-            4.0 * held,
-        );
+        let allowed = usual.opens_allowed(scene.now);
+        let opens = if usual.is_warm() {
+            self.opens.add(scene.tick, scene.tick.opened, allowed, 4.0 * held)
+        } else {
+            0.0
+        };
         self.on.is_some() || waiting >= threshold / 2.0 || opens >= held
     }
 
     fn judge(&mut self, scene: &Scene<'_>) -> Option<Finding> {
         let onset = match self.on {
-            Some(onset) if Self::goes_on(scene, onset) => onset,
+            Some(onset) if Self::goes_on(scene, &onset) => onset,
             Some(_) => {
                 *self = Self::default();
                 return None;
@@ -105,12 +105,12 @@ impl Detector for ReconnectChurn {
             None => self.begins(scene)?,
         };
         self.on = Some(onset);
-        let since = || scene.course.since(onset);
-        let (opened, closed) = (sum(since(), |tick| tick.opened), sum(since(), |tick| tick.closed));
-        let waiting = sum(since(), |tick| tick.closed_waiting);
-        let held = scene.held_at(onset);
+        self.queue_most = self.queue_most.max(scene.tick.queue_length);
+        let opened = onset.grown(scene.tick, |seen| seen.opened_total);
+        let closed = onset.grown(scene.tick, |seen| seen.closed_total);
+        let waiting = onset.grown(scene.tick, |seen| seen.closed_waiting_total);
+        let held = scene.held_at(&onset);
         let amplification = ratio(opened as f64, held);
-        let most_waiting = since().map(|tick| tick.queue_length).max().unwrap_or(0);
         Some(Finding {
             kind: Kind::ReconnectChurn,
             severity: if waiting as f64 >= held / 4.0 || amplification >= AMPLIFICATION {
@@ -118,14 +118,14 @@ impl Detector for ReconnectChurn {
             } else {
                 Severity::Warning
             },
-            onset,
+            onset: onset.at,
             evidence: vec![
                 figure("opens", opened as f64, "connections"),
                 figure("closes", closed as f64, "connections"),
                 figure("closes_while_a_command_waited", waiting as f64, "connections"),
                 figure("amplification", amplification, "ratio"),
                 figure("held_before", held, "connections"),
-                figure("accept_queue_most", most_waiting as f64, "connections"),
+                figure("accept_queue_most", self.queue_most as f64, "connections"),
             ],
             noun: "opens",
             amount: opened as f64,

@@ -1,11 +1,14 @@
 //! What is usual for a server: connections held, and events per second with their spread, learned in every second in which
 //! nothing is suspected.
 
-use super::course::Tick;
+use super::course::{Onset, Tick};
 use super::storm::Moment;
 
 /// Seconds of learning before rates are trusted.
-const WARM_UP_SECONDS: u32 = 10;
+const WARM_UP_SECONDS: usize = 10;
+
+/// How long nothing may exceed the allowance before what is piled up is forgotten.
+const FORGET_MILLISECONDS: u64 = 10_000;
 
 /// Weight of one second in the averages of rates: a memory of five minutes.
 const WEIGHT: f64 = 1.0 / 300.0;
@@ -24,17 +27,19 @@ pub(super) struct Usual {
     pub(super) waiting_closes: Rate,
     pub(super) rejections: Rate,
     /// Seconds learned.
-    learned: u32,
+    learned: usize,
     second: Second,
     hours: Hours,
 }
 
 /// Events per second: what is expected, and how far it strays. Counts of connections are over-dispersed (pools open together),
 /// so the spread is measured, not derived from the mean.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Rate {
     mean: f64,
     deviation: f64,
+    /// The first seconds, until there are enough of them.
+    first: Vec<f64>,
 }
 
 /// The second that is being added up.
@@ -82,12 +87,14 @@ impl Usual {
             return;
         }
         let per_second = |count: u64| count as f64 * 1e3 / second.milliseconds as f64;
-        let weight = WEIGHT.max(1.0 / f64::from(self.learned + 1));
+        let weight = WEIGHT.max(1.0 / (self.learned + 1) as f64);
         self.learned = self.learned.saturating_add(1);
         self.opens.learn(per_second(second.opened), weight);
         self.waiting_closes.learn(per_second(second.waiting), weight);
         self.rejections.learn(per_second(second.rejected), weight);
-        self.hours.learn(tick.at, per_second(second.opened));
+        if self.is_warm() {
+            self.hours.learn(tick.at, per_second(second.opened));
+        }
         // While it warms up, connections of before are being counted: whatever is there is usual.
         let weight = if self.is_warm() { WEIGHT_OF_HELD } else { 1.0 };
         self.held += (tick.connections as f64 - self.held) * weight;
@@ -101,19 +108,38 @@ impl Usual {
 
 impl Rate {
     fn learn(&mut self, value: f64, weight: f64) {
+        if self.first.len() < WARM_UP_SECONDS {
+            self.first.push(value);
+            if self.first.len() == WARM_UP_SECONDS {
+                self.begin();
+            }
+            return;
+        }
         // One wild second must not move what is usual by more than a wild second's worth of deviations.
         let off = (value - self.mean).clamp(-self.mean, 10.0 * self.deviation + 10.0);
         self.mean += weight * off;
         self.deviation += weight * (off.abs() - self.deviation);
     }
 
+    /// Begins with the median of the first seconds, and how far the middle ones are from it: the connections of a server that has
+    /// just started come in a burst, which must not be usual for minutes.
+    fn begin(&mut self) {
+        let median = |values: &mut Vec<f64>| {
+            values.sort_by(f64::total_cmp);
+            values[values.len() / 2]
+        };
+        self.mean = median(&mut self.first);
+        let mut off: Vec<f64> = self.first.iter().map(|value| (value - self.mean).abs()).collect();
+        self.deviation = median(&mut off);
+    }
+
     /// The mean and three deviations (mean absolute ones: 2.4 standard deviations of a normal spread).
-    pub(super) fn allowed(self) -> f64 {
+    pub(super) fn allowed(&self) -> f64 {
         self.mean + 3.0 * self.deviation
     }
 
     #[cfg(test)]
-    const fn mean(self) -> f64 {
+    const fn mean(&self) -> f64 {
         self.mean
     }
 }
@@ -141,16 +167,24 @@ impl Hours {
 pub(super) struct Cusum {
     sum: f64,
     /// When the sum left zero for the last time.
-    pub(super) onset: Option<Moment>,
+    onset: Option<Onset>,
+    /// When something exceeded the allowance for the last time.
+    exceeded: Moment,
 }
 
 impl Cusum {
     /// Adds a tick: `count` events where `allowed` per second surprise nobody. No more than `most` is remembered, so that the
-    /// end is not put off by what a storm had piled up.
+    /// end is not put off by what a storm had piled up, and nothing at all once ten seconds have had no excess: a fleet that came to a
+    /// server where nothing ever happens is past then.
     pub(super) fn add(&mut self, tick: &Tick, count: u64, allowed: f64, most: f64) -> f64 {
         let allowance = allowed * tick.milliseconds as f64 / 1e3;
+        if count as f64 > allowance {
+            self.exceeded = tick.at;
+        } else if tick.at.since(self.exceeded) >= FORGET_MILLISECONDS {
+            self.sum = 0.0;
+        }
         if self.sum == 0.0 {
-            self.onset = Some(Moment(tick.at.0 - tick.milliseconds));
+            self.onset = Some(tick.onset());
         }
         self.sum = (self.sum + count as f64 - allowance).clamp(0.0, most);
         self.sum
@@ -160,9 +194,9 @@ impl Cusum {
         self.sum
     }
 
-    /// When what is piled up began; now, if nothing is.
-    pub(super) fn onset(&self, now: Moment) -> Moment {
-        self.onset.unwrap_or(now)
+    /// When what is piled up began; with this tick, if nothing is.
+    pub(super) fn onset(&self, tick: &Tick) -> Onset {
+        self.onset.unwrap_or_else(|| tick.onset())
     }
 }
 
@@ -202,6 +236,17 @@ mod tests {
     }
 
     #[test]
+    fn the_burst_at_the_start_of_a_server_is_not_usual() {
+        let mut usual = Usual::default();
+        for second in 1..=12 {
+            let opened = if second <= 3 { 2_000 } else { 5 + second % 3 };
+            usual.learn(&tick(1_000 * second, opened), false);
+        }
+        assert!(usual.is_warm());
+        assert!(usual.opens_allowed(Moment(13_000)) < 20.0, "{usual:?}");
+    }
+
+    #[test]
     fn an_hour_remembers_what_it_had_the_day_before() {
         let (mut usual, hour) = (Usual::default(), 3_600_000);
         for second in 1..=26 * 3_600_u64 {
@@ -221,8 +266,15 @@ mod tests {
         for second in 101..=104 {
             cusum.add(&tick(1_000 * second, 15), 15, 10.0, 100.0);
         }
-        assert_eq!((cusum.sum(), cusum.onset(Moment(0))), (20.0, Moment(100_000)));
+        let onset = cusum.onset(&tick(105_000, 0));
+        assert_eq!((cusum.sum(), onset.at), (20.0, Moment(100_000)));
         cusum.add(&tick(105_000, 1_000), 1_000, 10.0, 100.0);
         assert_eq!(cusum.sum(), 100.0);
+        for second in 106..=114 {
+            cusum.add(&tick(1_000 * second, 0), 0, 0.0, 100.0);
+        }
+        assert_eq!(cusum.sum(), 100.0, "nothing is allowed, nothing taken off");
+        cusum.add(&tick(115_000, 0), 0, 0.0, 100.0);
+        assert_eq!(cusum.sum(), 0.0, "ten seconds");
     }
 }

@@ -67,6 +67,44 @@ fn a_fleet_that_scales_and_a_batch_that_comes_and_goes_are_silent() {
 }
 
 #[test]
+fn a_fleet_that_comes_to_a_server_where_nothing_ever_happened_is_silent() {
+    for seed in 0..SEEDS {
+        let mut world = World::new(seed);
+        let few = Fleet {
+            instances: 2,
+            ..BATCH
+        };
+        world.adopt(&few);
+        world.pass(60_000, |_| {});
+        for address in CART.addresses() {
+            world.open(&CART, address, CART.pool);
+            if world.dice.below(8) == 0 {
+                world.pass(100, |_| {});
+            }
+        }
+        world.pass(120_000, |_| {});
+        world.assert_silent();
+    }
+}
+
+#[test]
+fn a_server_that_is_met_in_the_middle_of_a_busy_day_is_silent() {
+    for seed in 0..SEEDS {
+        let mut world = World::new(seed);
+        world.adopt(&CART);
+        world.adopt(&BATCH);
+        world.pass(120_000, |world| {
+            for _ in 0..world.dice.events(4.0) {
+                let address = CART.address(world.dice.below(CART.instances));
+                let closed = world.close(address, 1);
+                world.open(&CART, address, closed);
+            }
+        });
+        world.assert_silent();
+    }
+}
+
+#[test]
 fn a_client_with_short_connections_by_design_is_silent_even_when_it_begins() {
     for seed in 0..SEEDS {
         let mut world = World::new(seed);

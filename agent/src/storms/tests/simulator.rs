@@ -184,6 +184,17 @@ impl World {
         self.engine.expect(expectations);
     }
 
+    /// The server is gone.
+    pub(super) fn leave(&mut self) {
+        let events = self.engine.forget(SERVER, Moment(self.now));
+        self.events.extend(events);
+    }
+
+    /// Storms that are over, as the engine remembers them.
+    pub(super) fn over(&self) -> Vec<Storm> {
+        self.engine.over().cloned().collect()
+    }
+
     /// So many milliseconds pass, in each tick of which `life` goes on.
     pub(super) fn pass(&mut self, milliseconds: u64, mut life: impl FnMut(&mut Self)) {
         for _ in 0..milliseconds / TICK {

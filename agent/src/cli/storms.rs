@@ -1,0 +1,149 @@
+//! `stormglass storms`.
+
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use serde::Deserialize;
+use serde_json::Value;
+use stormglass::storms::{Moment, Storm};
+
+use super::agent::AgentArguments;
+use super::table::{Column, show, show_json, table};
+
+#[derive(Debug, Args)]
+pub(super) struct StormsArguments {
+    #[command(flatten)]
+    agent: AgentArguments,
+    /// Print the JSON of the API.
+    #[arg(long)]
+    json: bool,
+    /// Only those of this server, by its label (`stormglass servers` lists them).
+    #[arg(long, value_name = "NAME")]
+    server: Option<String>,
+}
+
+pub(super) fn run(arguments: &StormsArguments) -> Result<ExitCode> {
+    let parameters: Vec<_> = arguments
+        .server
+        .iter()
+        .map(|server| ("server", server.as_str()))
+        .collect();
+    let answer = arguments.agent.agent()?.get("/api/v1/storms", &parameters)?;
+    if arguments.json {
+        show_json(&answer)?;
+    } else {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = Moment(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX));
+        show(&text(answer, now)?)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is read of the page.
+#[derive(Deserialize)]
+struct Page {
+    active: Vec<Storm>,
+    ended: Vec<Storm>,
+}
+
+const COLUMNS: &[Column] = &[
+    Column::text("id"),
+    Column::text("server"),
+    Column::text("kinds"),
+    Column::text("severity"),
+    Column::text("began"),
+    Column::text("lasted"),
+    Column::text("what"),
+];
+
+/// Those that go on, then those that are over, the latest first.
+fn text(answer: Value, now: Moment) -> Result<String> {
+    let Page { active, ended } =
+        Page::deserialize(answer).context("the answer is not understood; is another version running?")?;
+    if active.is_empty() && ended.is_empty() {
+        return Ok("no storm since the agent started\n".into());
+    }
+    let rows: Vec<_> = active
+        .iter()
+        .chain(&ended)
+        .map(|storm| cells(storm, now))
+        .collect();
+    Ok(table(COLUMNS, &rows))
+}
+
+fn cells(storm: &Storm, now: Moment) -> Vec<String> {
+    let kinds: Vec<_> = storm.kinds.iter().map(|kind| kind.label()).collect();
+    let expected = if storm.expected { ", expected" } else { "" };
+    vec![
+        storm.id.clone(),
+        storm.server.clone(),
+        kinds.join(", "),
+        format!("{}{expected}", storm.severity.label()),
+        format!("{} ago", span(now.since(storm.onset))),
+        match storm.ended {
+            Some(ended) => span(ended.since(storm.onset)),
+            None => "goes on".into(),
+        },
+        storm.summary.clone(),
+    ]
+}
+
+/// A time in the unit that suits it.
+fn span(milliseconds: u64) -> String {
+    match milliseconds {
+        short if short < 10_000 => format!("{:.1} s", short as f64 / 1e3),
+        some if some < 120_000 => format!("{} s", some / 1_000),
+        minutes if minutes < 7_200_000 => format!("{} min", minutes / 60_000),
+        hours if hours < 172_800_000 => format!("{} h", hours / 3_600_000),
+        days => format!("{} d", days / 86_400_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn storm(id: &str, ended: Option<u64>) -> Value {
+        json!({
+            "id": id, "server": "s:1", "kind": "reconnect_churn", "kinds": ["reconnect_churn", "accept_queue_saturation"],
+            "severity": "critical", "onset": 1_000, "found": 1_300, "ended": ended, "expected": ended.is_some(),
+            "summary": "reconnect churn: 7 opens in 2 s", "evidence": [], "culprits": [],
+        })
+    }
+
+    #[test]
+    fn storms_that_go_on_are_first() {
+        let page = json!({"active": [storm("1300-2", None)], "ended": [storm("1300-1", Some(4_500))]});
+        let expected = "\
+id      server  kinds                                     severity            began     lasted   what
+1300-2  s:1     reconnect_churn, accept_queue_saturation  critical            60 s ago  goes on  reconnect churn: 7 opens in 2 s
+1300-1  s:1     reconnect_churn, accept_queue_saturation  critical, expected  60 s ago  3.5 s    reconnect churn: 7 opens in 2 s
+";
+        assert_eq!(text(page, Moment(61_500)).expect("understood"), expected);
+    }
+
+    #[test]
+    fn silence_is_said_and_another_answer_refused() {
+        let silence = text(json!({"active": [], "ended": []}), Moment(0)).expect("understood");
+        assert_eq!(silence, "no storm since the agent started\n");
+        assert!(text(json!({"active": [{}], "ended": []}), Moment(0)).is_err());
+    }
+
+    #[test]
+    fn times_have_the_unit_that_suits_them() {
+        for (milliseconds, written) in [
+            (0, "0.0 s"),
+            (9_949, "9.9 s"),
+            (90_000, "90 s"),
+            (600_000, "10 min"),
+            (7_200_000, "2 h"),
+            (200_000_000, "2 d"),
+        ] {
+            assert_eq!(span(milliseconds), written);
+        }
+    }
+}
