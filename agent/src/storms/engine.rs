@@ -89,11 +89,36 @@ struct Server {
     course: Course,
     quiet: Quiet,
     detectors: Vec<Box<dyn Detector>>,
-    changes: Option<Changes>,
-    /// Since when something is suspected, and when the clients were looked at.
+    clients: Clients,
+    storm: Option<Active>,
+}
+
+/// Who the clients are while something is suspected.
+#[derive(Debug, Default)]
+struct Clients {
+    /// Since when, and when they were looked at.
     suspected: Option<Moment>,
     looked: Option<Moment>,
-    storm: Option<Active>,
+    changes: Option<Changes>,
+}
+
+impl Clients {
+    /// Looks at them, unless that was a moment ago.
+    fn look(&mut self, now: Moment, quiet: &Quiet, detail: &mut dyn FnMut() -> Option<Detail>) {
+        let since = *self.suspected.get_or_insert(now);
+        let rest = if now.since(since) < A_WHILE_MILLISECONDS {
+            DETAIL_MILLISECONDS
+        } else {
+            LATER_DETAIL_MILLISECONDS
+        };
+        if self.looked.is_some_and(|looked| now.since(looked) < rest) {
+            return;
+        }
+        self.looked = Some(now);
+        if let Some(detail) = detail() {
+            self.changes = Some(quiet.changes(now, &detail));
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -127,9 +152,7 @@ impl Default for Server {
                 Box::new(AcceptQueueSaturation::default()),
                 Box::new(ConnectionGrowth::default()),
             ],
-            changes: None,
-            suspected: None,
-            looked: None,
+            clients: Clients::default(),
             storm: None,
         }
     }
@@ -234,7 +257,7 @@ impl Engine {
             Active::begun(label, now, self.number)
         });
         active.last_found = now;
-        let new = merge(&mut active.storm, now, findings, server.changes.as_ref());
+        let new = merge(&mut active.storm, now, findings, server.clients.changes.as_ref());
         active.storm.expected |= covers(&self.expectations, &active.storm);
         for kind in new {
             *self.counts.entry((label.to_owned(), kind)).or_default() += 1;
@@ -327,22 +350,11 @@ impl Server {
             suspicious |= settings.is_enabled(detector.kind()) && detector.note(&scene);
         }
         if suspicious {
-            let since = *self.suspected.get_or_insert(now);
-            let rest = if now.since(since) < A_WHILE_MILLISECONDS {
-                DETAIL_MILLISECONDS
-            } else {
-                LATER_DETAIL_MILLISECONDS
-            };
-            if self.looked.is_none_or(|looked| now.since(looked) >= rest) {
-                self.looked = Some(now);
-                if let Some(detail) = detail() {
-                    self.changes = Some(self.quiet.changes(now, &detail));
-                }
-            }
+            self.clients.look(now, &self.quiet, detail);
         } else if self.storm.is_none() {
-            (self.suspected, self.looked, self.changes) = (None, None, None);
+            self.clients = Clients::default();
         }
-        scene.changes = self.changes.as_ref();
+        scene.changes = self.clients.changes.as_ref();
         let mut findings = Vec::new();
         for detector in &mut self.detectors {
             if !settings.is_enabled(detector.kind()) {
@@ -353,7 +365,12 @@ impl Server {
                 findings.push(finding);
             }
         }
+        if !findings.is_empty() && self.clients.suspected.is_none() {
+            // Nobody had suspected it. Whoever is told wants to know who it is.
+            self.clients.look(now, &self.quiet, detail);
+        }
         let long = self
+            .clients
             .suspected
             .is_some_and(|since| now.since(since) > NEW_USUAL_MILLISECONDS);
         let unusual = !findings.is_empty() || !self.is_quiet();
@@ -364,7 +381,7 @@ impl Server {
     /// Whether what is seen now is taken for usual. While it warms up, suspicion is no reason against it: connections from before
     /// the server was met are being counted, or its clients come for the first time.
     fn is_quiet(&self) -> bool {
-        self.storm.is_none() && (self.suspected.is_none() || !self.course.usual.is_warm())
+        self.storm.is_none() && (self.clients.suspected.is_none() || !self.course.usual.is_warm())
     }
 }
 

@@ -24,8 +24,9 @@ pub(super) fn clients_of_a_stopped_server_time_out_and_reopen(stage: &Stage, ser
     crowd.ask();
     let (mut first, mut found) = (None, None);
     while stopped.elapsed() < STOPPED {
-        if crowd.give_up(PATIENCE)? > 0 && first.is_none() {
-            first = Some(now_ms());
+        let now = now_ms();
+        if crowd.give_up(PATIENCE)? > 0 {
+            first.get_or_insert(now);
         }
         if found.is_none() && first.is_some() {
             found = stage.active(server)?;
