@@ -1,6 +1,6 @@
 //! What the clients of a server have done since a quiet moment, address by address, and who stands out.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 
 use super::finding::{Measure, ratio};
@@ -13,13 +13,17 @@ const NAMED: usize = 3;
 /// A share below this is nobody's fault.
 const LEAST_SHARE: f64 = 0.05;
 
-/// How long the older of two looks is kept for those who want to know what has grown.
+/// Looks that are kept for those who want to know what has grown: four of the last minute, and one of the last five to ten.
+const LOOKS: usize = 4;
+const SPACING_MILLISECONDS: u64 = 15_000;
 const MINUTES_BACK: u64 = 300_000;
 
 /// Clients as they were in quiet moments.
 #[derive(Debug, Default)]
 pub(super) struct Quiet {
     recent: Option<Look>,
+    /// The oldest first.
+    looks: VecDeque<Look>,
     old: Option<Look>,
 }
 
@@ -62,20 +66,29 @@ impl Quiet {
             at,
             clients: clients.collect(),
         });
-        if self
-            .old
-            .as_ref()
-            .is_none_or(|old| at.since(old.at) > 2 * MINUTES_BACK)
-        {
-            self.old = before.or_else(|| self.recent.clone());
+        let is_past = |look: Option<&Look>, age| look.is_none_or(|look| at.since(look.at) > age);
+        if is_past(self.looks.back(), SPACING_MILLISECONDS) {
+            self.looks.extend(before);
+            if self.looks.len() > LOOKS {
+                let oldest = self.looks.pop_front();
+                if is_past(self.old.as_ref(), 2 * MINUTES_BACK) {
+                    self.old = oldest;
+                }
+            }
         }
     }
 
-    /// What has changed since.
-    pub(super) fn changes(&self, now: Moment, detail: &Detail) -> Changes {
+    /// The look that is nearest to a moment.
+    fn nearest(&self, moment: Moment) -> Option<&Look> {
+        let looks = self.old.iter().chain(&self.looks).chain(&self.recent);
+        looks.min_by_key(|look| look.at.0.abs_diff(moment.0))
+    }
+
+    /// What has changed since the last look; and what has grown since `onset`.
+    pub(super) fn changes(&self, now: Moment, onset: Moment, detail: &Detail) -> Changes {
         let nobody = Look::default();
         let recent = self.recent.as_ref().unwrap_or(&nobody);
-        let old = self.old.as_ref().unwrap_or(recent);
+        let old = self.nearest(onset).unwrap_or(recent);
         let seconds = if self.recent.is_some() {
             now.since(recent.at) as f64 / 1e3
         } else {
@@ -318,7 +331,7 @@ mod tests {
             .map(|host| client(host, Some("cart-api"), 43, 13))
             .collect();
         after.push(client(9, None, 10 * 29 + 40, 1));
-        let changes = quiet().changes(Moment(29_000 + 3_000), &detail(after));
+        let changes = quiet().changes(Moment(29_000 + 3_000), Moment(30_000), &detail(after));
         let culprits = changes.culprits(Measure::Opens);
         assert_eq!(
             (culprits[0].name.as_str(), culprits[0].instances),
@@ -335,8 +348,35 @@ mod tests {
     }
 
     #[test]
+    fn what_has_grown_is_measured_from_the_look_nearest_to_the_onset() {
+        let mut quiet = Quiet::default();
+        for second in 0..=900 {
+            let leaked = 2 * second;
+            quiet.remember(
+                Moment(1_000 * second),
+                &detail(vec![client(1, None, leaked, leaked)]),
+            );
+        }
+        let grown = |seconds: u64| {
+            let now = detail(vec![client(1, None, 1_900, 1_900)]);
+            let changes = quiet.changes(Moment(950_000), Moment(1_000 * seconds), &now);
+            changes.culprits(Measure::Growth)[0].amount
+        };
+        for (seconds, exact) in [(890, 120.0), (860, 180.0), (700, 500.0)] {
+            assert!(
+                (grown(seconds) - exact).abs() <= 300.0,
+                "{seconds} {}",
+                grown(seconds)
+            );
+        }
+        assert!((grown(880) - 140.0).abs() <= 16.0, "{}", grown(880));
+        assert_eq!(quiet.looks.len(), LOOKS);
+    }
+
+    #[test]
     fn nobody_is_accused_before_the_first_quiet_look() {
-        let changes = Quiet::default().changes(Moment(5), &detail(vec![client(1, None, 1_000, 1_000)]));
+        let changes =
+            Quiet::default().changes(Moment(5), Moment(5), &detail(vec![client(1, None, 1_000, 1_000)]));
         assert!(!changes.known);
         assert_eq!(changes.culprits(Measure::Opens), []);
         assert_eq!(sentence("opens", 7.0, 0.71, &[]), "7 opens in 0.7 s");
@@ -347,7 +387,7 @@ mod tests {
         let clients: Vec<_> = (1..=20).map(|host| client(host, None, 100, 1)).collect();
         let quiet = quiet();
         let culprits = quiet
-            .changes(Moment(30_000), &detail(clients))
+            .changes(Moment(30_000), Moment(30_000), &detail(clients))
             .culprits(Measure::Opens);
         assert_eq!(culprits.len(), NAMED);
     }

@@ -24,6 +24,9 @@ const DETAIL_MILLISECONDS: u64 = 300;
 const LATER_DETAIL_MILLISECONDS: u64 = 2_000;
 const A_WHILE_MILLISECONDS: u64 = 3_000;
 
+/// What is suspected began about so long ago.
+const LATELY_MILLISECONDS: u64 = 15_000;
+
 /// After so long, what goes on is learned as usual: somebody has had the time to see it.
 const NEW_USUAL_MILLISECONDS: u64 = 900_000;
 
@@ -104,7 +107,13 @@ struct Clients {
 
 impl Clients {
     /// Looks at them, unless that was a moment ago.
-    fn look(&mut self, now: Moment, quiet: &Quiet, detail: &mut dyn FnMut() -> Option<Detail>) {
+    fn look(
+        &mut self,
+        now: Moment,
+        onset: Moment,
+        quiet: &Quiet,
+        detail: &mut dyn FnMut() -> Option<Detail>,
+    ) {
         let since = *self.suspected.get_or_insert(now);
         let rest = if now.since(since) < A_WHILE_MILLISECONDS {
             DETAIL_MILLISECONDS
@@ -116,7 +125,7 @@ impl Clients {
         }
         self.looked = Some(now);
         if let Some(detail) = detail() {
-            self.changes = Some(quiet.changes(now, &detail));
+            self.changes = Some(quiet.changes(now, onset, &detail));
         }
     }
 }
@@ -350,7 +359,10 @@ impl Server {
             suspicious |= settings.is_enabled(detector.kind()) && detector.note(&scene);
         }
         if suspicious {
-            self.clients.look(now, &self.quiet, detail);
+            let onset = storm.map_or(Moment(now.0.saturating_sub(LATELY_MILLISECONDS)), |storm| {
+                storm.onset
+            });
+            self.clients.look(now, onset, &self.quiet, detail);
         } else if self.storm.is_none() {
             self.clients = Clients::default();
         }
@@ -365,9 +377,9 @@ impl Server {
                 findings.push(finding);
             }
         }
-        if !findings.is_empty() && self.clients.suspected.is_none() {
+        if let Some(first) = findings.first().filter(|_| self.clients.suspected.is_none()) {
             // Nobody had suspected it. Whoever is told wants to know who it is.
-            self.clients.look(now, &self.quiet, detail);
+            self.clients.look(now, first.onset, &self.quiet, detail);
         }
         let long = self
             .clients

@@ -57,7 +57,7 @@ pub(super) struct Finding {
 pub(super) enum Measure {
     /// Connections opened beyond what is usual.
     Opens,
-    /// Connections held beyond those of minutes ago.
+    /// Connections held beyond those at the onset.
     Growth,
 }
 
