@@ -41,6 +41,11 @@ pub fn promtool() -> Result<PathBuf> {
     find("STORMGLASS_LAB_PROMTOOL", "lab/bin/promtool")
 }
 
+/// Alertmanager.
+pub fn alertmanager() -> Result<PathBuf> {
+    find("STORMGLASS_LAB_ALERTMANAGER", "lab/bin/prometheus-alertmanager")
+}
+
 /// Lists what is loaded into and attached in the kernel.
 pub fn bpftool() -> Result<PathBuf> {
     find("STORMGLASS_LAB_BPFTOOL", "lab/bin/bpftool")

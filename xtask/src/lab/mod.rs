@@ -113,6 +113,11 @@ impl Lab {
         self.bin("promtool")
     }
 
+    /// Alertmanager. From [`tools::ensure_tools`].
+    pub(crate) fn alertmanager(&self) -> PathBuf {
+        self.bin("prometheus-alertmanager")
+    }
+
     /// Lists what is loaded into and attached in the kernel. From [`tools::ensure_tools`].
     pub(crate) fn bpftool(&self) -> PathBuf {
         self.bin("bpftool")
@@ -172,6 +177,7 @@ impl Lab {
             .env("STORMGLASS_LAB_NODE", self.node())
             .env("STORMGLASS_LAB_NODE_PATH", self.node_path())
             .env("STORMGLASS_LAB_PROMTOOL", self.promtool())
+            .env("STORMGLASS_LAB_ALERTMANAGER", self.alertmanager())
             .env("STORMGLASS_LAB_BPFTOOL", self.bpftool())
             .env("STORMGLASS_LAB_PYTHONPATH", self.python_path())
             .env("STORMGLASS_LAB_AGENT", self.tested_agent())

@@ -88,6 +88,25 @@ pub(super) fn offer_in_root(lab: &Lab, name: &str, folder: &Path, program: &str)
     write_script(&path, &script)
 }
 
+/// Offers `program`, a path inside the part `folder`, as `bin/NAME`, to see the part's `data`, a folder below `usr/share`, as the
+/// host's: for programs with a fixed idea of where that is. In a mount namespace of its own, so it runs as root alone.
+pub(super) fn offer_with_data(lab: &Lab, folder: &Path, program: &str, data: &str) -> Result<()> {
+    let program = folder.join(program);
+    check_program(&program)?;
+    let Some(name) = program.file_name().and_then(OsStr::to_str) else {
+        bail!("{} names no program", program.display())
+    };
+    let path = place(lab, name)?;
+    let script = format!(
+        "#!/bin/sh\nexec unshare --mount --propagation private sh -ec '\n\
+         mount -t tmpfs none /usr/share\nmkdir \"/{data}\"\nmount --bind \"{}\" \"/{data}\"\n\
+         exec \"$@\"' sh \"{}\" \"$@\"\n",
+        folder.join(data).display(),
+        program.display()
+    );
+    write_script(&path, &script)
+}
+
 fn check_program(program: &Path) -> Result<()> {
     if !program.is_file() {
         bail!(

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
+use super::apt::Apt;
 use super::{Lab, node, part, pip, servers};
 use crate::process::{Run as _, say};
 
@@ -21,9 +22,10 @@ const CLIENTS: [&str; 7] = [
 ];
 const DENY_VERSION: &str = "0.20.2";
 
-/// Brings promtool, bpftool, nft, ethtool, and the clients for Python and for Node.js.
+/// Brings promtool, Alertmanager, bpftool, nft, ethtool, and the clients for Python and for Node.js.
 pub(crate) fn ensure_tools(lab: &Lab) -> Result<()> {
     servers::from_packages(lab, "prometheus", &["prometheus"], &["usr/bin/promtool"])?;
+    ensure_alertmanager(lab)?;
     ensure_bpftool(lab)?;
     servers::from_packages(lab, "nftables", &["nftables"], &["usr/sbin/nft"])?;
     servers::from_packages(lab, "ethtool", &["ethtool"], &["sbin/ethtool"])?;
@@ -31,6 +33,16 @@ pub(crate) fn ensure_tools(lab: &Lab) -> Result<()> {
     node::ensure_clients(lab)?;
     part::ensure(lab, "python", &CLIENTS.join(" "), |folder| {
         pip::install(&CLIENTS, folder)
+    })
+}
+
+/// Debian's Alertmanager looks for its templates where its package would have put them.
+fn ensure_alertmanager(lab: &Lab) -> Result<()> {
+    const PACKAGE: &str = "prometheus-alertmanager";
+    const PROGRAM: &str = "usr/bin/prometheus-alertmanager";
+    part::ensure(lab, "alertmanager", PACKAGE, |folder| {
+        Apt::new(lab)?.unpack(&[PACKAGE], &[PROGRAM], folder)?;
+        part::offer_with_data(lab, folder, PROGRAM, "usr/share/prometheus")
     })
 }
 
