@@ -1,5 +1,6 @@
 //! The Stormglass daemon as a library: `main.rs` is only the command line.
 
+pub mod alerts;
 pub mod clients;
 pub mod config;
 pub mod daemon;
@@ -9,5 +10,6 @@ pub mod metrics;
 pub mod snapshot;
 pub mod storms;
 pub mod tenants;
+mod time;
 pub mod valkey;
 pub mod workloads;

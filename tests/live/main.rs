@@ -4,6 +4,7 @@
 mod clients;
 
 mod agent_lifecycle;
+mod alerts;
 mod byte_equality;
 mod command_line;
 mod connections;

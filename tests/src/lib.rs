@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod alertmanager;
 pub mod bpf;
 pub mod cgroup;
 pub mod crowd;
@@ -27,6 +28,7 @@ pub mod netns;
 pub mod poll;
 pub mod ports;
 pub mod process;
+pub mod receiver;
 pub mod resp;
 pub mod secrets;
 pub mod server;

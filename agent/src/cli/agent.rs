@@ -6,6 +6,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use serde_json::Value;
+use ureq::Body;
+use ureq::http::Response;
 
 use super::ConfigArguments;
 
@@ -92,7 +94,33 @@ impl Agent {
             .fold(self.http.get(&url), |request, (name, value)| {
                 request.query(*name, *value)
             });
-        let mut response = request.call().with_context(|| {
+        self.answer(&url, request.call())
+    }
+
+    /// The answer to a JSON document.
+    pub(super) fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        let url = format!("{}{path}", self.base);
+        let request = self
+            .http
+            .post(&url)
+            .content_type("application/json")
+            .send(body.to_string());
+        self.answer(&url, request)
+    }
+
+    /// The answer to a request that something be taken away.
+    pub(super) fn delete(&self, path: &str, parameters: &[(&str, &str)]) -> Result<Value> {
+        let url = format!("{}{path}", self.base);
+        let request = parameters
+            .iter()
+            .fold(self.http.delete(&url), |request, (name, value)| {
+                request.query(*name, *value)
+            });
+        self.answer(&url, request.call())
+    }
+
+    fn answer(&self, url: &str, answer: Result<Response<Body>, ureq::Error>) -> Result<Value> {
+        let mut response = answer.with_context(|| {
             format!(
                 "no agent answers at {}; is it running? `stormglass run` starts one, --url or --config names another",
                 self.base

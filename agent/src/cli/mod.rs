@@ -3,6 +3,7 @@
 mod agent;
 mod clients;
 mod doctor;
+mod expect_restart;
 mod inventory;
 mod list;
 mod run;
@@ -44,6 +45,9 @@ enum Command {
     Workloads(workloads::WorkloadsArguments),
     /// List the storms that go on and those that are over, from the running agent: what, how bad, who.
     Storms(storms::StormsArguments),
+    /// Announce a restart to the running agent: storms that it brings are marked as expected, and receivers of alerts are not
+    /// told.
+    ExpectRestart(expect_restart::ExpectRestartArguments),
 }
 
 #[derive(Debug, Args)]
@@ -96,6 +100,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         Command::Clients(arguments) => clients::run(&arguments),
         Command::Workloads(arguments) => workloads::run(&arguments),
         Command::Storms(arguments) => storms::run(&arguments),
+        Command::ExpectRestart(arguments) => expect_restart::run(&arguments),
     }
 }
 

@@ -12,6 +12,7 @@ use super::error::{ConfigError, Source};
 use super::globs::Globs;
 use super::names::NamePattern;
 use super::raw;
+use super::receivers::alerts;
 use super::settings::{
     Bounded, Clients, Delimiters, Discovery, Http, Keys, Limits, PrefixPattern, Settings, TenantName,
     TenantRule,
@@ -24,10 +25,7 @@ pub(super) type Result<T> = std::result::Result<T, ConfigError>;
 
 /// Checks the whole file.
 pub(super) fn settings(file: &Source<'_>, raw: &raw::File) -> Result<Settings> {
-    refuse_later(
-        file,
-        &[("[alerts]", &raw.alerts), ("[incidents]", &raw.incidents)],
-    )?;
+    refuse_later(file, &[("[incidents]", &raw.incidents)])?;
     let keys = keys(file, &raw.keys)?;
     let limits = limits(file, &raw.limits)?;
     let mut tenants = Tenants::new(file, keys);
@@ -44,6 +42,7 @@ pub(super) fn settings(file: &Source<'_>, raw: &raw::File) -> Result<Settings> {
         limits,
         clients: clients(file, &raw.clients)?,
         storms: storms(file, &raw.storms)?,
+        alerts: alerts(file, &raw.alerts)?,
         tenants,
         workloads,
         warnings,
@@ -343,7 +342,7 @@ impl<'a> Tenants<'a> {
     fn labels(&self, raw: &BTreeMap<Spanned<String>, String>) -> Result<BTreeMap<String, String>> {
         let checked = raw.iter().map(|(key, value)| {
             let name = key.get_ref();
-            if is_label_name(name) {
+            if is_label_name(name) && !["tenant", "owner"].contains(&name.as_str()) {
                 return Ok((name.clone(), value.clone()));
             }
             Err(self.file.error(
@@ -519,9 +518,8 @@ impl<'a> Tenants<'a> {
     }
 }
 
-fn is_label_name(name: &str) -> bool {
+pub(super) fn is_label_name(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with(|first: char| first.is_ascii_digit())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-        && !["tenant", "owner"].contains(&name)
 }

@@ -9,6 +9,7 @@ mod file;
 mod globs;
 mod names;
 mod raw;
+mod receivers;
 mod settings;
 mod status;
 mod storms;
@@ -24,6 +25,10 @@ pub use error::{ConfigError, Position};
 pub use file::{Changes, ConfigFile, Configuration, Content, Look};
 pub use globs::Globs;
 pub use names::NamePattern;
+pub use receivers::{
+    Alertmanager, Alerts, Credentials, MinFiringSeconds, Receiver, ReceiverUrl, ResendSeconds,
+    TimeoutSeconds, Webhook,
+};
 pub use settings::{
     Bounded, ClientLimit, Clients, Delimiters, Depth, Discovery, Http, IdleSeconds, Keys, Limits,
     PrefixBytes, PrefixLimit, PrefixPattern, Settings, SurveySeconds, TenantLimit, TenantName, TenantRule,

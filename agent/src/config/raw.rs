@@ -19,7 +19,6 @@ pub(super) const NOT_YET: &[&str] = &[
     "oversized_values",
     "hot_prefix",
     "error_burst",
-    "alerts",
     "incidents",
 ];
 
@@ -37,7 +36,7 @@ pub(super) struct File {
     pub(super) tenant: Vec<Spanned<Tenant>>,
     pub(super) workload: Vec<Spanned<Workload>>,
     pub(super) storms: RawStorms,
-    pub(super) alerts: Later,
+    pub(super) alerts: Alerts,
     pub(super) incidents: Later,
 }
 
@@ -99,4 +98,68 @@ pub(super) struct Tenant {
     pub(super) users: Vec<Spanned<String>>,
     pub(super) client_names: Vec<Spanned<String>>,
     pub(super) addresses: Vec<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Alerts {
+    pub(super) dir: Option<Spanned<String>>,
+    pub(super) node: Option<Spanned<String>>,
+    pub(super) external_url: Option<Spanned<String>>,
+    pub(super) runbook_url: Option<Spanned<String>>,
+    pub(super) send_expected: Option<bool>,
+    pub(super) labels: BTreeMap<Spanned<String>, String>,
+    pub(super) alertmanager: Option<Spanned<Alertmanager>>,
+    pub(super) webhook: Vec<Spanned<Webhook>>,
+}
+
+/// Declares a table that has the keys of [`Transport`] beside its own: serde cannot flatten and refuse unknown keys as well.
+macro_rules! receiver {
+    ($name:ident: $($key:ident: $type:ty),+) => {
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub(super) struct $name {
+            $(pub(super) $key: $type,)+
+            pub(super) timeout_seconds: Option<Spanned<i64>>,
+            pub(super) ca_file: Option<Spanned<String>>,
+            pub(super) bearer_token_file: Option<Spanned<String>>,
+            pub(super) basic_auth_user: Option<Spanned<String>>,
+            pub(super) basic_auth_password_file: Option<Spanned<String>>,
+        }
+
+        impl $name {
+            pub(super) const fn transport(&self) -> Transport<'_> {
+                Transport {
+                    timeout_seconds: self.timeout_seconds.as_ref(),
+                    ca_file: self.ca_file.as_ref(),
+                    bearer_token_file: self.bearer_token_file.as_ref(),
+                    basic_auth_user: self.basic_auth_user.as_ref(),
+                    basic_auth_password_file: self.basic_auth_password_file.as_ref(),
+                }
+            }
+        }
+    };
+}
+
+receiver! { Alertmanager:
+    url: Option<Spanned<String>>,
+    urls: Vec<Spanned<String>>,
+    resend_seconds: Option<Spanned<i64>>,
+    min_firing_seconds: Option<Spanned<i64>>
+}
+
+receiver! { Webhook:
+    name: Option<Spanned<String>>,
+    url: Option<Spanned<String>>,
+    hmac_secret_file: Option<Spanned<String>>
+}
+
+/// How requests get to a receiver.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Transport<'a> {
+    pub(super) timeout_seconds: Option<&'a Spanned<i64>>,
+    pub(super) ca_file: Option<&'a Spanned<String>>,
+    pub(super) bearer_token_file: Option<&'a Spanned<String>>,
+    pub(super) basic_auth_user: Option<&'a Spanned<String>>,
+    pub(super) basic_auth_password_file: Option<&'a Spanned<String>>,
 }

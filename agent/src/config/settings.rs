@@ -9,6 +9,7 @@ use globset::{Glob, GlobBuilder};
 
 use super::addresses::AddressRange;
 use super::names::NamePattern;
+use super::receivers::Alerts;
 use super::storms::Storms;
 use crate::tenants::bytes_of_name;
 use crate::valkey::DiscoverySettings;
@@ -28,6 +29,8 @@ pub struct Settings {
     pub clients: Clients,
     /// What is a storm.
     pub storms: Storms,
+    /// Who is told of storms.
+    pub alerts: Alerts,
     /// In file order: the first match wins. Names are unique.
     pub tenants: Vec<TenantRule>,
     /// In file order: the first match wins. Names are unique.

@@ -32,11 +32,13 @@ use self::{
     watch::Watch,
 };
 use crate::{
+    alerts::{Alerts, Announcements},
     config::{Configuration, Settings},
     http::{self, Health, Source},
     kernel::{Events, Kernel, KernelSettings},
     metrics::Report,
     snapshot::ConnectionSnapshot,
+    storms::Moment,
     tenants::{ClassTables, Classes},
     valkey::Host,
 };
@@ -91,12 +93,16 @@ pub async fn run(
         verdicts: verdict,
         stopped,
     };
+    let (alerts, teller) = Alerts::start(&configuration.settings.alerts, address)
+        .context("cannot start the thread that tells of storms")?;
     let at_start = configuration.clone();
+    let told = alerts.clone();
     let watcher = thread::Builder::new()
         .name("watch".into())
-        .spawn(move || watch_thread(&at_start, &shared, inbox, started))
+        .spawn(move || watch_thread(&at_start, &shared, told, inbox, started))
         .context("cannot start the watching thread")?;
     if starting.await.is_err() {
+        teller.stop();
         return join(watcher).and(Err(anyhow!("the watching thread ended before it began")));
     }
     tracing::info!(%address, "serving /metrics");
@@ -109,11 +115,14 @@ pub async fn run(
         state,
         last_tick,
         requests,
+        alerts,
     });
     http::serve(listener, source, shutdown).await;
     // The thread may have ended by itself; its error says why.
     let _ = stop.send(());
-    join(watcher)
+    let ended = join(watcher);
+    teller.stop();
+    ended
 }
 
 fn join(watcher: thread::JoinHandle<Result<()>>) -> Result<()> {
@@ -140,6 +149,7 @@ struct Inbox {
 fn watch_thread(
     configuration: &Configuration,
     shared: &Shared,
+    alerts: Alerts,
     inbox: Inbox,
     started: oneshot::Sender<()>,
 ) -> Result<()> {
@@ -153,7 +163,7 @@ fn watch_thread(
         let (kernel, events) = Kernel::load(&kernel_settings(settings, &mut classes)?)?;
         let host = Host::open("/proc", crate::kernel::netns_cookie)?;
         let governed = Governed::new(settings.clone(), status)?;
-        let mut watch = Watch::new(kernel, host, settings, classes);
+        let mut watch = Watch::new(kernel, host, settings, classes, alerts);
         watch.discover(Instant::now());
         if let Ok(mut state) = shared.state.lock() {
             state.not_ready = None;
@@ -227,6 +237,7 @@ fn answer(request: Request, watch: &mut Watch, governed: &mut Governed) {
             let mut report = Report::new(watch.snapshot(), &mut governed.tenants);
             report.workloads = watch.workloads.report(Instant::now(), &report.snapshot);
             report.storms = watch.storm_report();
+            report.alerts = watch.alerts_status();
             report.config = governed.status.clone();
             let _ = sender.send(Arc::new(report));
         }
@@ -242,6 +253,7 @@ struct Daemon {
     state: Arc<Mutex<Health>>,
     last_tick: Arc<Mutex<Option<Instant>>>,
     requests: mpsc::Sender<Request>,
+    alerts: Alerts,
 }
 
 impl Daemon {
@@ -266,6 +278,10 @@ impl Source for Daemon {
 
     fn connections(&self) -> http::Collected<'_, Vec<ConnectionSnapshot>> {
         Box::pin(async { self.ask(Request::Connections).await? })
+    }
+
+    fn announcements(&self) -> (Arc<Announcements>, Moment) {
+        (Arc::clone(self.alerts.announcements()), self.alerts.now())
     }
 
     fn health(&self) -> Health {

@@ -9,6 +9,7 @@ use std::{
 
 use super::watch::{Server, Watch};
 use crate::{
+    alerts::{Alerts, AlertsStatus},
     clients::{DEFAULT_USER, NONE, UNKNOWN},
     config::Settings,
     metrics::StormReport,
@@ -30,6 +31,7 @@ const DETAIL_REST: u32 = 20;
 /// What the judgement remembers between ticks.
 pub(super) struct Judge {
     engine: Engine,
+    alerts: Alerts,
     clock: Clock,
     limits: BTreeMap<String, u64>,
     next_limits: Instant,
@@ -60,10 +62,11 @@ impl Clock {
 }
 
 impl Judge {
-    pub(super) fn new(settings: &Settings, now: Instant) -> Self {
+    pub(super) fn new(settings: &Settings, alerts: Alerts, now: Instant) -> Self {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             engine: Engine::new(settings.storms),
+            alerts,
             clock: Clock {
                 started: now,
                 started_at_ms: u64::try_from(since_1970.as_millis()).unwrap_or_default(),
@@ -79,6 +82,20 @@ impl Judge {
     /// Other thresholds from now on.
     pub(super) fn change(&mut self, settings: &Settings) {
         self.engine.configure(settings.storms);
+        self.alerts.reload(&settings.alerts);
+    }
+
+    /// Takes up what was announced since the last time, once a second.
+    pub(super) fn heed_announcements(&mut self) {
+        let announced = self.alerts.announcements().list(self.alerts.now());
+        self.engine
+            .expect(announced.into_iter().map(Into::into).collect());
+    }
+
+    fn tell(&self, events: &[Event], now: Moment) {
+        for event in events {
+            self.alerts.tell(event.storm(), now);
+        }
     }
 }
 
@@ -95,14 +112,15 @@ impl Watch {
             let mut judge = std::mem::take(&mut self.judge.engine);
             let events = judge.observe(&label, moment, &seen, &mut || self.detail(&label, now));
             self.judge.engine = judge;
-            tell(&events);
+            self.judge.tell(&events, moment);
         }
     }
 
     /// A server is forgotten.
     pub(super) fn stop_judging(&mut self, label: &str, now: Instant) {
         let moment = self.judge.clock.moment(now);
-        tell(&self.judge.engine.forget(label, moment));
+        let events = self.judge.engine.forget(label, moment);
+        self.judge.tell(&events, moment);
         self.judge.names.remove(label);
     }
 
@@ -118,6 +136,11 @@ impl Watch {
             let detail = self.described(label, clients);
             self.judge.engine.remember(label, moment, &detail);
         }
+    }
+
+    /// Who was told of them.
+    pub(super) fn alerts_status(&self) -> AlertsStatus {
+        self.judge.alerts.status()
     }
 
     /// The storms of this moment.
@@ -269,43 +292,5 @@ fn library(connection: &ConnectionSnapshot) -> Arc<str> {
         format!("{} {}", connection.library, connection.library_version).into()
     } else {
         Arc::clone(&connection.library)
-    }
-}
-
-/// The one place that every event passes: here it is logged, once.
-fn tell(events: &[Event]) {
-    for event in events {
-        log(event);
-    }
-}
-
-/// A warning for each storm, and what becomes of it as information.
-fn log(event: &Event) {
-    let storm = event.storm();
-    let kinds: Vec<_> = storm.kinds.iter().map(|kind| kind.label()).collect();
-    let (kinds, culprit) = (kinds.join(","), storm.culprits.first());
-    let culprit = culprit.map_or("", |culprit| culprit.name.as_str());
-    // The level is part of what a line is to tracing: one macro for each.
-    macro_rules! line {
-        ($level:ident, $what:literal, $seconds:expr) => {
-            tracing::$level!(
-                id = storm.id,
-                server = storm.server,
-                kind = storm.kind.label(),
-                kinds,
-                severity = storm.severity.label(),
-                expected = storm.expected,
-                culprit,
-                seconds = $seconds,
-                concat!($what, ": {}"),
-                storm.summary
-            )
-        };
-    }
-    let so_far = |end: Moment| end.since(storm.onset) as f64 / 1e3;
-    match event {
-        Event::Started(_) => line!(warn, "storm", so_far(storm.found)),
-        Event::Changed(_) => line!(info, "storm goes on", None::<f64>),
-        Event::Ended(_) => line!(info, "storm is over", storm.ended.map(so_far)),
     }
 }

@@ -25,6 +25,7 @@ use super::{
     wanted::Wanted,
 };
 use crate::{
+    alerts::Alerts,
     clients::Names,
     config::{Discovery, Settings},
     kernel::Kernel,
@@ -140,7 +141,13 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(kernel: Kernel, host: Host, settings: &Settings, classes: Classes) -> Self {
+    pub(super) fn new(
+        kernel: Kernel,
+        host: Host,
+        settings: &Settings,
+        classes: Classes,
+        alerts: Alerts,
+    ) -> Self {
         let wanted = Wanted::new(DiscoverySettings::from(&settings.discovery));
         let now = Instant::now();
         Self {
@@ -168,7 +175,7 @@ impl Watch {
             classes,
             names_to_judge: false,
             next_name_sweep: now + NAME_SWEEP,
-            judge: Judge::new(settings, now),
+            judge: Judge::new(settings, alerts, now),
         }
     }
 
@@ -251,6 +258,7 @@ impl Watch {
         // For what sockets that go before the next scrape have dropped.
         self.accept_queues();
         self.note_rates(now);
+        self.judge.heed_announcements();
         self.kernel.sweep_parking(monotonic_nanoseconds());
         self.forget_stopped(now);
         if std::mem::take(&mut self.names_to_judge)

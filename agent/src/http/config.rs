@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::status::escape;
-use super::time::utc;
 use crate::config::ConfigStatus;
+use crate::time::utc;
 
 /// `/api/v1/config`.
 pub(super) fn json(status: &ConfigStatus) -> serde_json::Result<Vec<u8>> {

@@ -3,13 +3,13 @@
 //! Everything is bounded: connections, their age, the size and the patience of a request's head, reports in the making.
 #![forbid(unsafe_code)]
 
+mod announcements;
 mod config;
 mod identities;
 mod inventory;
 mod routes;
 mod status;
 mod storms;
-mod time;
 mod views;
 mod workloads;
 
@@ -23,6 +23,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -31,9 +32,12 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use self::announcements::Peer;
 pub use self::inventory::Process;
+use crate::alerts::Announcements;
 pub use crate::metrics::Report;
 use crate::snapshot::ConnectionSnapshot;
+use crate::storms::Moment;
 
 /// Connections served at once; more wait in the accept queue. A host has a few scrapers, a probe and a person.
 const CONNECTIONS: usize = 32;
@@ -73,6 +77,9 @@ pub trait Source: Send + Sync + 'static {
     /// As for [`Self::collect`].
     fn connections(&self) -> Collected<'_, Vec<ConnectionSnapshot>>;
 
+    /// Restarts that somebody has announced, and the moment on their clock. Must not wait for the loop.
+    fn announcements(&self) -> (Arc<Announcements>, Moment);
+
     /// How the daemon is. Must not wait for the loop, which may be what is ill.
     fn health(&self) -> Health;
 }
@@ -109,7 +116,7 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
 /// Serves until `shutdown` is done; then replies under way get a moment to end, and nothing is left behind. Errors of a
 /// single connection concern its client alone and are logged at debug level.
 pub async fn serve(listener: TcpListener, source: Arc<dyn Source>, shutdown: impl Future<Output = ()>) {
-    let service = TowerToHyperService::new(routes::router(source));
+    let router = routes::router(source);
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
     let (stop, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
@@ -121,10 +128,11 @@ pub async fn serve(listener: TcpListener, source: Arc<dyn Source>, shutdown: imp
             Some(_) = connections.join_next() => continue,
             accepted = accept(&listener, &permits) => accepted,
         };
-        let Some((stream, permit)) = accepted else {
+        let Some((stream, peer, permit)) = accepted else {
             continue;
         };
-        let connection = connection(stream, service.clone(), stopped.clone());
+        let service = TowerToHyperService::new(router.clone().layer(Extension(Peer(peer.ip()))));
+        let connection = connection(stream, service, stopped.clone());
         connections.spawn(async move {
             connection.await;
             drop(permit);
@@ -148,10 +156,10 @@ pub async fn serve(listener: TcpListener, source: Arc<dyn Source>, shutdown: imp
 async fn accept(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
-) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
     let permit = Arc::clone(permits).acquire_owned().await.ok()?;
     match listener.accept().await {
-        Ok((stream, _)) => Some((stream, permit)),
+        Ok((stream, peer)) => Some((stream, peer, permit)),
         Err(error) => {
             // Out of descriptors, most likely: it stays so for a while, and trying at once would burn the CPU.
             tracing::warn!(%error, "cannot accept an HTTP connection");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Query, Request, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
@@ -15,9 +15,12 @@ use tokio::time::timeout;
 
 use super::views::{self, ClientsQuery, TenantsQuery};
 use super::{
-    Report, Source, config, identities, inventory, status, storms as storm_views, workloads as workload_views,
+    Report, Source, announcements, config, identities, inventory, status, storms as storm_views,
+    workloads as workload_views,
 };
+use crate::alerts::runbooks;
 use crate::metrics::{self, Format};
+use crate::storms::Kind;
 
 /// How old the loop's last turn may be before the daemon counts as stuck. It turns once a second at least.
 const STUCK_AFTER: Duration = Duration::from_secs(5);
@@ -27,6 +30,9 @@ const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Reports collected and written at once; more wait. A report of a large host is tens of megabytes.
 const REPORTS: usize = 2;
+
+/// Largest body of a request in bytes: an announcement.
+const BODY_BYTES: usize = 4 * 1024;
 
 /// All pages.
 pub(super) fn router(source: Arc<dyn Source>) -> Router {
@@ -40,11 +46,19 @@ pub(super) fn router(source: Arc<dyn Source>) -> Router {
         .route("/api/v1/clients", get(clients))
         .route("/api/v1/workloads", get(workloads))
         .route("/api/v1/storms", get(storms))
+        .route(
+            "/api/v1/announcements",
+            get(announcements::list)
+                .post(announcements::announce)
+                .delete(announcements::cancel),
+        )
         .route("/api/v1/config", get(configuration))
         .route("/api/v1/connections", get(connections))
         .route("/api/v1/libraries", get(libraries))
         .route("/api/v1/openapi.json", get(openapi))
+        .route("/runbooks/{kind}", get(runbook))
         .fallback(unknown)
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(middleware::from_fn(in_time))
         .with_state(Pages {
             source,
@@ -53,8 +67,8 @@ pub(super) fn router(source: Arc<dyn Source>) -> Router {
 }
 
 #[derive(Clone)]
-struct Pages {
-    source: Arc<dyn Source>,
+pub(super) struct Pages {
+    pub(super) source: Arc<dyn Source>,
     permits: Arc<Semaphore>,
 }
 
@@ -225,6 +239,17 @@ async fn readyz(State(pages): State<Pages>) -> Response {
     }
 }
 
+async fn runbook(Path(kind): Path<String>) -> Response {
+    let kind = Kind::ALL.into_iter().find(|known| known.label() == kind);
+    match kind.and_then(runbooks::section) {
+        Some(section) => section.into_response(),
+        None => {
+            let kinds = Kind::ALL.map(Kind::label).join(", ");
+            (StatusCode::NOT_FOUND, format!("there are runbooks for {kinds}\n")).into_response()
+        }
+    }
+}
+
 async fn unknown() -> Response {
     (StatusCode::NOT_FOUND, "no such page; / lists them\n").into_response()
 }
@@ -261,7 +286,7 @@ fn unavailable(reason: impl Into<String>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, reason).into_response()
 }
 
-fn failed(reason: &str) -> Response {
+pub(super) fn failed(reason: &str) -> Response {
     tracing::error!(reason, "cannot write a page; this is a bug of the agent");
     (
         StatusCode::INTERNAL_SERVER_ERROR,
@@ -270,7 +295,7 @@ fn failed(reason: &str) -> Response {
         .into_response()
 }
 
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
 
 /// Written by the tests from the types that are served; see `tests/openapi.rs`.

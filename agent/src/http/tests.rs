@@ -12,6 +12,7 @@ use agent_common::abi::{Direction, Reason};
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::alerts::{AlertsStatus, ReceiverStatus};
 use crate::config::ConfigStatus;
 use crate::metrics::StormReport;
 use crate::snapshot::{ClientSnapshot, PrefixSnapshot, Rate, ServerSnapshot, Snapshot, counters};
@@ -29,6 +30,8 @@ use crate::workloads::{
 struct Fixed {
     report: Mutex<Result<Arc<Report>, String>>,
     health: Mutex<Health>,
+    announcements: Arc<Announcements>,
+    _dir: tempfile::TempDir,
 }
 
 impl Source for Fixed {
@@ -55,10 +58,17 @@ impl Source for Fixed {
         })
     }
 
+    fn announcements(&self) -> (Arc<Announcements>, Moment) {
+        (Arc::clone(&self.announcements), NOW)
+    }
+
     fn health(&self) -> Health {
         self.health.lock().expect("not poisoned").clone()
     }
 }
+
+/// The moment of every answer.
+const NOW: Moment = Moment(1_795_412_506_100);
 
 /// A server on a free port, with a thread and runtime of its own.
 struct Running {
@@ -70,7 +80,10 @@ struct Running {
 
 impl Running {
     fn start(report: Report) -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
         let source = Arc::new(Fixed {
+            announcements: Arc::new(Announcements::open(dir.path(), NOW)),
+            _dir: dir,
             report: Mutex::new(Ok(Arc::new(report))),
             health: Mutex::new(Health {
                 since_last_tick: Some(Duration::ZERO),
@@ -253,6 +266,7 @@ fn report() -> Report {
     };
     let labels = [("tier".to_owned(), "1".to_owned())].into();
     Report {
+        alerts: alerts(),
         disagreements: vec![Disagreement {
             server: "b:2".into(),
             tenant: "checkout".into(),
@@ -333,6 +347,21 @@ fn storms() -> StormReport {
         active: vec![active],
         over: vec![over],
         counts: Vec::new(),
+    }
+}
+
+fn alerts() -> AlertsStatus {
+    AlertsStatus {
+        receivers: vec![ReceiverStatus {
+            sink: "webhook",
+            receiver: "hook".into(),
+            sent: 3,
+            failed: vec![("timeout", 2)],
+            dropped: vec![("refused", 1)],
+            queued: 4,
+        }],
+        journal_errors: 5,
+        announced: 6,
     }
 }
 
@@ -741,6 +770,69 @@ fn a_server_that_is_not_here_and_a_parameter_that_is_none_are_refused() {
     assert_eq!(status(&server.get("/api/v1/tenants?prefixes=-1")), 400);
 }
 
+fn post(server: &Running, body: &str) -> String {
+    server.request(&format!(
+        "POST /api/v1/announcements HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    ))
+}
+
+#[test]
+fn a_restart_is_announced_listed_and_cancelled() {
+    let server = Running::start(report());
+    let made = json(&post(&server, r#"{"for_seconds":600,"workload":"cart-*"}"#));
+    assert_eq!(made["until"], NOW.0 + 600_000);
+    let list = json(&server.get("/api/v1/announcements"));
+    assert_eq!(list["announcements"], serde_json::json!([made]));
+    let id = made["id"].as_str().expect("an id");
+    let cancel = |id: &str| {
+        server.request(&format!(
+            "DELETE /api/v1/announcements?id={id} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+        ))
+    };
+    assert_eq!(json(&cancel(id))["id"], id);
+    assert_eq!(status(&cancel(id)), 404);
+    let list = json(&server.get("/api/v1/announcements"));
+    assert_eq!(list["announcements"], serde_json::json!([]));
+}
+
+#[test]
+fn an_announcement_that_cannot_be_meant_is_refused_with_a_reason() {
+    let server = Running::start(report());
+    for (asked, code, reason) in [
+        (r#"{"for_seconds":0}"#, 400, "24 hours"),
+        (r#"{"for_seconds":60,"worklaod":"a"}"#, 422, "worklaod"),
+        (r#"{"for_seconds":"long"}"#, 422, "for_seconds"),
+        ("{", 400, "EOF"),
+    ] {
+        let reply = post(&server, asked);
+        assert_eq!(status(&reply), code, "{asked}");
+        assert!(body(&reply).contains(reason), "{asked}: {reply}");
+    }
+    let long = format!(r#"{{"for_seconds":60,"server":"{}"}}"#, "a".repeat(10_000));
+    assert_eq!(status(&post(&server, &long)), 413);
+    let form =
+        "POST /api/v1/announcements HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}";
+    assert_eq!(status(&server.request(form)), 415, "what a web page could send");
+}
+
+#[test]
+fn every_kind_has_its_runbook() {
+    let server = Running::start(report());
+    for kind in crate::storms::Kind::ALL {
+        let reply = server.get(&format!("/runbooks/{kind}"));
+        assert_eq!(status(&reply), 200);
+        assert!(body(&reply).starts_with(&format!("## {kind}\n")), "{reply}");
+    }
+    let reply = server.get("/runbooks/tsunami");
+    assert_eq!(status(&reply), 404);
+    assert!(
+        body(&reply).contains("reconnect_churn, cold_reconnect"),
+        "{reply}"
+    );
+}
+
 #[test]
 fn the_index_lists_every_page_and_each_of_them_is_there() {
     let server = Running::start(report());
@@ -751,7 +843,7 @@ fn the_index_lists_every_page_and_each_of_them_is_there() {
         .skip(1)
         .filter_map(|rest| rest.split('"').next().map(str::to_owned))
         .collect();
-    assert_eq!(links.len(), 12);
+    assert_eq!(links.len(), 13);
     for link in links {
         let reply = server.get(&link);
         assert_eq!(status(&reply), 200, "{link}");

@@ -13,6 +13,7 @@ use super::distributions::{
 use super::rows::{self, ClientSum};
 use super::table::{self, Metric};
 use super::{COMMIT, Report, VERSION};
+use crate::alerts::ReceiverStatus;
 use crate::config::FIXED_KEYS;
 use crate::snapshot::ServerSnapshot;
 use crate::storms::Kind;
@@ -128,6 +129,24 @@ pub(super) static ALL: &[(&Metric, Fill)] = &[
     (&table::STORMS, |report, family| {
         per_kind(report, family, |_, _, count| count);
     }),
+    (&table::ALERTS_SENT, |report, family| {
+        per_receiver(report, family, |receiver| receiver.sent);
+    }),
+    (&table::ALERTS_FAILED, |report, family| {
+        per_reason(report, family, |receiver| &receiver.failed);
+    }),
+    (&table::ALERTS_DROPPED, |report, family| {
+        per_reason(report, family, |receiver| &receiver.dropped);
+    }),
+    (&table::ALERTS_QUEUED, |report, family| {
+        per_receiver(report, family, |receiver| receiver.queued);
+    }),
+    (&table::ALERTS_JOURNAL_ERRORS, |report, family| {
+        family.count(&[], report.alerts.journal_errors);
+    }),
+    (&table::ANNOUNCED_RESTARTS, |report, family| {
+        family.count(&[], report.alerts.announced);
+    }),
     (&table::BPF_RUN_SECONDS, bpf_run_seconds),
     (&table::BPF_RUNS, bpf_runs),
     (&table::MAP_ENTRIES, map_entries),
@@ -155,6 +174,32 @@ fn per_kind(report: &Report, family: &mut Family<'_>, value: impl Fn(&str, Kind,
             &[("server", server), ("kind", kind.label())],
             value(server, *kind, *count),
         );
+    }
+}
+
+fn per_receiver(report: &Report, family: &mut Family<'_>, value: fn(&ReceiverStatus) -> u64) {
+    for receiver in &report.alerts.receivers {
+        family.count(
+            &[("sink", receiver.sink), ("receiver", &receiver.receiver)],
+            value(receiver),
+        );
+    }
+}
+
+fn per_reason(
+    report: &Report,
+    family: &mut Family<'_>,
+    counts: fn(&ReceiverStatus) -> &[(&'static str, u64)],
+) {
+    for receiver in &report.alerts.receivers {
+        for (reason, count) in counts(receiver) {
+            let labels = [
+                ("sink", receiver.sink),
+                ("receiver", &*receiver.receiver),
+                ("reason", reason),
+            ];
+            family.count(&labels, *count);
+        }
     }
 }
 

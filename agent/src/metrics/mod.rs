@@ -11,6 +11,7 @@ pub mod table;
 #[cfg(test)]
 mod tests;
 
+use crate::alerts::AlertsStatus;
 use crate::config::ConfigStatus;
 use crate::snapshot::Snapshot;
 use crate::storms::{Kind, Storm};
@@ -39,6 +40,8 @@ pub struct Report {
     pub workloads: WorkloadReport,
     /// Storms, and how many there were.
     pub storms: StormReport,
+    /// Who was told of them.
+    pub alerts: AlertsStatus,
     /// What has become of the configuration file.
     pub config: ConfigStatus,
     /// Prefixes of one tenant that connections of another used.
@@ -61,6 +64,7 @@ impl Report {
             tenant_infos: tenants.infos(),
             workloads: WorkloadReport::default(),
             storms: StormReport::default(),
+            alerts: AlertsStatus::default(),
             config: ConfigStatus::default(),
         }
     }

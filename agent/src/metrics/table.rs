@@ -188,6 +188,24 @@ metrics! {
     STORMS = Counter "stormglass_storms_total" in "storms" by ["server", "kind"],
         at most "servers x 10 kinds":
         "Storms found; one with several kinds counts for each of them.";
+    ALERTS_SENT = Counter "stormglass_alerts_sent_total" in "requests" by ["sink", "receiver"],
+        at most "receivers":
+        "Requests that a receiver of alerts has taken; Alertmanager is sent alerts that go on again and again.";
+    ALERTS_FAILED = Counter "stormglass_alerts_failed_total" in "requests" by ["sink", "receiver", "reason"],
+        at most "receivers x 6 reasons":
+        "Attempts to tell a receiver of alerts that failed: credentials (cannot be read here), unreachable, timeout, broken, refused, status (any other answer). They are repeated, unless it was refused.";
+    ALERTS_DROPPED = Counter "stormglass_alerts_dropped_total" in "alerts" by ["sink", "receiver", "reason"],
+        at most "receivers x 4 reasons":
+        "What a receiver will never be told: queue_full, refused, too_old (a day), receiver_removed (from the configuration).";
+    ALERTS_QUEUED = Gauge "stormglass_alerts_queued" in "alerts" by ["sink", "receiver"],
+        at most "receivers":
+        "What a receiver is still to be told.";
+    ALERTS_JOURNAL_ERRORS = Counter "stormglass_alerts_journal_errors_total" in "errors" by [],
+        at most "1":
+        "Times that the journal of alerts could not be written, or lines of it were damaged: alerts may be lost or told twice at a restart.";
+    ANNOUNCED_RESTARTS = Gauge "stormglass_announced_restarts" in "announcements" by [],
+        at most "1":
+        "Restarts announced by stormglass expect-restart that are good now.";
     BPF_RUN_SECONDS = Counter "stormglass_bpf_program_run_seconds_total" in "seconds" by ["program"],
         at most "kernel programs":
         "Time spent in the kernel program; grows only while kernel.bpf_stats_enabled is set.";

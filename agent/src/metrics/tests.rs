@@ -6,6 +6,7 @@ use std::time::Duration;
 use agent_common::abi::{Direction, Reason};
 
 use super::*;
+use crate::alerts::{AlertsStatus, ReceiverStatus};
 use crate::config::{Refusal, WaitingKey};
 use crate::snapshot::{
     AcceptQueue, BurstHistogram, ClientSnapshot, Ends, LibrarySnapshot, MapUsage, PrefixSnapshot,
@@ -58,6 +59,21 @@ fn ends() -> Ends {
 }
 
 /// A small host: one server, two clients, two tenants.
+fn alerts() -> AlertsStatus {
+    AlertsStatus {
+        receivers: vec![ReceiverStatus {
+            sink: "webhook",
+            receiver: "hooks.example.com".into(),
+            sent: 3,
+            failed: vec![("timeout", 2), ("status", 0)],
+            dropped: vec![("refused", 1)],
+            queued: 4,
+        }],
+        journal_errors: 0,
+        announced: 1,
+    }
+}
+
 fn small() -> Report {
     let mut burst = BurstHistogram {
         connections: 20_009,
@@ -132,6 +148,7 @@ fn small() -> Report {
             ..TenantInfo::default()
         }],
         workloads: workloads(),
+        alerts: alerts(),
         storms: storms(),
         config: ConfigStatus {
             file: Some("/etc/stormglass/stormglass.toml".into()),
@@ -338,11 +355,18 @@ fn an_idle_host_still_has_a_valid_scrape() {
         "{scrape}"
     );
     let always = scrape.lines().filter(|line| !line.starts_with('#'));
-    assert!(always.clone().count() == 8, "{scrape}");
+    assert!(always.clone().count() == 10, "{scrape}");
     assert!(
-        always
-            .clone()
-            .all(|line| line.starts_with("stormglass_config_") || line.starts_with("stormglass_build_info")),
+        always.clone().all(|line| {
+            let mut known = [
+                "config_",
+                "build_info",
+                "alerts_journal_errors_total 0",
+                "announced_restarts 0",
+            ]
+            .iter();
+            known.any(|name| line.starts_with(&format!("stormglass_{name}")))
+        }),
         "{scrape}"
     );
 }

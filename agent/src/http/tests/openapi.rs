@@ -7,6 +7,8 @@ use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::*;
+use crate::alerts::Announcement;
+use crate::http::announcements::{Announce, List};
 use crate::http::config;
 use crate::http::identities::{Connections, Libraries};
 use crate::http::inventory::Servers;
@@ -84,6 +86,7 @@ fn paths(schemas: &mut SchemaGenerator) -> Value {
             &[&server],
             schemas.subschema_for::<Storms<'_>>().as_value(),
         ),
+        "/api/v1/announcements": announcements(schemas),
         "/api/v1/config": page(
             "The configuration in force, and what has become of a newer one.",
             &[],
@@ -91,6 +94,46 @@ fn paths(schemas: &mut SchemaGenerator) -> Value {
         ),
         "/api/v1/openapi.json": page("This description.", &[], &json!({"type": "object"})),
     })
+}
+
+/// The one page that can be asked for a change.
+fn announcements(schemas: &mut SchemaGenerator) -> Value {
+    let list = schemas.subschema_for::<List>();
+    let mut methods = page(
+        "Restarts that somebody has announced: storms that they cover are expected.",
+        &[],
+        list.as_value(),
+    );
+    let announcement = schemas.subschema_for::<Announcement>();
+    let refusal = |words: &str| json!({"description": words, "content": {"text/plain": {"schema": {"type": "string"}}}});
+    let answers = |words: &str| {
+        json!({
+            "200": {"description": words, "content": {"application/json": {"schema": announcement.as_value()}}},
+            "400": refusal("What cannot be meant; the text says why."),
+            "403": refusal("Only the host itself may ask for this."),
+            "507": refusal("It cannot be kept over a restart of the agent."),
+        })
+    };
+    let mut made = answers("It is good from now on.");
+    made["415"] = refusal("The body is not JSON.");
+    made["422"] = refusal("The body is other JSON.");
+    methods["post"] = json!({
+        "summary": "Announces a restart. From the host itself only.",
+        "requestBody": {
+            "required": true,
+            "content": {"application/json": {"schema": schemas.subschema_for::<Announce>().as_value()}},
+        },
+        "responses": made,
+    });
+    let mut gone = answers("It is good no longer.");
+    gone["404"] = refusal("There is no announcement of this id.");
+    let id = json!({"name": "id", "in": "query", "required": true, "description": "Which.", "schema": {"type": "string"}});
+    methods["delete"] = json!({
+        "summary": "Takes an announcement back. From the host itself only.",
+        "parameters": [id],
+        "responses": gone,
+    });
+    methods
 }
 
 fn parameter(name: &str, description: &str, schema: &Value) -> Value {

@@ -1,0 +1,47 @@
+//! What to do about each kind of storm: the sections of docs/RUNBOOKS.md, served by the agent, so that the link in an alert works on
+//! every host and says what this version means.
+
+use crate::storms::Kind;
+
+const ALL: &str = include_str!("../../../docs/RUNBOOKS.md");
+
+/// The section of a kind, Markdown.
+#[must_use]
+pub fn section(kind: Kind) -> Option<&'static str> {
+    let heading = format!("\n## {}\n", kind.label());
+    let section = &ALL[ALL.find(&heading)? + 1..];
+    let end = section[3..].find("\n## ").map_or(section.len(), |end| end + 4);
+    Some(&section[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_one_section_with_its_four_parts_in_order() {
+        for kind in Kind::ALL {
+            let text = section(kind).unwrap_or_else(|| panic!("no section for {kind}"));
+            assert_eq!(
+                text.matches("\n## ").count(),
+                0,
+                "{kind}: the section goes on into the next"
+            );
+            let mut rest = text;
+            for part in ["**Means.** ", "**Look at.** ", "**Now.** ", "**Later.** "] {
+                let at = rest.find(part).unwrap_or_else(|| panic!("{kind}: no {part}"));
+                rest = &rest[at + part.len()..];
+            }
+            assert_eq!(
+                ALL.matches(&format!("\n## {}\n", kind.label())).count(),
+                1,
+                "{kind}"
+            );
+        }
+        assert_eq!(
+            ALL.matches("\n## ").count(),
+            Kind::ALL.len(),
+            "a section of no kind"
+        );
+    }
+}
