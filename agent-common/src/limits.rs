@@ -28,6 +28,9 @@ pub const CLASS_ADDRESSES: usize = 16_384;
 /// Client addresses, over all servers, that get an entry of their own. Beyond it they count in `(other)`.
 pub const CLIENTS: usize = 65_536;
 
+/// Pods of other nodes that the daemon remembers. Larger clusters exist; clients of pods beyond it go by their address.
+pub const PODS: usize = 32_768;
+
 /// Longest prefix in bytes: four machine words, compared and hashed as such.
 pub const PREFIX_BYTES: usize = 32;
 

@@ -6,6 +6,7 @@ pub mod config;
 pub mod daemon;
 pub mod http;
 pub mod kernel;
+pub mod kubernetes;
 pub mod metrics;
 pub mod snapshot;
 pub mod storms;

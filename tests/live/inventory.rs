@@ -1,13 +1,12 @@
 //! What runs where, and who uses it: `/api/v1/servers` and `stormglass servers`.
 
 use std::fs;
-use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use stormglass_tests::agent::{Agent, ConfigFile, command, command_at};
-use stormglass_tests::cgroup::Cgroup;
+use stormglass_tests::cgroup;
 use stormglass_tests::poll;
 use stormglass_tests::server::{Plan, Server};
 
@@ -23,7 +22,7 @@ const RATE_WITHIN: Duration = Duration::from_secs(15);
 fn a_server_of_a_pod_and_a_plain_one_are_told_with_all_that_is_known_of_them() -> Result<()> {
     let plain = Plan::redis()?.config("maxclients 99\n").start()?;
     let agent = Agent::start_with(TENANT)?;
-    let (_outer, cgroup) = pod_cgroup()?;
+    let (_outer, cgroup) = cgroup::of_pod(POD, CONTAINER)?;
     let in_pod = Plan::valkey_8_0()?
         .cgroup(&cgroup)
         .config("maxclients 321\n")
@@ -44,7 +43,11 @@ fn a_server_of_a_pod_and_a_plain_one_are_told_with_all_that_is_known_of_them() -
         shown["container"],
         json!({"id": CONTAINER, "runtime": "containerd"})
     );
-    assert_eq!(shown["pod"], json!({"uid": POD, "qos": "Burstable"}));
+    // More than the cgroup says is the API server's to know.
+    assert_eq!(
+        shown["pod"],
+        json!({"uid": POD, "qos": "Burstable", "namespace": null, "name": null, "owner": null, "node": null, "labels": null})
+    );
     let path = shown["cgroup"].as_str().unwrap_or_default();
     assert!(cgroup.path().to_string_lossy().ends_with(path), "{path}");
     assert_eq!(
@@ -113,7 +116,7 @@ const NOBODY_THERE: &str = "[http]\nlisten = \"127.0.0.1:1\"\n";
 #[ignore = "needs root and the lab: cargo xtask test"]
 fn the_table_fits_the_terminal_and_shows_more_where_there_is_room() -> Result<()> {
     let agent = Agent::start_with(TENANT)?;
-    let (_outer, cgroup) = pod_cgroup()?;
+    let (_outer, cgroup) = cgroup::of_pod(POD, CONTAINER)?;
     let in_pod = Plan::valkey_8_0()?.cgroup(&cgroup).start()?;
     let plain = Plan::redis()?.start()?;
     agent.sees(&plain.label())?;
@@ -198,23 +201,6 @@ fn bytes_per_second_are_those_of_the_last_seconds() -> Result<()> {
         server["bytes_per_second"]["in"] == 0.0
     })?;
     Ok(())
-}
-
-/// The cgroup of a container of containerd's in a burstable pod, and what it lies in.
-fn pod_cgroup() -> Result<(Vec<Cgroup>, Rc<Cgroup>)> {
-    let slices = [
-        "kubepods.slice".to_owned(),
-        "kubepods-burstable.slice".to_owned(),
-        format!("kubepods-burstable-pod{}.slice", POD.replace('-', "_")),
-    ];
-    // The innermost first, as they have to be dropped.
-    let mut outer = vec![Cgroup::create("node")?];
-    for name in slices {
-        let inner = outer[0].inside(&name)?;
-        outer.insert(0, inner);
-    }
-    let container = outer[0].inside(&format!("cri-containerd-{CONTAINER}.scope"))?;
-    Ok((outer, Rc::new(container)))
 }
 
 fn api(agent: &Agent) -> Result<Value> {

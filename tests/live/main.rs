@@ -16,6 +16,7 @@ mod histograms;
 mod identities;
 mod inventory;
 mod keys;
+mod kubernetes;
 mod lossy_link;
 mod mid_stream;
 mod pages;

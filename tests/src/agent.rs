@@ -10,6 +10,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::exposition::Scrape;
+use crate::kubernetes::ApiServer;
 use crate::process::{Finished, Process};
 use crate::{lab, poll, ports};
 
@@ -21,6 +22,13 @@ const PAGE_WITHIN: Duration = Duration::from_secs(10);
 
 /// How soon a server that starts or stops has to be noticed, with room for a loaded machine. The promise is 2 s.
 const NOTICED_WITHIN: Duration = Duration::from_secs(4);
+
+/// Becomes the agent, whose path is its name, with the folder `ACCOUNT` where a pod has its service account.
+const IN_POD: &str = "set -e
+mount -t tmpfs none /run
+mkdir -p /run/secrets/kubernetes.io/serviceaccount
+mount --bind \"$ACCOUNT\" /run/secrets/kubernetes.io/serviceaccount
+exec \"$0\" \"$@\"";
 
 /// A running agent. Dropping it kills it.
 pub struct Agent {
@@ -42,9 +50,25 @@ impl Agent {
 
     /// The same, logging at a level.
     pub fn start_logging(level: &str, tables: &str) -> Result<Self> {
+        Self::start_by(Command::new(lab::agent()?), level, tables)
+    }
+
+    /// Starts it as in a pod on the node `here`: with a service account where pods find theirs, in a mount namespace of its own.
+    pub fn start_in_pod(api: &ApiServer, tables: &str) -> Result<Self> {
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "sh", "-c", IN_POD])
+            .arg(lab::agent()?)
+            .env("ACCOUNT", api.service_account())
+            .env("KUBERNETES_SERVICE_HOST", api.address().ip().to_string())
+            .env("KUBERNETES_SERVICE_PORT", api.address().port().to_string())
+            .env("NODE_NAME", "here");
+        Self::start_by(command, "info", tables)
+    }
+
+    fn start_by(mut command: Command, level: &str, tables: &str) -> Result<Self> {
         let port = ports::free_port()?;
         let config = ConfigFile::new(&config(port, tables))?;
-        let mut command = Command::new(lab::agent()?);
         command
             .args(["run", "--log-level", level, "--config"])
             .arg(config.path());

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -63,6 +64,23 @@ impl Cgroup {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// The cgroup of a container of containerd's in a burstable pod, and what it lies in, as kubelet and containerd lay them out.
+pub fn of_pod(uid: &str, container: &str) -> Result<(Vec<Cgroup>, Rc<Cgroup>)> {
+    let slices = [
+        "kubepods.slice".to_owned(),
+        "kubepods-burstable.slice".to_owned(),
+        format!("kubepods-burstable-pod{}.slice", uid.replace('-', "_")),
+    ];
+    // The innermost first, as they have to be dropped.
+    let mut outer = vec![Cgroup::create("node")?];
+    for name in slices {
+        let inner = outer[0].inside(&name)?;
+        outer.insert(0, inner);
+    }
+    let container = outer[0].inside(&format!("cri-containerd-{container}.scope"))?;
+    Ok((outer, Rc::new(container)))
 }
 
 impl Drop for Cgroup {

@@ -10,6 +10,7 @@
 //! | `agent`, `exposition` | the agent, and what it shows |
 //! | `ledger` | both counts over the same interval |
 //! | `bpf` | what is loaded into and attached in the kernel |
+//! | `kubernetes` | a double of the Kubernetes API server |
 //! | `images`, `secrets` | the bytes that the agent holds, and what is left of secrets in them |
 //!
 //! Everything that is made is a guard: it is undone when it goes out of scope, also when a test panics.
@@ -22,6 +23,7 @@ pub mod cgroup;
 pub mod crowd;
 pub mod exposition;
 pub mod images;
+pub mod kubernetes;
 pub mod lab;
 pub mod ledger;
 pub mod netns;

@@ -38,7 +38,8 @@ const COLUMNS: &[Column] = &[
         bytes(&server["bytes_per_second"]["out"])
     }),
     column("CONTAINER", 6, false, container),
-    column("POD", 7, false, |server| plain(&server["pod"]["uid"])),
+    column("POD", 7, false, pod),
+    column("OWNER", 7, false, |server| owner(&server["pod"]["owner"])),
     column("TENANTS", 8, false, tenants),
     column("LISTENS ON", 10, false, |server| list(&server["listeners"])),
     column("CGROUP", 11, false, |server| plain(&server["cgroup"])),
@@ -145,6 +146,23 @@ fn queue(server: &Value) -> String {
         return "-".into();
     }
     format!("{}/{}", plain(&queue["length"]), plain(&queue["limit"]))
+}
+
+/// Namespace and name, where they are known; else the UID.
+fn pod(server: &Value) -> String {
+    let pod = &server["pod"];
+    match (pod["namespace"].as_str(), pod["name"].as_str()) {
+        (Some(namespace), Some(name)) => format!("{namespace}/{name}"),
+        _ => plain(&pod["uid"]),
+    }
+}
+
+/// Kind and name.
+fn owner(owner: &Value) -> String {
+    match (owner["kind"].as_str(), owner["name"].as_str()) {
+        (Some(kind), Some(name)) => format!("{kind}/{name}"),
+        _ => "-".into(),
+    }
 }
 
 /// Runtime and the first digits of the id.
@@ -288,7 +306,19 @@ redis-server:7000   -           1     59s      0      -  3/511        -      -  
             last = names;
         }
         assert_eq!(columns(0).1, 2);
-        assert_eq!(columns(UNLIMITED).1, COLUMNS.len());
+        // Owners of pods are not known here.
+        assert_eq!(columns(UNLIMITED).1, COLUMNS.len() - 1);
+    }
+
+    #[test]
+    fn a_pod_that_is_known_goes_by_its_name_and_its_owner() {
+        let mut servers = servers();
+        servers[0]["pod"]["namespace"] = "shop".into();
+        servers[0]["pod"]["name"] = "cache-0".into();
+        servers[0]["pod"]["owner"] = json!({"kind": "StatefulSet", "name": "cache"});
+        let table = table(&servers, UNLIMITED);
+        assert!(table.contains("shop/cache-0  StatefulSet/cache"), "{table}");
+        assert!(!table.contains("dd1bf9d1"), "{table}");
     }
 
     #[test]

@@ -49,7 +49,7 @@ fn from_host(settings: &Settings) -> Result<Value> {
                 .to_owned(),
         )
     };
-    let labels = labels(&found, leaf);
+    let labels = labels(&found, |_| None, leaf);
     let root = host.cgroups().root().to_owned();
     let mut reader = FactReader::new("/proc");
     let servers: Vec<Value> = labels

@@ -10,6 +10,7 @@ use toml::Spanned;
 use super::addresses::AddressRange;
 use super::error::{ConfigError, Source};
 use super::globs::Globs;
+use super::kubernetes::kubernetes;
 use super::names::NamePattern;
 use super::raw;
 use super::receivers::alerts;
@@ -43,6 +44,7 @@ pub(super) fn settings(file: &Source<'_>, raw: &raw::File) -> Result<Settings> {
         clients: clients(file, &raw.clients)?,
         storms: storms(file, &raw.storms)?,
         alerts: alerts(file, &raw.alerts)?,
+        kubernetes: kubernetes(file, &raw.kubernetes)?,
         tenants,
         workloads,
         warnings,

@@ -7,6 +7,7 @@ mod check;
 mod error;
 mod file;
 mod globs;
+mod kubernetes;
 mod names;
 mod raw;
 mod receivers;
@@ -30,9 +31,9 @@ pub use receivers::{
     TimeoutSeconds, Webhook,
 };
 pub use settings::{
-    Bounded, ClientLimit, Clients, Delimiters, Depth, Discovery, Http, IdleSeconds, Keys, Limits,
-    PrefixBytes, PrefixLimit, PrefixPattern, Settings, SurveySeconds, TenantLimit, TenantName, TenantRule,
-    WorkloadLimit, WorkloadRule,
+    Bounded, ClientLimit, Clients, Delimiters, Depth, Discovery, Http, IdleSeconds, Keys, Kubernetes,
+    KubernetesSwitch, Limits, PrefixBytes, PrefixLimit, PrefixPattern, Settings, SurveySeconds, TenantLimit,
+    TenantName, TenantRule, WorkloadLimit, WorkloadRule,
 };
 pub use status::{ConfigStatus, FIXED_KEYS, Refusal, WaitingKey, waiting_keys};
 pub use storms::{

@@ -33,6 +33,7 @@ pub(super) struct File {
     pub(super) keys: Keys,
     pub(super) limits: Limits,
     pub(super) clients: Clients,
+    pub(super) kubernetes: Kubernetes,
     pub(super) tenant: Vec<Spanned<Tenant>>,
     pub(super) workload: Vec<Spanned<Workload>>,
     pub(super) storms: RawStorms,
@@ -81,9 +82,36 @@ pub(super) struct Clients {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+pub(super) struct Kubernetes {
+    pub(super) enabled: Option<Spanned<Switch>>,
+    pub(super) kubeconfig: Option<Spanned<String>>,
+    pub(super) node: Option<Spanned<String>>,
+    pub(super) client_pods: Option<bool>,
+    pub(super) labels: Option<Spanned<Vec<Spanned<String>>>>,
+}
+
+/// `true`, `false` or a word.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "`true`, `false` or \"auto\"")]
+pub(super) enum Switch {
+    Flag(bool),
+    Word(String),
+}
+
+/// A text, or several.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "a text, or a list of texts")]
+pub(super) enum Texts {
+    One(String),
+    Several(Vec<String>),
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub(super) struct Workload {
     pub(super) name: Option<Spanned<String>>,
     pub(super) addresses: Vec<Spanned<String>>,
+    pub(super) kubernetes: Option<Spanned<Texts>>,
     pub(super) users: Later,
     pub(super) client_names: Later,
 }

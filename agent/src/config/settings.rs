@@ -31,6 +31,8 @@ pub struct Settings {
     pub storms: Storms,
     /// Who is told of storms.
     pub alerts: Alerts,
+    /// Whether and how pods are told.
+    pub kubernetes: Kubernetes,
     /// In file order: the first match wins. Names are unique.
     pub tenants: Vec<TenantRule>,
     /// In file order: the first match wins. Names are unique.
@@ -137,6 +139,34 @@ pub struct WorkloadRule {
     pub name: TenantName,
     /// Who belongs to it.
     pub addresses: Vec<AddressRange>,
+    /// Whose pods belong to it: globs over `namespace/kind/name`.
+    pub kubernetes: Vec<Glob>,
+}
+
+/// `[kubernetes]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kubernetes {
+    /// Whether pods are asked for.
+    pub enabled: KubernetesSwitch,
+    /// File that says where the API server is; `None`: the service account of the agent's own pod.
+    pub kubeconfig: Option<String>,
+    /// The node that the agent runs on; `None`: as the environment says.
+    pub node: Option<String>,
+    /// Whether the pods of all nodes are asked for, to know clients.
+    pub client_pods: bool,
+    /// Names of labels that are kept.
+    pub labels: Vec<String>,
+}
+
+/// `kubernetes.enabled`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KubernetesSwitch {
+    /// With a kubeconfig, or a service account.
+    Auto,
+    /// In any case.
+    On,
+    /// Never.
+    Off,
 }
 
 /// `keys.depth`.
@@ -360,6 +390,20 @@ impl Default for Clients {
         Self {
             idle_after_seconds: IDLE,
             survey_seconds: SURVEY,
+        }
+    }
+}
+
+impl Default for Kubernetes {
+    fn default() -> Self {
+        Self {
+            enabled: KubernetesSwitch::Auto,
+            kubeconfig: None,
+            node: None,
+            client_pods: true,
+            labels: ["app.kubernetes.io/name", "app.kubernetes.io/instance", "app"]
+                .map(Into::into)
+                .to_vec(),
         }
     }
 }

@@ -8,6 +8,7 @@ use toml::Spanned;
 use super::addresses::{AddressRange, RangeFault};
 use super::check::{Result, refuse_later};
 use super::error::Source;
+use super::kubernetes::owners;
 use super::raw;
 use super::settings::{Limits, TenantName, WorkloadRule};
 
@@ -82,12 +83,13 @@ impl Workloads<'_> {
             ],
         )?;
         let name = self.name(table)?;
-        if raw.addresses.is_empty() {
+        let kubernetes = owners(self.file, raw.kubernetes.as_ref())?;
+        if raw.addresses.is_empty() && kubernetes.is_empty() {
             let line = self.file.line(table.span().start);
             self.warn(
                 line,
                 &format!(
-                    "workload `{}` has no addresses: nobody belongs to it",
+                    "workload `{}` has no addresses and no owners: nobody belongs to it",
                     name.as_str()
                 ),
             );
@@ -96,7 +98,11 @@ impl Workloads<'_> {
         for range in &raw.addresses {
             addresses.push(self.range(&name, range)?);
         }
-        self.rules.push(WorkloadRule { name, addresses });
+        self.rules.push(WorkloadRule {
+            name,
+            addresses,
+            kubernetes,
+        });
         Ok(())
     }
 

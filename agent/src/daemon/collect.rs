@@ -108,11 +108,16 @@ impl Watch {
             .iter()
             .filter_map(|(label, server)| Some((label, server.found.as_ref()?)))
             .collect();
-        live.into_iter()
+        let facts: Vec<(String, ServerFacts)> = live
+            .into_iter()
             .map(|(label, found)| {
                 let read = self.inventory.facts(found);
                 (label.clone(), ServerFacts::new(found, &read, &root))
             })
+            .collect();
+        facts
+            .into_iter()
+            .map(|(label, facts)| (label, self.add_pod(facts)))
             .collect()
     }
 }

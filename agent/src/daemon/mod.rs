@@ -5,6 +5,7 @@ mod accept_queue;
 mod collect;
 mod identities;
 mod inventory;
+mod pods;
 mod rates;
 mod reload;
 mod storms;
@@ -36,6 +37,7 @@ use crate::{
     config::{Configuration, Settings},
     http::{self, Health, Source},
     kernel::{Events, Kernel, KernelSettings},
+    kubernetes::Kubernetes,
     metrics::Report,
     snapshot::ConnectionSnapshot,
     storms::Moment,
@@ -54,6 +56,9 @@ const WAITING_REQUESTS: usize = 16;
 
 /// How long a scrape waits for the watching thread.
 const COLLECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the first servers wait for the names of their pods: what they are called then they are called until they end.
+const PATIENCE_WITH_KUBERNETES: Duration = Duration::from_secs(2);
 
 /// What the HTTP server asks the watching thread for.
 enum Request {
@@ -158,12 +163,15 @@ fn watch_thread(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    // It may learn of the pods while the programs are loaded.
+    let kubernetes = Kubernetes::start(&settings.kubernetes);
     runtime.block_on(async move {
         let mut classes = Classes::default();
         let (kernel, events) = Kernel::load(&kernel_settings(settings, &mut classes)?)?;
         let host = Host::open("/proc", crate::kernel::netns_cookie)?;
         let governed = Governed::new(settings.clone(), status)?;
-        let mut watch = Watch::new(kernel, host, settings, classes, alerts);
+        kubernetes.wait(PATIENCE_WITH_KUBERNETES);
+        let mut watch = Watch::new(kernel, host, kubernetes, settings, classes, alerts);
         watch.discover(Instant::now());
         if let Ok(mut state) = shared.state.lock() {
             state.not_ready = None;
@@ -239,6 +247,8 @@ fn answer(request: Request, watch: &mut Watch, governed: &mut Governed) {
             report.storms = watch.storm_report();
             report.alerts = watch.alerts_status();
             report.config = governed.status.clone();
+            report.kubernetes = watch.kubernetes.status();
+            report.pods = watch.pods_of_clients(&report.snapshot.servers);
             let _ = sender.send(Arc::new(report));
         }
         Request::Connections(sender) => {

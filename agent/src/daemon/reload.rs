@@ -164,6 +164,7 @@ impl Governed {
             .replace_rules(workloads::Rules::new(&settings), &counted);
         watch.surveys.change(settings.clients);
         watch.judge.change(&settings);
+        watch.kubernetes.change(&settings.kubernetes);
         self.in_force = settings;
         Ok(())
     }

@@ -121,6 +121,7 @@ impl Watch {
         surveys.next = began + interval;
         let missed = surveyed.servers.iter().filter(|(_, survey)| survey.is_none());
         surveys.failed += missed.count() as u64;
+        self.tell_workloads_of_pods();
         let mut clients = self.clients_by_server();
         self.remember_clients(&clients, now);
         let observations = surveyed.servers.into_iter().map(|(server, survey)| Observation {
@@ -188,6 +189,15 @@ impl Watch {
             }
         }
         clients
+    }
+
+    /// The addresses of the kernel's clients of all servers; of several servers several times.
+    pub(super) fn client_addresses(&self) -> Vec<IpAddr> {
+        let clients = self.kernel.clients();
+        clients
+            .into_iter()
+            .map(|(key, _)| address_from_words(key.address))
+            .collect()
     }
 
     /// Which server each slot belongs to.

@@ -29,6 +29,7 @@ use crate::{
     clients::Names,
     config::{Discovery, Settings},
     kernel::Kernel,
+    kubernetes::Kubernetes,
     tenants::{ClassTables, Classes},
     valkey::{DiscoverySettings, FoundServer, Host, Listener, attach_points, labels},
     workloads::{Rules, Workloads},
@@ -128,6 +129,7 @@ pub(super) struct Watch {
     pub(super) workloads: Workloads,
     pub(super) drops: Drops,
     pub(super) names: Names,
+    pub(super) kubernetes: Kubernetes,
     /// Numbers of names that no connection had at the last look.
     pub(super) unused_names: HashSet<u32>,
     /// Numbers of names that are forgotten, and may have a class.
@@ -144,6 +146,7 @@ impl Watch {
     pub(super) fn new(
         kernel: Kernel,
         host: Host,
+        kubernetes: Kubernetes,
         settings: &Settings,
         classes: Classes,
         alerts: Alerts,
@@ -153,6 +156,7 @@ impl Watch {
         Self {
             kernel,
             host,
+            kubernetes,
             wanted,
             servers: BTreeMap::new(),
             inventory: Inventory::new(),
@@ -354,7 +358,11 @@ impl Watch {
                 ((server.pid, server.start_time), leaf)
             })
             .collect();
-        let fresh = labels(found, |server| {
+        let pod = |server: &FoundServer| {
+            let pod = self.kubernetes.of_place(&server.place)?;
+            Some(format!("{}/{}", pod.namespace, pod.name))
+        };
+        let fresh = labels(found, pod, |server| {
             leaves.get(&(server.pid, server.start_time)).cloned().flatten()
         });
         let mut taken = BTreeSet::new();

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::Report;
 use crate::{
+    kubernetes,
     metrics::rows,
     snapshot::{Rate, ServerSnapshot},
     tenants::TenantRow,
@@ -92,6 +93,51 @@ struct Pod<'a> {
     uid: &'a str,
     /// Its class of service; null: the cgroup does not say.
     qos: Option<&'static str>,
+    #[serde(flatten)]
+    known: KnownPod<'a>,
+}
+
+/// What the Kubernetes API server says of a pod; all null where it was not asked, or does not know the pod.
+#[derive(Debug, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct KnownPod<'a> {
+    /// Its namespace.
+    namespace: Option<&'a str>,
+    /// Its name.
+    name: Option<&'a str>,
+    /// What keeps it.
+    owner: Option<Owner<'a>>,
+    /// The node it runs on.
+    node: Option<&'a str>,
+    /// Its labels, of those in `kubernetes.labels`.
+    labels: Option<BTreeMap<&'a str, &'a str>>,
+}
+
+/// What keeps a pod.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "PodOwner"))]
+struct Owner<'a> {
+    /// `Deployment`, `StatefulSet`, ...; `Pod`: nothing keeps it.
+    kind: &'a str,
+    /// Its name.
+    name: &'a str,
+}
+
+impl<'a> KnownPod<'a> {
+    pub(super) fn new(pod: Option<&'a kubernetes::Pod>) -> Self {
+        let Some(pod) = pod else { return Self::default() };
+        let labels = pod.labels.iter().map(|(key, value)| (&**key, &**value));
+        Self {
+            namespace: Some(&pod.namespace),
+            name: Some(&pod.name),
+            owner: Some(Owner {
+                kind: &pod.owner.kind,
+                name: &pod.owner.name,
+            }),
+            node: pod.node.as_deref(),
+            labels: Some(labels.collect()),
+        }
+    }
 }
 
 /// How many descriptors a process may have.
@@ -257,9 +303,15 @@ impl<'a> Process<'a> {
                 id: &container.id,
                 runtime: container.runtime.map(crate::valkey::Runtime::label),
             }),
-            pod: facts.place.pod.as_ref().map(|pod| Pod {
-                uid: &pod.uid,
-                qos: pod.qos.map(crate::valkey::Qos::label),
+            pod: facts.pod_uid().map(|uid| Pod {
+                uid,
+                qos: facts
+                    .place
+                    .pod
+                    .as_ref()
+                    .and_then(|pod| pod.qos)
+                    .map(crate::valkey::Qos::label),
+                known: KnownPod::new(facts.pod.as_deref()),
             }),
             uptime_seconds: facts.uptime_seconds as u64,
             file_descriptors: facts.descriptors.map(|limit| FileDescriptors {

@@ -2,6 +2,7 @@
 
 mod openapi;
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Mutex;
@@ -14,6 +15,7 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::alerts::{AlertsStatus, ReceiverStatus};
 use crate::config::ConfigStatus;
+use crate::kubernetes;
 use crate::metrics::StormReport;
 use crate::snapshot::{ClientSnapshot, PrefixSnapshot, Rate, ServerSnapshot, Snapshot, counters};
 use crate::storms::{Culprit, Figure, Moment, Severity, Storm, Subject};
@@ -190,6 +192,20 @@ fn json(reply: &str) -> serde_json::Value {
     serde_json::from_str(body(reply)).expect("JSON")
 }
 
+fn kubernetes_pod() -> kubernetes::Pod {
+    kubernetes::Pod {
+        namespace: "shop".into(),
+        name: "cache-0".into(),
+        owner: kubernetes::Owner {
+            kind: "StatefulSet".into(),
+            name: "cache".into(),
+        },
+        node: Some("node-1".into()),
+        labels: BTreeMap::from([("app".into(), "cache".into())]),
+        ..kubernetes::Pod::default()
+    }
+}
+
 fn facts() -> ServerFacts {
     ServerFacts {
         pid: 4711,
@@ -208,6 +224,7 @@ fn facts() -> ServerFacts {
                 qos: Some(Qos::Guaranteed),
             }),
         },
+        pod: Some(kubernetes_pod().into()),
         uptime_seconds: 90.9,
         descriptors: Some(DescriptorLimit {
             soft: Some(1024),
@@ -267,6 +284,8 @@ fn report() -> Report {
     let labels = [("tier".to_owned(), "1".to_owned())].into();
     Report {
         alerts: alerts(),
+        kubernetes: kubernetes::Status::default(),
+        pods: [([10, 1, 0, 7].into(), Arc::new(kubernetes_pod()))].into(),
         disagreements: vec![Disagreement {
             server: "b:2".into(),
             tenant: "checkout".into(),
@@ -604,7 +623,10 @@ fn the_api_shows_servers_tenants_and_clients() {
             "server": "valkey-server:6379", "process": "valkey-server", "pid": 4711, "version": "8.0.1",
             "ports": [6379, 6380], "listeners": ["127.0.0.1:6379", "[::1]:6379", "127.0.0.1:6380"],
             "cgroup": "/kubepods/pod1/c1", "container": {"id": "c0ffee", "runtime": "containerd"},
-            "pod": {"uid": "dd1bf9d1-241d-47f5-8e25-12de83135812", "qos": "Guaranteed"}, "uptime_seconds": 90,
+            "pod": {
+                "uid": "dd1bf9d1-241d-47f5-8e25-12de83135812", "qos": "Guaranteed", "namespace": "shop", "name": "cache-0",
+                "owner": {"kind": "StatefulSet", "name": "cache"}, "node": "node-1", "labels": {"app": "cache"},
+            }, "uptime_seconds": 90,
             "file_descriptors": {"soft": 1024, "hard": null}, "maxclients": 500,
             "maxclients_source": "config_file", "clients_at_most": 500,
             "connections": 3, "opened": 5, "closed": 2,
@@ -656,8 +678,11 @@ fn the_api_shows_servers_tenants_and_clients() {
     assert_eq!(
         clients,
         serde_json::json!({"clients": [
-            {"server": "valkey-server:6379", "client": "(other)", "connections": 1, "opened": 1},
-            {"server": "valkey-server:6379", "client": "10.1.0.7", "connections": 2, "opened": 4},
+            {"server": "valkey-server:6379", "client": "(other)", "pod": null, "connections": 1, "opened": 1},
+            {"server": "valkey-server:6379", "client": "10.1.0.7", "connections": 2, "opened": 4, "pod": {
+                "namespace": "shop", "name": "cache-0", "owner": {"kind": "StatefulSet", "name": "cache"},
+                "node": "node-1", "labels": {"app": "cache"},
+            }},
         ]})
     );
 }

@@ -7,6 +7,7 @@ use agent_common::abi::PrefixCounters;
 use serde::{Deserialize, Serialize};
 
 use super::Report;
+use super::inventory::KnownPod;
 use crate::metrics::{distributions::Quantiles, rows};
 use crate::tenants::{UNASSIGNED, row_name};
 
@@ -78,6 +79,9 @@ pub(super) fn clients(report: &Report, query: &ClientsQuery) -> serde_json::Resu
         rows::clients(server).into_iter().map(|(address, sum)| Client {
             server: &server.label,
             client: rows::client_name(address),
+            pod: address
+                .and_then(|address| report.pods.get(&address))
+                .map(|pod| KnownPod::new(Some(pod))),
             connections: sum.connections,
             opened: sum.opened,
         })
@@ -237,6 +241,8 @@ struct Client<'a> {
     server: &'a str,
     /// IP address; (other): all beyond `limits.clients`.
     client: Cow<'static, str>,
+    /// The pod that has the address now; null: none that is known.
+    pod: Option<KnownPod<'a>>,
     /// Connections open now.
     connections: u64,
     /// Connections that began.

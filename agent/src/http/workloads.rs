@@ -39,9 +39,9 @@ pub(super) struct Page<'a> {
 struct Workload<'a> {
     /// Label of the server.
     server: &'a str,
-    /// Name of the workload; its address where no rule groups it.
+    /// Name of the workload; where no rule groups them, `namespace/owner` of pods, or an address.
     workload: &'a str,
-    /// `rule`, `address` or `other`.
+    /// `rule`, `owner`, `address` or `other`.
     kind: &'static str,
     /// Different client addresses that hold connections now.
     instances: u64,
@@ -157,6 +157,7 @@ impl<'a> Workload<'a> {
             workload: &row.workload,
             kind: match row.kind {
                 Kind::Rule => "rule",
+                Kind::Owner => "owner",
                 Kind::Address => "address",
                 Kind::Unassigned | Kind::Other => "other",
             },

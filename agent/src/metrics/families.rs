@@ -15,6 +15,7 @@ use super::table::{self, Metric};
 use super::{COMMIT, Report, VERSION};
 use crate::alerts::ReceiverStatus;
 use crate::config::FIXED_KEYS;
+use crate::kubernetes::Status;
 use crate::snapshot::ServerSnapshot;
 use crate::storms::Kind;
 use crate::valkey::Runtime;
@@ -163,6 +164,28 @@ pub(super) static ALL: &[(&Metric, Fill)] = &[
         family.count(&[("result", "refused")], report.config.refusals);
     }),
     (&table::CONFIG_RESTART_REQUIRED, config_restart_required),
+    (&table::KUBERNETES_CONNECTED, |report, family| {
+        per_watch(report, family, |status| u64::from(status.connected));
+    }),
+    (&table::KUBERNETES_PODS, |report, family| {
+        per_watch(report, family, |status| status.pods);
+    }),
+    (&table::KUBERNETES_PODS_REFUSED, |report, family| {
+        per_watch(report, family, |status| status.refused);
+    }),
+    (&table::KUBERNETES_SILENCE, |report, family| {
+        let silence = report.kubernetes.silence;
+        if let Some(silence) = silence.filter(|_| report.kubernetes.wanted) {
+            family.value(&[], silence.as_secs_f64());
+        }
+    }),
+    (&table::KUBERNETES_WATCH_RESTARTS, |report, family| {
+        for (fault, count) in report.kubernetes.restarts() {
+            if report.kubernetes.wanted {
+                family.count(&[("reason", fault.label())], count);
+            }
+        }
+    }),
     (&table::BUILD_INFO, |_, family| {
         family.count(&[("version", VERSION), ("commit", COMMIT)], 1);
     }),
@@ -209,10 +232,19 @@ fn per_server(report: &Report, family: &mut Family<'_>, value: fn(&ServerSnapsho
     }
 }
 
+/// Nothing where pods are not asked for.
+fn per_watch(report: &Report, family: &mut Family<'_>, value: fn(&Status) -> u64) {
+    if report.kubernetes.wanted {
+        family.count(&[], value(&report.kubernetes));
+    }
+}
+
 fn server_info(report: &Report, family: &mut Family<'_>) {
     for server in &report.snapshot.servers {
         let (facts, place) = (&server.facts, &server.facts.place);
         let container = place.container.as_ref();
+        let pod = facts.pod.as_deref();
+        let owner = pod.map(|pod| pod.owner.to_string()).unwrap_or_default();
         let labels = [
             ("server", &*server.label),
             ("process", &*facts.process),
@@ -225,6 +257,9 @@ fn server_info(report: &Report, family: &mut Family<'_>) {
                     .map_or("", Runtime::label),
             ),
             ("pod_uid", place.pod.as_ref().map_or("", |pod| &pod.uid)),
+            ("namespace", pod.map_or("", |pod| &pod.namespace)),
+            ("pod", pod.map_or("", |pod| &pod.name)),
+            ("pod_owner", &owner),
         ];
         family.count(&labels, 1);
     }

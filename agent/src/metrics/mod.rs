@@ -13,10 +13,11 @@ mod tests;
 
 use crate::alerts::AlertsStatus;
 use crate::config::ConfigStatus;
+use crate::kubernetes;
 use crate::snapshot::Snapshot;
 use crate::storms::{Kind, Storm};
 use crate::tenants::{Disagreement, PrefixAt, TenantInfo, TenantRow, Tenants};
-use crate::workloads::WorkloadReport;
+use crate::workloads::{Owners, WorkloadReport};
 
 /// Version of this agent.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -46,6 +47,10 @@ pub struct Report {
     pub config: ConfigStatus,
     /// Prefixes of one tenant that connections of another used.
     pub disagreements: Vec<Disagreement>,
+    /// How the watch of pods is.
+    pub kubernetes: kubernetes::Status,
+    /// The pods of clients, by address.
+    pub pods: Owners,
     /// The prefix rows that no rule matches.
     pub unassigned: Vec<PrefixAt>,
 }
@@ -66,6 +71,8 @@ impl Report {
             storms: StormReport::default(),
             alerts: AlertsStatus::default(),
             config: ConfigStatus::default(),
+            kubernetes: kubernetes::Status::default(),
+            pods: Owners::default(),
         }
     }
 }

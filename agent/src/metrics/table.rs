@@ -65,7 +65,7 @@ macro_rules! metrics {
 }
 
 metrics! {
-    SERVER_INFO = Gauge "stormglass_server_info" in "1" by ["server", "process", "version", "container", "runtime", "pod_uid"],
+    SERVER_INFO = Gauge "stormglass_server_info" in "1" by ["server", "process", "version", "container", "runtime", "pod_uid", "namespace", "pod", "pod_owner"],
         at most "servers":
         "Always 1: what runs there and where, to be joined on the label server; a label is empty where nothing is known.";
     SERVER_UPTIME = Gauge "stormglass_server_uptime_seconds" in "seconds" by ["server"],
@@ -233,6 +233,21 @@ metrics! {
     CONFIG_RESTART_REQUIRED = Gauge "stormglass_config_restart_required" in "1" by ["key"],
         at most "3 keys":
         "1 while the file in force has another value for the key than the agent runs with: it waits for a restart.";
+    KUBERNETES_CONNECTED = Gauge "stormglass_kubernetes_connected" in "1" by [],
+        at most "1":
+        "1 while pods are watched, 0 while the Kubernetes API server does not let the agent; no sample where pods are not asked for.";
+    KUBERNETES_PODS = Gauge "stormglass_kubernetes_pods" in "pods" by [],
+        at most "1":
+        "Pods that are known, whether or not the API server can be reached.";
+    KUBERNETES_PODS_REFUSED = Counter "stormglass_kubernetes_pods_refused_total" in "pods" by [],
+        at most "1":
+        "Times that a pod of another node was told of and not remembered, because 32,768 are.";
+    KUBERNETES_SILENCE = Gauge "stormglass_kubernetes_silence_seconds" in "seconds" by [],
+        at most "1":
+        "Since the API server last sent an answer or a change of a pod: while connected some 290 s at most, as a watch is begun anew by then.";
+    KUBERNETES_WATCH_RESTARTS = Counter "stormglass_kubernetes_watch_restarts_total" in "restarts" by ["reason"],
+        at most "9":
+        "Times that the watch of pods had to begin again, or could not begin.";
     BUILD_INFO = Gauge "stormglass_build_info" in "1" by ["version", "commit"],
         at most "1":
         "Always 1: which build this is.";
@@ -289,7 +304,7 @@ const LABELS: &str = "
 
 | label | values |
 |---|---|
-| `server` | one Valkey or Redis server of this host, `process:port`; unique, and the same after a restart of the server |
+| `server` | one Valkey or Redis server of this host, `namespace/pod:port` where the pod was known when the server was found, else `process:port`; unique, and the same after a restart of the server |
 | `client` | the client's address; `(other)` beyond `limits.clients` |
 | `workload` | a workload of the configuration; `(unassigned)`: no rule has the client's address; `(other)`: beyond `limits.workloads`, or of an address that the kernel did not keep (`limits.clients`) |
 | `prefix` | the key's bytes before the delimiter, inside a hash tag the key begins with (`keys.hash_tags`); of a key without delimiter the longest declared prefix (from a rule such as `cart-*`: `cart-`). Bytes that are not UTF-8, control characters and backslashes as `\\xNN`. `(none)`: a key without delimiter and declared prefix, or with a prefix that is empty or longer than `keys.max_prefix_bytes`; `(keyless)`: a command without key; `(pubsub)`: channel traffic; `(replication)`: replica links; `(other)`: beyond `limits.prefixes`. An ordinary prefix in parentheses begins with `\\x28` |
@@ -297,10 +312,12 @@ const LABELS: &str = "
 | `connection_tenant` | whose the connection is by its user, client name or address, where the prefix is another tenant's; both are `(other)` beyond 1024 pairs at a server |
 | `process`, `version` | the name that the process goes by, and the version in its executable; empty if it cannot be told for certain |
 | `container`, `runtime`, `pod_uid` | of the container and pod that the process runs in, by its cgroup; empty on a plain host |
+| `namespace`, `pod`, `pod_owner` | the pod that the server runs in and what keeps it (`StatefulSet/cache`), by the Kubernetes API server; empty where it is not asked or does not know |
 | `owner` | the tenant's owner; empty if none is named |
 | `direction` | `in`: from clients to the server; `out`: the replies |
 | `error` | the first word of an error reply, if it is one that Valkey 9.1 itself sends (ERROR_WORDS); `other`: any other, as scripts and modules send |
 | `result` | `hit`: a read found a value; `miss`: it was answered nil. Of a reload `applied`: the file is in force; `refused`: it is not |
+| `reason` | of a watch of pods `configuration`: where the API server is, or the agent's token, could not be read; `unreachable`: no connection; `disconnected`: it broke; `expired`: 410, all pods are listed anew; `unauthorized`, `forbidden`, `too_many_requests`: 401, 403, 429; `refused`: another error; `unreadable`: no sense in the answer. Of lost events and bytes: see below, and what `stormglass doctor` says |
 | `key` | a key of the configuration that only a restart can change: `http.listen`, `limits.prefixes`, `limits.clients` |
 | `program`, `map` | names as `bpftool` shows them |
 ";

@@ -8,13 +8,14 @@ use agent_common::abi::{Direction, Reason};
 use super::*;
 use crate::alerts::{AlertsStatus, ReceiverStatus};
 use crate::config::{Refusal, WaitingKey};
+use crate::kubernetes;
 use crate::snapshot::{
     AcceptQueue, BurstHistogram, ClientSnapshot, Ends, LibrarySnapshot, MapUsage, PrefixSnapshot,
     ProgramUsage, ServerSnapshot, UserSnapshot, counters,
 };
 use crate::storms::{Kind as StormKind, Moment, Severity, Storm};
 use crate::valkey::{DescriptorLimit, Place, ServerFacts};
-use crate::workloads::{Kind, ServerWorkloads, SurveyStatus, Tally, WorkloadReport, WorkloadRow};
+use crate::workloads::{Kind, Owners, ServerWorkloads, SurveyStatus, Tally, WorkloadReport, WorkloadRow};
 
 fn text(report: &Report, format: Format) -> String {
     let text = render(report, format).expect("can be written");
@@ -119,6 +120,16 @@ fn small() -> Report {
         ..ServerSnapshot::default()
     };
     Report {
+        kubernetes: kubernetes::Status {
+            wanted: true,
+            connected: true,
+            complete: true,
+            pods: 110,
+            refused: 0,
+            silence: Some(Duration::from_millis(2_500)),
+            faults: [0, 0, 2, 1, 0, 0, 0, 0, 0],
+        },
+        pods: Owners::default(),
         snapshot: Snapshot {
             servers: vec![server],
             dropped: vec![("ring_full", 0)],

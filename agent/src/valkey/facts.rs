@@ -9,6 +9,7 @@ use std::{
     net::SocketAddr,
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use nix::{
@@ -22,6 +23,7 @@ use super::{
     processes::Processes,
     version,
 };
+use crate::kubernetes;
 
 /// Executables whose version is remembered: a host runs a few versions, and each upgrade brings another file.
 const VERSIONS_REMEMBERED: usize = 256;
@@ -45,6 +47,8 @@ pub struct ServerFacts {
     pub cgroup: Option<String>,
     /// Container and pod.
     pub place: Place,
+    /// What the Kubernetes API server says of the pod; `None` if it has not been asked, or does not know it.
+    pub pod: Option<Arc<kubernetes::Pod>>,
     /// Seconds since the process started.
     pub uptime_seconds: f64,
     /// Descriptors that it may open, which bounds its clients.
@@ -73,6 +77,7 @@ impl ServerFacts {
             listeners: listeners.collect(),
             cgroup: found.cgroup_of_process.as_ref().and_then(below),
             place: found.place.clone(),
+            pod: None,
             uptime_seconds: uptime_seconds(found.start_time),
             descriptors: fs::read_to_string(format!("/proc/{}/limits", found.pid))
                 .ok()
@@ -80,6 +85,13 @@ impl ServerFacts {
             version: read.version.clone(),
             maxclients: read.maxclients,
         }
+    }
+
+    /// The UID of its pod: by its cgroup, or by its container.
+    #[must_use]
+    pub fn pod_uid(&self) -> Option<&str> {
+        let by_path = self.place.pod.as_ref().map(|pod| &*pod.uid);
+        by_path.or_else(|| self.pod.as_ref().map(|pod| &*pod.uid))
     }
 
     /// Most clients it can have: its `maxclients` if known, and never more than its descriptors allow. `None` if neither

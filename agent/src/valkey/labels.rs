@@ -4,13 +4,20 @@ use std::collections::{HashMap, HashSet};
 
 use super::FoundServer;
 
-/// One label per server, in the order given: `process:port` with the lowest port; where two would be equal, both get
-/// `@leaf` of their cgroup; what is equal even then is numbered, `#2` and up, in the order of (namespace, start time).
+/// One label per server, in the order given: `namespace/pod:port` where the pod is known, else `process:port`, with the
+/// lowest port; where two would be equal, both get `@leaf` of their cgroup; what is equal even then is numbered, `#2` and up, in the order of (namespace, start time).
 ///
 /// Pure, so it knows nothing of labels given earlier: a caller that wants a server to keep its label while others come
 /// and go remembers it.
-pub fn labels(servers: &[FoundServer], leaf_of: impl Fn(&FoundServer) -> Option<String>) -> Vec<String> {
-    let plain: Vec<String> = servers.iter().map(plain).collect();
+pub fn labels(
+    servers: &[FoundServer],
+    pod_of: impl Fn(&FoundServer) -> Option<String>,
+    leaf_of: impl Fn(&FoundServer) -> Option<String>,
+) -> Vec<String> {
+    let plain: Vec<String> = servers
+        .iter()
+        .map(|server| plain(server, pod_of(server)))
+        .collect();
     let mut uses: HashMap<&str, usize> = HashMap::new();
     for label in &plain {
         *uses.entry(label).or_default() += 1;
@@ -26,10 +33,11 @@ pub fn labels(servers: &[FoundServer], leaf_of: impl Fn(&FoundServer) -> Option<
     numbered(servers, wanted)
 }
 
-fn plain(server: &FoundServer) -> String {
+fn plain(server: &FoundServer, pod: Option<String>) -> String {
+    let name = pod.unwrap_or_else(|| server.process.clone());
     match server.port() {
-        Some(port) => format!("{}:{port}", server.process),
-        None => server.process.clone(),
+        Some(port) => format!("{name}:{port}"),
+        None => name,
     }
 }
 
@@ -101,7 +109,7 @@ mod tests {
             server("redis-server", &[6379], 1, 1, "/b"),
         ];
         assert_eq!(
-            labels(&servers, leaf),
+            labels(&servers, |_| None, leaf),
             ["valkey-server:6379", "redis-server:6379"]
         );
     }
@@ -114,11 +122,35 @@ mod tests {
             server("valkey-server", &[6379], 2, 1, "/s/two.service"),
         ];
         assert_eq!(
-            labels(&servers, leaf),
+            labels(&servers, |_| None, leaf),
             [
                 "valkey-server:6379@one.service",
                 "valkey-server:6380",
                 "valkey-server:6379@two.service"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_server_goes_by_its_pod_and_two_of_one_pod_by_their_cgroups_too() {
+        let servers = [
+            server("valkey-server", &[6379], 1, 1, "/s/one"),
+            server("valkey-server", &[6379], 2, 1, "/s/two"),
+            server("valkey-server", &[6379], 3, 1, "/s/three"),
+            server("valkey-server", &[6379], 4, 1, "/s/four"),
+        ];
+        let pod = |server: &FoundServer| match server.netns {
+            1 => Some("shop/cache-0".to_owned()),
+            2 | 3 => Some("shop/cache-1".to_owned()),
+            _ => None,
+        };
+        assert_eq!(
+            labels(&servers, pod, leaf),
+            [
+                "shop/cache-0:6379",
+                "shop/cache-1:6379@two",
+                "shop/cache-1:6379@three",
+                "valkey-server:6379"
             ]
         );
     }
@@ -129,7 +161,7 @@ mod tests {
         let old = server("valkey-server", &[6379], 1, 100, "/s/v");
         let elsewhere = server("valkey-server", &[6379], 2, 50, "/s/v");
         assert_eq!(
-            labels(&[elsewhere, young, old], leaf),
+            labels(&[elsewhere, young, old], |_| None, leaf),
             [
                 "valkey-server:6379@v#3",
                 "valkey-server:6379@v#2",
@@ -141,7 +173,7 @@ mod tests {
     #[test]
     fn servers_without_a_known_cgroup_are_numbered() {
         let servers = [server("v", &[1], 1, 1, ""), server("v", &[1], 2, 1, "")];
-        assert_eq!(labels(&servers, leaf), ["v:1", "v:1#2"]);
+        assert_eq!(labels(&servers, |_| None, leaf), ["v:1", "v:1#2"]);
     }
 
     #[test]
@@ -151,7 +183,7 @@ mod tests {
             server("v:1#2", &[], 2, 1, ""),
             server("v", &[1], 3, 1, ""),
         ];
-        let found = labels(&servers, leaf);
+        let found = labels(&servers, |_| None, leaf);
         assert_eq!(found, ["v:1", "v:1#2", "v:1#3"]);
     }
 }

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::groups::{Gathered, Group, Groups};
+use super::groups::{Gathered, Group, Groups, Lonely};
 use super::history::History;
 use super::report::{Kind, Restart, ServerWorkloads, SurveyStatus, WorkloadReport, WorkloadRow};
-use super::{OTHER, Rules, ServerSurvey, UNASSIGNED};
+use super::{OTHER, Owners, Rules, ServerSurvey, UNASSIGNED};
+use crate::kubernetes::Pod;
 use crate::snapshot::{ClientSnapshot, ServerSnapshot, Snapshot};
 
 /// One server when a survey has ended.
@@ -27,6 +29,7 @@ pub struct Observation {
 #[derive(Debug, Default)]
 pub struct Workloads {
     rules: Rules,
+    owners: Owners,
     servers: BTreeMap<String, Book>,
     last: Option<(Instant, Duration, Duration)>,
 }
@@ -93,12 +96,39 @@ impl Workloads {
 
     /// Other rules from now on. Counters go on from where they stand, those of new workloads from zero; what was learned of
     /// pools is learned anew.
-    pub fn replace_rules(&mut self, rules: Rules, snapshot: &Snapshot) {
-        for server in &snapshot.servers {
+    pub fn replace_rules(&mut self, mut rules: Rules, snapshot: &Snapshot) {
+        rules.set_owners(&self.owners);
+        self.replace(rules, &snapshot.servers);
+        for book in self.servers.values_mut() {
+            book.histories.clear();
+        }
+    }
+
+    /// Whether other pods have the addresses than it was told.
+    #[must_use]
+    pub fn knows_others(&self, owners: &Owners) -> bool {
+        let whose = |pod: &Arc<Pod>| (pod.namespace.clone(), pod.owner.clone());
+        self.owners.len() != owners.len()
+            || owners.iter().any(|(address, pod)| {
+                let known = self.owners.get(address);
+                known.is_none_or(|known| !Arc::ptr_eq(known, pod) && whose(known) != whose(pod))
+            })
+    }
+
+    /// Other pods have the addresses from now on. Counters go on from where they stand: what an address had opened before it
+    /// was known stays where it was counted.
+    pub fn replace_owners(&mut self, owners: Owners, snapshot: &Snapshot) {
+        let mut rules = self.rules.clone();
+        rules.set_owners(&owners);
+        self.owners = owners;
+        self.replace(rules, &snapshot.servers);
+    }
+
+    fn replace(&mut self, rules: Rules, servers: &[ServerSnapshot]) {
+        for server in servers {
             let book = self.servers.entry(server.label.clone()).or_default();
             let before = opens(&self.rules, server, book);
             book.base.clear();
-            book.histories.clear();
             for (name, after) in opens(&rules, server, book) {
                 let stood = before.get(&name).copied().unwrap_or(0);
                 book.base.insert(name, stood as i64 - after as i64);
@@ -144,7 +174,7 @@ impl Book {
             let mut history = self.histories.remove(&group).unwrap_or_default();
             let opened = match group {
                 Group::Rule(rule) => self.opened(rules.name(rule).unwrap_or(OTHER), sum.opened),
-                Group::Address(_) => sum.opened,
+                Group::Default(_) => sum.opened,
             };
             history.survey(at, sum.busy_per_instance.iter().copied());
             history.opened(at, opened);
@@ -202,11 +232,14 @@ impl Rows<'_> {
             self.row(UNASSIGNED, Kind::Unassigned, &groups.unassigned, unassigned),
             self.row(OTHER, Kind::Other, &groups.other, other),
         ];
-        let addresses = groups.addresses.iter().map(|(address, sum)| {
-            self.row(&address.to_string(), Kind::Address, sum, sum.opened)
-                .with(self.book.histories.get(&Group::Address(*address)), self.now)
+        let lonely = groups.lonely.iter().map(|(who, sum)| {
+            let row = match who {
+                Lonely::Owner(label) => self.row(label, Kind::Owner, sum, sum.opened),
+                Lonely::Address(address) => self.row(&address.to_string(), Kind::Address, sum, sum.opened),
+            };
+            row.with(self.book.histories.get(&Group::Default(who.clone())), self.now)
         });
-        let shown: u64 = groups.addresses.values().map(|sum| sum.opened).sum();
+        let shown: u64 = groups.lonely.values().map(|sum| sum.opened).sum();
         let rest = groups.beyond.clone().and(&groups.other);
         let rest = self.row(
             OTHER,
@@ -225,7 +258,7 @@ impl Rows<'_> {
             server: server.label.clone(),
             survey: survey.map(ServerSurvey::total),
             workloads: filled(named.iter().cloned().chain(summary)),
-            detailed: filled(named.into_iter().chain(addresses).chain([rest])),
+            detailed: filled(named.into_iter().chain(lonely).chain([rest])),
             restart: Restart::new(server.connections, instances, &server.accept_burst),
         }
     }

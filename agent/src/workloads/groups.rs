@@ -3,16 +3,26 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::{Rules, ServerSurvey, Tally};
 use crate::snapshot::ClientSnapshot;
 
 /// Who is followed from survey to survey.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Group {
     /// A workload of the configuration, by its place in the file.
     Rule(usize),
-    /// An address that no rule has.
+    /// Clients that no rule has.
+    Default(Lonely),
+}
+
+/// Clients that no rule has, by what they are called.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Lonely {
+    /// The pods of one owner.
+    Owner(Arc<str>),
+    /// An address that is no known pod's.
     Address(IpAddr),
 }
 
@@ -21,9 +31,9 @@ pub(super) enum Group {
 pub(super) struct Groups {
     /// Workloads with a row of their own.
     pub(super) rules: BTreeMap<usize, Gathered>,
-    /// Addresses without a workload that have a row of their own.
-    pub(super) addresses: BTreeMap<IpAddr, Gathered>,
-    /// Addresses without a workload that have none.
+    /// Owners and addresses without a workload that have a row of their own.
+    pub(super) lonely: BTreeMap<Lonely, Gathered>,
+    /// Those that have none.
     pub(super) beyond: Gathered,
     /// Both of them.
     pub(super) unassigned: Gathered,
@@ -57,6 +67,7 @@ struct Client {
 impl Groups {
     pub(super) fn new(rules: &Rules, clients: &[ClientSnapshot], survey: Option<&ServerSurvey>) -> Self {
         let mut groups = Self::default();
+        let mut owners: HashMap<Arc<str>, Gathered> = HashMap::new();
         let mut lonely = Vec::new();
         for (address, client) in groups.by_address(clients, survey) {
             match rules.rule_of(address) {
@@ -66,19 +77,24 @@ impl Groups {
                 Some(_) => groups.other.add(&client),
                 None => {
                     groups.unassigned.add(&client);
-                    lonely.push((address, client));
+                    match rules.owner_label(address) {
+                        Some(owner) => owners.entry(Arc::clone(owner)).or_default().add(&client),
+                        None => lonely.push((address, client)),
+                    }
                 }
             }
         }
-        groups.give_rows(lonely, rules.room_for_addresses());
+        let room = rules.room_for_others();
+        let room = room - groups.give_rows_to_owners(owners.into_iter().collect(), room);
+        groups.give_rows_to_addresses(lonely, room);
         groups
     }
 
     /// Everybody who is followed.
     pub(super) fn followed(&self) -> impl Iterator<Item = (Group, &Gathered)> {
         let rules = self.rules.iter().map(|(rule, sum)| (Group::Rule(*rule), sum));
-        let addresses = self.addresses.iter();
-        rules.chain(addresses.map(|(address, sum)| (Group::Address(*address), sum)))
+        let lonely = self.lonely.iter();
+        rules.chain(lonely.map(|(who, sum)| (Group::Default(who.clone()), sum)))
     }
 
     /// The addresses that are known; what belongs to unknown ones is added to `other`.
@@ -110,8 +126,24 @@ impl Groups {
         known
     }
 
+    /// Those with the most connections get a row, before any address: a name says more. Returns how many got one.
+    fn give_rows_to_owners(&mut self, mut owners: Vec<(Arc<str>, Gathered)>, room: usize) -> usize {
+        owners.sort_unstable_by(|(left, more), (right, less)| {
+            let size = |sum: &Gathered| (sum.connections.max(sum.tally.connections), sum.opened);
+            size(less).cmp(&size(more)).then_with(|| left.cmp(right))
+        });
+        let beyond = owners.split_off(room.min(owners.len()));
+        for (_, sum) in &beyond {
+            self.beyond = std::mem::take(&mut self.beyond).and(sum);
+        }
+        let shown = owners.len();
+        let rows = owners.into_iter().map(|(owner, sum)| (Lonely::Owner(owner), sum));
+        self.lonely.extend(rows);
+        shown
+    }
+
     /// Those with the most connections get a row. There may be tens of thousands: they are divided, not sorted.
-    fn give_rows(&mut self, mut lonely: Vec<(IpAddr, Client)>, room: usize) {
+    fn give_rows_to_addresses(&mut self, mut lonely: Vec<(IpAddr, Client)>, room: usize) {
         if room < lonely.len() {
             lonely.select_nth_unstable_by_key(room, |(address, client)| {
                 let connections = client.connections.max(client.tally.connections);
@@ -120,7 +152,8 @@ impl Groups {
         }
         let (shown, beyond) = lonely.split_at(room.min(lonely.len()));
         for (address, client) in shown {
-            self.addresses.entry(*address).or_default().add(client);
+            let who = Lonely::Address(*address);
+            self.lonely.entry(who).or_default().add(client);
         }
         for (_, client) in beyond {
             self.beyond.add(client);

@@ -20,6 +20,10 @@ mod survey;
 #[cfg(test)]
 mod tests;
 
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
+
+use crate::kubernetes::Pod;
+
 pub use book::{Observation, Workloads};
 pub use history::{Busy, ENOUGH_SURVEYS};
 pub use report::{
@@ -27,6 +31,9 @@ pub use report::{
 };
 pub use rules::Rules;
 pub use survey::{ServerSurvey, Tally};
+
+/// The pods of client addresses, as far as they are known.
+pub type Owners = HashMap<IpAddr, Arc<Pod>>;
 
 /// Row of clients that no rule has.
 pub const UNASSIGNED: &str = crate::tenants::UNASSIGNED;

@@ -36,7 +36,7 @@ pub struct ServerWorkloads {
     pub survey: Option<Tally>,
     /// Workloads of the configuration in file order, then `(unassigned)`, then `(other)`: together they are the server.
     pub workloads: Vec<WorkloadRow>,
-    /// The same with a row for each address in the place of `(unassigned)`, as many as `limits.workloads` has room for.
+    /// The same with a row for each owner of pods and each address in the place of `(unassigned)`, as many as `limits.workloads` has room for.
     pub detailed: Vec<WorkloadRow>,
     /// What a restart of the server would bring.
     pub restart: Restart,
@@ -72,7 +72,9 @@ pub struct WorkloadRow {
 pub enum Kind {
     /// A workload of the configuration.
     Rule,
-    /// An address that no rule has.
+    /// The pods of an owner that no rule has.
+    Owner,
+    /// An address that no rule has, and no known pod.
     Address,
     /// All addresses that no rule has.
     Unassigned,

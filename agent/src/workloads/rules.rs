@@ -1,8 +1,13 @@
-//! Address to workload: one lookup for each length of range that the rules use; the first rule of the file wins.
+//! Address to workload: one lookup for each length of range that the rules use, and one for the pod that has the address; the
+//! first rule of the file wins.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use globset::GlobSet;
+
+use super::Owners;
 use crate::config::{AddressRange, Settings};
 
 /// The rules, ready to be asked.
@@ -16,6 +21,20 @@ pub struct Rules {
     ranges: HashMap<AddressRange, usize>,
     /// Lengths of ranges in use, of IPv4 and IPv6.
     lengths: [BTreeSet<u8>; 2],
+    /// Globs over the owners of pods, and the rule of each.
+    owner_globs: GlobSet,
+    rules_of_globs: Vec<usize>,
+    /// What the globs come to for the addresses of known pods.
+    pods: HashMap<IpAddr, OfPod>,
+}
+
+/// An address that is a pod's.
+#[derive(Debug, Clone)]
+struct OfPod {
+    /// What it is called without a rule.
+    label: Arc<str>,
+    /// The first rule that has the pod's owner.
+    rule: Option<usize>,
 }
 
 impl Rules {
@@ -27,7 +46,12 @@ impl Rules {
             limit,
             ..Self::default()
         };
+        let mut globs = GlobSet::builder();
         for (rule, workload) in settings.workloads.iter().enumerate() {
+            for glob in &workload.kubernetes {
+                globs.add(glob.clone());
+                rules.rules_of_globs.push(rule);
+            }
             if rule < limit {
                 rules.names.push(workload.name.as_str().into());
             }
@@ -36,20 +60,52 @@ impl Rules {
                 rules.lengths[usize::from(range.is_ipv4())].insert(range.length());
             }
         }
+        rules.owner_globs = globs.build().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the owners of all workloads together cannot be compiled: no pod belongs to one");
+            GlobSet::empty()
+        });
         rules
+    }
+
+    /// Whose pods have which addresses from now on.
+    pub(super) fn set_owners(&mut self, owners: &Owners) {
+        let mut known: HashMap<String, OfPod> = HashMap::new();
+        let pods = owners.iter().map(|(address, pod)| {
+            let path = format!("{}/{}", pod.namespace, pod.owner);
+            let of_pod = known.entry(path).or_insert_with_key(|path| OfPod {
+                label: format!("{}/{}", pod.namespace, pod.owner.name).into(),
+                rule: self.rule_of_owner(path),
+            });
+            (*address, of_pod.clone())
+        });
+        self.pods = pods.collect();
+    }
+
+    fn rule_of_owner(&self, path: &str) -> Option<usize> {
+        let matches = self.owner_globs.matches(path).into_iter();
+        matches
+            .filter_map(|glob| self.rules_of_globs.get(glob).copied())
+            .min()
+    }
+
+    /// What an address is called that no rule has, if it is a pod's: `namespace/owner`.
+    pub(super) fn owner_label(&self, address: IpAddr) -> Option<&Arc<str>> {
+        self.pods.get(&address.to_canonical()).map(|of_pod| &of_pod.label)
     }
 
     /// The first rule that has this address, by its place in the file; it may lie beyond the limit.
     #[must_use]
     pub fn rule_of(&self, address: IpAddr) -> Option<usize> {
         let address = address.to_canonical();
-        self.lengths[usize::from(address.is_ipv4())]
+        let of_pod = self.pods.get(&address).and_then(|of_pod| of_pod.rule);
+        let of_range = self.lengths[usize::from(address.is_ipv4())]
             .iter()
             .filter_map(|length| {
                 let range = AddressRange::around(address, *length)?;
                 self.ranges.get(&range).copied()
             })
-            .min()
+            .min();
+        of_range.into_iter().chain(of_pod).min()
     }
 
     /// The name of a rule; `None` beyond the limit.
@@ -58,8 +114,8 @@ impl Rules {
         self.names.get(rule).map(String::as_str)
     }
 
-    /// How many addresses without a workload may have a row of their own, per server.
-    pub(super) fn room_for_addresses(&self) -> usize {
+    /// How many owners and addresses without a workload may have a row of their own, per server.
+    pub(super) fn room_for_others(&self) -> usize {
         self.limit.saturating_sub(self.names.len())
     }
 }
@@ -69,6 +125,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::kubernetes::{Owner, Pod};
 
     fn rules(text: &str) -> Rules {
         Rules::new(&Settings::parse(Path::new("test.toml"), text).expect("accepted"))
@@ -113,6 +170,57 @@ mod tests {
         assert_eq!(rules.rule_of("2001:db8::1".parse().expect("an address")), None);
     }
 
+    fn owner(namespace: &str, kind: &str, name: &str) -> Arc<Pod> {
+        Arc::new(Pod {
+            namespace: namespace.into(),
+            owner: Owner {
+                kind: kind.into(),
+                name: name.into(),
+            },
+            ..Pod::default()
+        })
+    }
+
+    #[test]
+    fn owners_of_pods_are_matched_part_by_part_and_the_first_rule_wins_over_addresses_too() {
+        let mut rules = rules(
+            r#"
+            [[workload]]
+            name = "carts"
+            kubernetes = "shop/Deployment/cart-*"
+            [[workload]]
+            name = "network"
+            addresses = ["10.0.0.0/24"]
+            [[workload]]
+            name = "all of pay"
+            kubernetes = ["pay/*/*", "pay-*/StatefulSet/db"]
+            "#,
+        );
+        let pods = [
+            ("10.0.0.1", owner("shop", "Deployment", "cart-eu"), Some(0)),
+            ("10.0.0.2", owner("shop", "Deployment", "cart"), Some(1)),
+            ("10.1.0.3", owner("shop", "StatefulSet", "cart-eu"), None),
+            ("10.1.0.4", owner("other-shop", "Deployment", "cart-eu"), None),
+            ("10.1.0.5", owner("pay", "CronJob", "x"), Some(2)),
+            ("10.1.0.6", owner("pay-eu", "StatefulSet", "db"), Some(2)),
+            ("10.0.0.7", owner("pay", "CronJob", "x"), Some(1)),
+        ];
+        let owners: Owners = pods
+            .iter()
+            .map(|(address, pod, _)| (address.parse().expect("an address"), Arc::clone(pod)))
+            .collect();
+        rules.set_owners(&owners);
+        for (address, pod, rule) in &pods {
+            let address = address.parse().expect("an address");
+            assert_eq!(rules.rule_of(address), *rule, "{address}");
+            let label = format!("{}/{}", pod.namespace, pod.owner.name);
+            assert_eq!(rules.owner_label(address).map(|label| &**label), Some(&*label));
+        }
+        assert_eq!(rules.owner_label("10.0.0.99".parse().expect("an address")), None);
+        let mapped = "::ffff:10.1.0.5".parse().expect("an address");
+        assert_eq!(rules.rule_of(mapped), Some(2));
+    }
+
     #[test]
     fn rules_beyond_the_limit_have_no_name_and_leave_no_room() {
         let rules = rules(
@@ -121,6 +229,6 @@ mod tests {
         );
         assert_eq!(rules.rule_of("10.0.0.2".parse().expect("an address")), Some(1));
         assert_eq!((rules.name(0), rules.name(1)), (Some("a"), None));
-        assert_eq!(rules.room_for_addresses(), 0);
+        assert_eq!(rules.room_for_others(), 0);
     }
 }
