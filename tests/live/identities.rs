@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
-use stormglass_tests::agent::Agent;
+use stormglass_tests::agent::{Agent, command};
 use stormglass_tests::lab;
 use stormglass_tests::poll;
 use stormglass_tests::process::Process;
@@ -98,7 +98,13 @@ fn real_libraries_are_known_by_name_and_version() -> Result<()> {
         .arg("SETNAME")
         .arg("checkout-redis-rs")
         .exec(&mut redis)?;
+    // One that still runs an old version.
+    let mut old = server.connect()?;
+    old.ask(&[b"CLIENT", b"SETNAME", b"old-version"])?;
+    old.ask(&[b"CLIENT", b"SETINFO", b"LIB-NAME", b"valkey-py"])?;
+    old.ask(&[b"CLIENT", b"SETINFO", b"LIB-VER", b"0.0.1"])?;
     let names = [
+        "old-version",
         "checkout-redis-rs",
         "search-pool",
         "search-renamed",
@@ -138,6 +144,67 @@ fn real_libraries_are_known_by_name_and_version() -> Result<()> {
         .values()
         .filter(|known| (&known.library, &known.version) == (&python.library, &python.version));
     assert_eq!(counted, expected.count() as u64);
+    let old = clients
+        .values()
+        .find(|known| known.name == "old-version")
+        .context("no old version")?;
+    for version in [python, old] {
+        one_query_names_who_runs_a_version(&agent, &server, version, &clients)?;
+    }
+    Ok(())
+}
+
+/// `stormglass libraries` has the version, and `stormglass connections` all that run it and nobody else.
+fn one_query_names_who_runs_a_version(
+    agent: &Agent,
+    server: &Server,
+    version: &Known,
+    clients: &Clients,
+) -> Result<()> {
+    let table = command(
+        &["libraries", "--library", &version.library],
+        Some(agent.config()),
+    )?;
+    let expected = clients
+        .values()
+        .filter(|known| (&known.library, &known.version) == (&version.library, &version.version));
+    let row = [
+        server.label(),
+        version.library.clone(),
+        version.version.clone(),
+        expected.count().to_string(),
+    ];
+    let has_row = |line: &str| line.split_whitespace().eq(row.iter().map(String::as_str));
+    ensure!(table.stdout.lines().any(has_row), "{row:?} is not in {table:?}");
+
+    let label = server.label();
+    let shown = command(
+        &[
+            "connections",
+            "--json",
+            "--server",
+            &label,
+            "--library",
+            &version.library,
+            "--library-version",
+            &version.version,
+        ],
+        Some(agent.config()),
+    )?;
+    let shown: Value = serde_json::from_str(&shown.stdout).with_context(|| format!("{shown:?}"))?;
+    let shown: Vec<u64> = shown["connections"]
+        .as_array()
+        .context("a list")?
+        .iter()
+        .filter_map(|connection| connection["port"].as_u64())
+        .collect();
+    let mut expected: Vec<u64> = clients
+        .iter()
+        .filter(|(_, known)| (&known.library, &known.version) == (&version.library, &version.version))
+        .map(|(address, _)| address.port().into())
+        .collect();
+    expected.sort_unstable();
+    assert_eq!(shown, expected);
     Ok(())
 }
 

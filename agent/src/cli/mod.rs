@@ -2,9 +2,11 @@
 
 mod agent;
 mod clients;
+mod connections;
 mod doctor;
 mod expect_restart;
 mod inventory;
+mod libraries;
 mod list;
 mod run;
 mod servers;
@@ -41,6 +43,10 @@ enum Command {
     Tenants(tenants::TenantsArguments),
     /// List the clients and their connections, from the running agent.
     Clients(clients::ClientsArguments),
+    /// List every open connection and who is at its other end, from the running agent.
+    Connections(connections::ConnectionsArguments),
+    /// List the client libraries and versions that connections are made with, from the running agent.
+    Libraries(libraries::LibrariesArguments),
     /// List how workloads use their connections, from the running agent; advise on pools; say what a restart would bring.
     Workloads(workloads::WorkloadsArguments),
     /// List the storms that go on and those that are over, from the running agent: what, how bad, who.
@@ -98,6 +104,8 @@ pub(crate) fn run() -> Result<ExitCode> {
         Command::Servers(arguments) => servers::run(&arguments),
         Command::Tenants(arguments) => tenants::run(&arguments),
         Command::Clients(arguments) => clients::run(&arguments),
+        Command::Connections(arguments) => connections::run(&arguments),
+        Command::Libraries(arguments) => libraries::run(&arguments),
         Command::Workloads(arguments) => workloads::run(&arguments),
         Command::Storms(arguments) => storms::run(&arguments),
         Command::ExpectRestart(arguments) => expect_restart::run(&arguments),

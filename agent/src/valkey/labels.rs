@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use super::FoundServer;
 
 /// One label per server, in the order given: `namespace/pod:port` where the pod is known, else `process:port`, with the
-/// lowest port; where two would be equal, both get `@leaf` of their cgroup; what is equal even then is numbered, `#2` and up, in the order of (namespace, start time).
+/// lowest port; where two would be equal, both get `@leaf` of their cgroup; what is equal even then is numbered, `#2` and up,
+/// in the order of (namespace, start time).
 ///
 /// Pure, so it knows nothing of labels given earlier: a caller that wants a server to keep its label while others come
 /// and go remembers it.
