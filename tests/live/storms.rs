@@ -4,6 +4,7 @@
 //! One agent watches a server for each scene, so that what is usual is learned once for all. `STORMGLASS_SCENES=churn,leak` plays
 //! only those.
 
+mod commands;
 mod connections;
 mod normal_life;
 mod stage;
@@ -23,6 +24,17 @@ addresses = [\"127.71.0.0/16\"]
 [[workload]]
 name = \"batch\"
 addresses = [\"127.72.0.0/16\"]
+
+[[tenant]]
+name = \"login\"
+prefixes = [\"session\"]
+
+[[tenant]]
+name = \"search\"
+prefixes = [\"search\"]
+
+[storms.bandwidth_saturation]
+bytes_per_second = 60000000
 ";
 
 const SCENES: &[Scene] = &[
@@ -50,6 +62,31 @@ const SCENES: &[Scene] = &[
         name: "leak",
         server: "maxclients 600\n",
         play: connections::connections_leak,
+    },
+    Scene {
+        name: "errors",
+        server: "",
+        play: commands::commands_fail,
+    },
+    Scene {
+        name: "large",
+        server: "",
+        play: commands::values_are_large,
+    },
+    Scene {
+        name: "hot",
+        server: "",
+        play: commands::one_prefix_takes_the_server,
+    },
+    Scene {
+        name: "retry",
+        server: "",
+        play: commands::clients_ask_again,
+    },
+    Scene {
+        name: "bandwidth",
+        server: "",
+        play: commands::the_link_is_full,
     },
     Scene {
         name: "normal_life",

@@ -3,9 +3,8 @@
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::check::{Result, bounded, refuse_later};
+use super::check::{Result, bounded};
 use super::error::Source;
-use super::raw::Later;
 use super::settings::Bounded;
 use crate::storms::Kind;
 
@@ -25,20 +24,21 @@ pub struct Storms {
     pub maxclients_rejection: MaxclientsRejection,
     /// `[storms.accept_queue_saturation]`.
     pub accept_queue_saturation: AcceptQueueSaturation,
+    /// `[storms.retry_amplification]`.
+    pub retry_amplification: RetryAmplification,
+    /// `[storms.bandwidth_saturation]`.
+    pub bandwidth_saturation: BandwidthSaturation,
+    /// `[storms.oversized_values]`.
+    pub oversized_values: OversizedValues,
+    /// `[storms.hot_prefix]`.
+    pub hot_prefix: HotPrefix,
     /// `[storms.connection_growth]`.
     pub connection_growth: ConnectionGrowth,
+    /// `[storms.error_burst]`.
+    pub error_burst: ErrorBurst,
 }
 
 impl Storms {
-    /// Kinds that this version looks for.
-    pub const KINDS: [Kind; 5] = [
-        Kind::ReconnectChurn,
-        Kind::ColdReconnect,
-        Kind::MaxclientsRejection,
-        Kind::AcceptQueueSaturation,
-        Kind::ConnectionGrowth,
-    ];
-
     /// Whether a kind is looked for.
     #[must_use]
     pub const fn is_enabled(&self, kind: Kind) -> bool {
@@ -48,11 +48,11 @@ impl Storms {
             Kind::MaxclientsRejection => self.maxclients_rejection.enabled,
             Kind::AcceptQueueSaturation => self.accept_queue_saturation.enabled,
             Kind::ConnectionGrowth => self.connection_growth.enabled,
-            Kind::RetryAmplification
-            | Kind::BandwidthSaturation
-            | Kind::OversizedValues
-            | Kind::HotPrefix
-            | Kind::ErrorBurst => false,
+            Kind::RetryAmplification => self.retry_amplification.enabled,
+            Kind::BandwidthSaturation => self.bandwidth_saturation.enabled,
+            Kind::OversizedValues => self.oversized_values.enabled,
+            Kind::HotPrefix => self.hot_prefix.enabled,
+            Kind::ErrorBurst => self.error_burst.enabled,
         }
     }
 }
@@ -140,6 +140,58 @@ kind! {
     }
 }
 
+kind! {
+    /// `[storms.retry_amplification]`.
+    RetryAmplification, RawRetryAmplification, "retry_amplification" {
+        /// Fewer unanswered commands are no storm.
+        commands: Floor = 500,
+        /// The same as a share of the commands that the server usually has in a second.
+        share_percent: Percent = 50,
+    }
+}
+
+kind! {
+    /// `[storms.bandwidth_saturation]`.
+    BandwidthSaturation, RawBandwidthSaturation, "bandwidth_saturation" {
+        /// Share of the limit from which on it is near.
+        percent: Percent = 80,
+        /// The limit in one direction; 0: the speed of the host's link.
+        bytes_per_second: Bounded<0, 1_000_000_000_000> = 0,
+    }
+}
+
+kind! {
+    /// `[storms.oversized_values]`.
+    OversizedValues, RawOversizedValues, "oversized_values" {
+        /// From how many bytes on a value is large.
+        bytes: Bounded<1_024, 536_870_912> = 262_144,
+        /// Fewer large values are no storm.
+        values: Floor = 20,
+        /// A smaller share of all bytes is no storm.
+        share_percent: Percent = 20,
+    }
+}
+
+kind! {
+    /// `[storms.hot_prefix]`.
+    HotPrefix, RawHotPrefix, "hot_prefix" {
+        /// Fewer commands per second beyond what is usual are no storm.
+        commands: Floor = 1_000,
+        /// A smaller share of all commands is no storm.
+        share_percent: Percent = 50,
+    }
+}
+
+kind! {
+    /// `[storms.error_burst]`.
+    ErrorBurst, RawErrorBurst, "error_burst" {
+        /// Fewer error replies are no storm.
+        errors: Floor = 50,
+        /// The same as a share of the commands that the server usually has in a second.
+        share_percent: Percent = 5,
+    }
+}
+
 /// The section as serde reads it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -149,30 +201,25 @@ pub(super) struct RawStorms {
     maxclients_rejection: RawMaxclientsRejection,
     accept_queue_saturation: RawAcceptQueueSaturation,
     connection_growth: RawConnectionGrowth,
-    retry_amplification: Later,
-    bandwidth_saturation: Later,
-    oversized_values: Later,
-    hot_prefix: Later,
-    error_burst: Later,
+    retry_amplification: RawRetryAmplification,
+    bandwidth_saturation: RawBandwidthSaturation,
+    oversized_values: RawOversizedValues,
+    hot_prefix: RawHotPrefix,
+    error_burst: RawErrorBurst,
 }
 
 /// Checks the section.
 pub(super) fn storms(file: &Source<'_>, raw: &RawStorms) -> Result<Storms> {
-    refuse_later(
-        file,
-        &[
-            ("[storms.retry_amplification]", &raw.retry_amplification),
-            ("[storms.bandwidth_saturation]", &raw.bandwidth_saturation),
-            ("[storms.oversized_values]", &raw.oversized_values),
-            ("[storms.hot_prefix]", &raw.hot_prefix),
-            ("[storms.error_burst]", &raw.error_burst),
-        ],
-    )?;
     Ok(Storms {
         reconnect_churn: raw.reconnect_churn.check(file)?,
         cold_reconnect: raw.cold_reconnect.check(file)?,
         maxclients_rejection: raw.maxclients_rejection.check(file)?,
         accept_queue_saturation: raw.accept_queue_saturation.check(file)?,
         connection_growth: raw.connection_growth.check(file)?,
+        retry_amplification: raw.retry_amplification.check(file)?,
+        bandwidth_saturation: raw.bandwidth_saturation.check(file)?,
+        oversized_values: raw.oversized_values.check(file)?,
+        hot_prefix: raw.hot_prefix.check(file)?,
+        error_burst: raw.error_burst.check(file)?,
     })
 }

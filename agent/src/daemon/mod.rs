@@ -11,6 +11,7 @@ mod reload;
 mod storms;
 mod survey;
 mod totals;
+mod traffic;
 mod wanted;
 mod watch;
 

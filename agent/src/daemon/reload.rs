@@ -165,6 +165,7 @@ impl Governed {
         watch.surveys.change(settings.clients);
         watch.judge.change(&settings);
         watch.kubernetes.change(&settings.kubernetes);
+        watch.traffic.change(&settings);
         self.in_force = settings;
         Ok(())
     }

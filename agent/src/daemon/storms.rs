@@ -1,4 +1,5 @@
-//! The judgement: every tick the counters of each server go to the detectors, and, when one of them asks, who the clients are.
+//! The judgement: every tick the counters of each server go to the detectors, every second its traffic, and, when one of them asks,
+//! who the clients are.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -113,6 +114,9 @@ impl Watch {
             let events = judge.observe(&label, moment, &seen, &mut || self.detail(&label, now));
             self.judge.engine = judge;
             self.judge.tell(&events, moment);
+        }
+        for (label, traffic) in self.traffic(now) {
+            tell(&self.judge.engine.observe_traffic(&label, moment, &traffic));
         }
     }
 

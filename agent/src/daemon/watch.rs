@@ -22,6 +22,7 @@ use super::{
     storms::Judge,
     survey::Surveys,
     totals::{BySlot, Totals},
+    traffic::TrafficBook,
     wanted::Wanted,
 };
 use crate::{
@@ -140,6 +141,7 @@ pub(super) struct Watch {
     pub(super) names_to_judge: bool,
     next_name_sweep: Instant,
     pub(super) judge: Judge,
+    pub(super) traffic: TrafficBook,
 }
 
 impl Watch {
@@ -180,6 +182,7 @@ impl Watch {
             names_to_judge: false,
             next_name_sweep: now + NAME_SWEEP,
             judge: Judge::new(settings, alerts, now),
+            traffic: TrafficBook::new(settings),
         }
     }
 

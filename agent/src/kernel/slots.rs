@@ -89,6 +89,13 @@ impl Kernel {
         std::array::from_fn(|row| self.rows.get(Row::special(slot, row as u32) as usize))
     }
 
+    /// Every prefix of all slots with its counters, one after the other: a row is two kilobytes.
+    pub fn each_prefix(&self, visit: &mut dyn FnMut(PrefixKey, &PrefixCounters)) {
+        for (key, id) in self.prefixes.iter().filter_map(Result::ok) {
+            visit(key.0, &self.rows.get(Row::interned(id) as usize));
+        }
+    }
+
     /// Prefixes and clients of all slots.
     #[must_use]
     pub fn readings(&self) -> Readings {

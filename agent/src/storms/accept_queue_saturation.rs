@@ -2,17 +2,16 @@
 //! many wait. The kernel has completed their handshake, their clients think that they are connected, and the server does not
 //! know them yet.
 //!
-//! A queue that is `queue_percent` full through half a second is a storm; one that drops connections is one at once. A burst
+//! A queue that is `queue_percent` full for a third of a second is a storm; one that drops connections is one at once. A burst
 //! that the server takes in is none.
 
 use super::course::Onset;
 use super::finding::{Detector, Finding, Measure, Scene, figure, ratio};
 use super::storm::{Kind, Severity};
 
-/// How long the queue has to be full.
-const FULL_MILLISECONDS: u64 = 500;
-/// Ticks of that time that show it full: all but one.
-const FULL_TICKS: usize = 4;
+/// How long after it was first seen full the queue has to be full still, and in how many looks.
+const FULL_MILLISECONDS: u64 = 300;
+const FULL_TICKS: u32 = 3;
 /// How long it has to be nearly empty to end the storm.
 const QUIET_MILLISECONDS: u64 = 3_000;
 
@@ -20,21 +19,47 @@ const QUIET_MILLISECONDS: u64 = 3_000;
 pub(super) struct AcceptQueueSaturation {
     on: Option<Onset>,
     most: u64,
+    full: Full,
+}
+
+/// Since when the queue is full. Looks may come late; one that finds it less full changes nothing.
+#[derive(Debug, Default)]
+struct Full {
+    since: Option<Onset>,
+    ticks: u32,
+    gaps: u32,
+}
+
+impl Full {
+    fn note(&mut self, scene: &Scene<'_>) {
+        let percent = scene.settings.accept_queue_saturation.queue_percent.get() as u64;
+        let tick = scene.tick;
+        if tick.queue_limit > 0 && tick.queue_length * 100 >= percent * tick.queue_limit {
+            self.since.get_or_insert_with(|| tick.onset());
+            self.ticks += 1;
+            self.gaps = 0;
+        } else {
+            self.gaps += 1;
+            if self.gaps > 1 {
+                *self = Self::default();
+            }
+        }
+    }
+
+    fn is_lasting(&self, scene: &Scene<'_>) -> Option<Onset> {
+        let since = self
+            .since
+            .filter(|_| self.gaps == 0 && self.ticks >= FULL_TICKS)?;
+        (scene.now.since(since.at) >= FULL_MILLISECONDS + scene.tick.milliseconds).then_some(since)
+    }
 }
 
 impl AcceptQueueSaturation {
-    fn begins(scene: &Scene<'_>) -> Option<Onset> {
+    fn begins(&self, scene: &Scene<'_>) -> Option<Onset> {
         if scene.tick.queue_drops > 0 {
             return Some(scene.tick.onset());
         }
-        let percent = scene.settings.accept_queue_saturation.queue_percent.get() as u64;
-        let full = scene
-            .course
-            .back(FULL_MILLISECONDS)
-            .filter(|tick| tick.queue_limit > 0 && tick.queue_length * 100 >= percent * tick.queue_limit);
-        let (ticks, first) = full.fold((0, scene.tick), |(ticks, _), tick| (ticks + 1, tick));
-        let now_full = scene.tick.queue_length * 100 >= percent * scene.tick.queue_limit;
-        (ticks >= FULL_TICKS && now_full).then_some(first.onset())
+        self.full.is_lasting(scene)
     }
 
     fn goes_on(scene: &Scene<'_>) -> bool {
@@ -52,6 +77,7 @@ impl Detector for AcceptQueueSaturation {
     }
 
     fn note(&mut self, scene: &Scene<'_>) -> bool {
+        self.full.note(scene);
         self.on.is_some() || scene.tick.queue_drops > 0
     }
 
@@ -62,7 +88,7 @@ impl Detector for AcceptQueueSaturation {
                 *self = Self::default();
                 return None;
             }
-            None => Self::begins(scene)?,
+            None => self.begins(scene)?,
         };
         self.on = Some(onset);
         self.most = self.most.max(scene.tick.queue_length);

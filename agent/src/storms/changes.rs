@@ -163,13 +163,14 @@ impl Changes {
     }
 
     /// Who did it, the largest share first.
-    pub(super) fn culprits(&self, measure: Measure) -> Vec<Culprit> {
+    pub(super) fn culprits(&self, measure: &Measure) -> Vec<Culprit> {
         let nobody_opened = self.rows.iter().all(|row| row.opened < 1.0);
         let amount = |row: &Change| match measure {
             // Before a full accept queue nobody gets as far as to open.
             Measure::Opens if nobody_opened => (row.held_before - row.client.connections as f64).max(0.0),
             Measure::Opens => row.opened,
             Measure::Growth => row.grown,
+            Measure::Traffic(_) => 0.0,
         };
         let total: f64 = self.rows.iter().map(amount).sum();
         let mut sums: BTreeMap<(Subject, String), Culprit> = BTreeMap::new();
@@ -332,7 +333,7 @@ mod tests {
             .collect();
         after.push(client(9, None, 10 * 29 + 40, 1));
         let changes = quiet().changes(Moment(29_000 + 3_000), Moment(30_000), &detail(after));
-        let culprits = changes.culprits(Measure::Opens);
+        let culprits = changes.culprits(&Measure::Opens);
         assert_eq!(
             (culprits[0].name.as_str(), culprits[0].instances),
             ("cart-api", 3)
@@ -360,7 +361,7 @@ mod tests {
         let grown = |seconds: u64| {
             let now = detail(vec![client(1, None, 1_900, 1_900)]);
             let changes = quiet.changes(Moment(950_000), Moment(1_000 * seconds), &now);
-            changes.culprits(Measure::Growth)[0].amount
+            changes.culprits(&Measure::Growth)[0].amount
         };
         for (seconds, exact) in [(890, 120.0), (860, 180.0), (700, 500.0)] {
             assert!(
@@ -378,7 +379,7 @@ mod tests {
         let changes =
             Quiet::default().changes(Moment(5), Moment(5), &detail(vec![client(1, None, 1_000, 1_000)]));
         assert!(!changes.known);
-        assert_eq!(changes.culprits(Measure::Opens), []);
+        assert_eq!(changes.culprits(&Measure::Opens), []);
         assert_eq!(sentence("opens", 7.0, 0.71, &[]), "7 opens in 0.7 s");
     }
 
@@ -388,7 +389,7 @@ mod tests {
         let quiet = quiet();
         let culprits = quiet
             .changes(Moment(30_000), Moment(30_000), &detail(clients))
-            .culprits(Measure::Opens);
+            .culprits(&Measure::Opens);
         assert_eq!(culprits.len(), NAMED);
     }
 

@@ -76,7 +76,7 @@ impl Detector for ColdReconnect {
         }
         let opens = self.opens.add(
             scene.tick,
-            scene.tick.opened,
+            scene.tick.taken(),
             Self::allowed(scene),
             4.0 * threshold,
         );

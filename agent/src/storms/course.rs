@@ -35,6 +35,11 @@ pub(super) struct Tick {
 }
 
 impl Tick {
+    /// Connections opened, less those that were refused: of a connection opened just before, the refusal may come alone.
+    pub(super) const fn taken(&self) -> f64 {
+        self.opened as f64 - self.rejected as f64
+    }
+
     /// When it began, and what had been counted by then.
     pub(super) const fn onset(&self) -> Onset {
         Onset {

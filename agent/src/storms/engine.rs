@@ -4,16 +4,22 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::accept_queue_saturation::AcceptQueueSaturation;
+use super::bandwidth_saturation::BandwidthSaturation;
 use super::changes::{Changes, Quiet, duration, sentence};
 use super::cold_reconnect::ColdReconnect;
 use super::connection_growth::ConnectionGrowth;
 use super::course::{Course, Tick};
+use super::error_burst::ErrorBurst;
 use super::expectation::Expectation;
-use super::finding::{Detector, Finding, Scene};
+use super::finding::{Detector, Finding, Measure, Scene, TrafficDetector};
+use super::hot_prefix::HotPrefix;
 use super::maxclients_rejection::MaxclientsRejection;
 use super::observation::{Detail, Observation};
+use super::oversized_values::OversizedValues;
 use super::reconnect_churn::ReconnectChurn;
+use super::retry_amplification::RetryAmplification;
 use super::storm::{Culprit, Kind, Moment, Severity, Storm};
+use super::traffic::{Second, Traffic, UsualTraffic};
 use crate::config::Storms;
 
 /// A storm is over when nothing was found for so long: what begins again before is the same one.
@@ -93,7 +99,17 @@ struct Server {
     quiet: Quiet,
     detectors: Vec<Box<dyn Detector>>,
     clients: Clients,
+    commands: Commands,
     storm: Option<Active>,
+}
+
+/// What is known of a server's traffic.
+#[derive(Debug)]
+struct Commands {
+    usual: UsualTraffic,
+    detectors: Vec<Box<dyn TrafficDetector>>,
+    /// Since when something is suspected.
+    suspected: Option<Moment>,
 }
 
 /// Who the clients are while something is suspected.
@@ -123,8 +139,9 @@ impl Clients {
         if self.looked.is_some_and(|looked| now.since(looked) < rest) {
             return;
         }
-        self.looked = Some(now);
+        // Without an answer it is asked again in the next tick.
         if let Some(detail) = detail() {
+            self.looked = Some(now);
             self.changes = Some(quiet.changes(now, onset, &detail));
         }
     }
@@ -133,6 +150,8 @@ impl Clients {
 #[derive(Debug)]
 struct Active {
     storm: Storm,
+    /// The last finding of each kind.
+    findings: BTreeMap<Kind, Finding>,
     last_found: Moment,
     /// When it was told, and as what.
     told_at: Moment,
@@ -162,7 +181,24 @@ impl Default for Server {
                 Box::new(ConnectionGrowth::default()),
             ],
             clients: Clients::default(),
+            commands: Commands::default(),
             storm: None,
+        }
+    }
+}
+
+impl Default for Commands {
+    fn default() -> Self {
+        Self {
+            usual: UsualTraffic::default(),
+            detectors: vec![
+                Box::new(RetryAmplification::default()),
+                Box::new(BandwidthSaturation::default()),
+                Box::new(OversizedValues::default()),
+                Box::new(HotPrefix::default()),
+                Box::new(ErrorBurst::default()),
+            ],
+            suspected: None,
         }
     }
 }
@@ -221,6 +257,21 @@ impl Engine {
         self.judge(label, now, &findings).into_iter().collect()
     }
 
+    /// Takes what the commands of a server have come to, every second.
+    pub fn observe_traffic(&mut self, label: &str, now: Moment, traffic: &Traffic) -> Vec<Event> {
+        if traffic.milliseconds == 0 {
+            return Vec::new();
+        }
+        if !self.servers.contains_key(label) {
+            self.servers.insert(label.to_owned(), Server::default());
+        }
+        let Some(server) = self.servers.get_mut(label) else {
+            return Vec::new();
+        };
+        let findings = server.commands.look(now, traffic, &self.settings);
+        self.judge(label, now, &findings).into_iter().collect()
+    }
+
     /// A server is gone. A storm of it is over.
     pub fn forget(&mut self, label: &str, now: Moment) -> Vec<Event> {
         let storm = self.servers.remove(label).and_then(|server| server.storm);
@@ -266,7 +317,7 @@ impl Engine {
             Active::begun(label, now, self.number)
         });
         active.last_found = now;
-        let new = merge(&mut active.storm, now, findings, server.clients.changes.as_ref());
+        let new = active.merge(now, findings, server.clients.changes.as_ref());
         active.storm.expected |= covers(&self.expectations, &active.storm);
         for kind in new {
             *self.counts.entry((label.to_owned(), kind)).or_default() += 1;
@@ -306,7 +357,48 @@ impl Active {
             told_at: now,
             told: Told::of(&storm),
             storm,
+            findings: BTreeMap::new(),
         }
+    }
+
+    /// Takes findings into the storm. Returns the kinds that are new to it. The leading kind is the first of all it has had; its
+    /// figures, and those of the others behind it, are the last ones found.
+    fn merge(&mut self, now: Moment, findings: &[Finding], changes: Option<&Changes>) -> Vec<Kind> {
+        let storm = &mut self.storm;
+        let mut new = Vec::new();
+        for finding in findings {
+            storm.severity = storm.severity.max(finding.severity);
+            storm.onset = storm.onset.min(finding.onset);
+            if self.findings.insert(finding.kind, finding.clone()).is_none() {
+                new.push(finding.kind);
+            }
+        }
+        storm.kinds = self.findings.keys().copied().collect();
+        let Some(lead) = self.findings.values().next() else {
+            return new;
+        };
+        storm.kind = lead.kind;
+        storm.evidence.clone_from(&lead.evidence);
+        for figure in self.findings.values().flat_map(|finding| &finding.evidence) {
+            if !storm.evidence.iter().any(|known| known.name == figure.name) {
+                storm.evidence.push(figure.clone());
+            }
+        }
+        if findings.iter().any(|finding| finding.kind == lead.kind) {
+            let culprits = match &lead.measure {
+                Measure::Traffic(culprits) => culprits.clone(),
+                of_clients => changes
+                    .map(|changes| changes.culprits(of_clients))
+                    .unwrap_or_default(),
+            };
+            if !culprits.is_empty() {
+                storm.culprits = keep_leader(&storm.culprits, culprits);
+            }
+            let seconds = now.since(lead.onset) as f64 / 1e3;
+            let told = sentence(lead.noun, lead.amount, seconds, &storm.culprits);
+            storm.summary = format!("{}: {told}", named(lead));
+        }
+        new
     }
 
     fn tell(&mut self, now: Moment) {
@@ -397,6 +489,35 @@ impl Server {
     }
 }
 
+impl Commands {
+    /// What every detector finds in this second.
+    fn look(&mut self, now: Moment, traffic: &Traffic, settings: &Storms) -> Vec<Finding> {
+        let second = Second {
+            now,
+            traffic,
+            usual: &self.usual,
+            settings,
+        };
+        let (mut findings, mut suspicious) = (Vec::new(), false);
+        for detector in &mut self.detectors {
+            if settings.is_enabled(detector.kind()) {
+                findings.extend(detector.judge(&second));
+                suspicious |= detector.is_suspicious();
+            }
+        }
+        if !suspicious {
+            self.suspected = None;
+        }
+        let since = suspicious.then(|| *self.suspected.get_or_insert(now));
+        let long = since.is_some_and(|since| now.since(since) > NEW_USUAL_MILLISECONDS);
+        if !suspicious || long || !self.usual.is_warm() {
+            self.usual
+                .learn(traffic, settings.oversized_values.bytes.get() as u64);
+        }
+        findings
+    }
+}
+
 fn begun(label: &str, now: Moment, number: u64) -> Storm {
     Storm {
         id: format!("{}-{number}", now.0),
@@ -412,45 +533,6 @@ fn begun(label: &str, now: Moment, number: u64) -> Storm {
         evidence: Vec::new(),
         culprits: Vec::new(),
     }
-}
-
-/// Takes findings into a storm. Returns the kinds that are new to it. The leading kind is the first of all it has had; its
-/// figures, and those of the others behind it, are the last ones found.
-fn merge(storm: &mut Storm, now: Moment, findings: &[Finding], changes: Option<&Changes>) -> Vec<Kind> {
-    let new: Vec<Kind> = findings
-        .iter()
-        .map(|finding| finding.kind)
-        .filter(|kind| !storm.kinds.contains(kind))
-        .collect();
-    storm.kinds.extend(&new);
-    storm.kinds.sort_unstable();
-    if let Some(leading) = storm.kinds.first() {
-        storm.kind = *leading;
-    }
-    for finding in findings {
-        storm.severity = storm.severity.max(finding.severity);
-        storm.onset = storm.onset.min(finding.onset);
-    }
-    // While the leading kind pauses, its last figures stand.
-    let Some(lead) = findings.iter().find(|finding| finding.kind == storm.kind) else {
-        return new;
-    };
-    storm.evidence.clone_from(&lead.evidence);
-    for figure in findings.iter().flat_map(|finding| &finding.evidence) {
-        if !storm.evidence.iter().any(|known| known.name == figure.name) {
-            storm.evidence.push(figure.clone());
-        }
-    }
-    let culprits = changes
-        .map(|changes| changes.culprits(lead.measure))
-        .unwrap_or_default();
-    if !culprits.is_empty() {
-        storm.culprits = keep_leader(&storm.culprits, culprits);
-    }
-    let seconds = now.since(lead.onset) as f64 / 1e3;
-    let told = sentence(lead.noun, lead.amount, seconds, &storm.culprits);
-    storm.summary = format!("{}: {told}", named(lead));
-    new
 }
 
 /// The kind in words, with what a person asks first.

@@ -2,7 +2,8 @@
 
 use super::changes::Changes;
 use super::course::{Course, Onset, Tick};
-use super::storm::{Figure, Kind, Moment, Severity};
+use super::storm::{Culprit, Figure, Kind, Moment, Severity};
+use super::traffic::Second;
 use crate::config::Storms;
 
 /// One server at the end of a tick.
@@ -36,6 +37,18 @@ pub(super) trait Detector: std::fmt::Debug + Send {
     fn judge(&mut self, scene: &Scene<'_>) -> Option<Finding>;
 }
 
+/// One kind of storm, looked for in the traffic of one server, second by second. A state machine likewise.
+pub(super) trait TrafficDetector: std::fmt::Debug + Send {
+    /// What it looks for.
+    fn kind(&self) -> Kind;
+
+    /// Takes a second. Whether there is a storm in it.
+    fn judge(&mut self, second: &Second<'_>) -> Option<Finding>;
+
+    /// Whether it suspects something: then nothing is learned. Asked after [`TrafficDetector::judge`].
+    fn is_suspicious(&self) -> bool;
+}
+
 /// A storm of one kind, in this tick.
 #[derive(Debug, Clone)]
 pub(super) struct Finding {
@@ -52,13 +65,15 @@ pub(super) struct Finding {
     pub(super) measure: Measure,
 }
 
-/// What clients are measured by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What culprits are measured by.
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Measure {
     /// Connections opened beyond what is usual.
     Opens,
     /// Connections held beyond those at the onset.
     Growth,
+    /// Nothing of clients: the detector knows from the traffic who it is.
+    Traffic(Vec<Culprit>),
 }
 
 /// Evidence, said shortly.

@@ -25,7 +25,7 @@ impl Detector for MaxclientsRejection {
         let allowed = scene.course.usual.rejections.allowed();
         let piled = self
             .rejections
-            .add(scene.tick, scene.tick.rejected, allowed, 4.0 * least);
+            .add(scene.tick, scene.tick.rejected as f64, allowed, 4.0 * least);
         self.on.is_some() || piled > 0.0
     }
 

@@ -82,13 +82,17 @@ impl Detector for ReconnectChurn {
         let usual = &scene.course.usual;
         let threshold = Self::threshold(scene, &self.waiting.onset(scene.tick));
         let allowed = usual.waiting_closes.allowed();
-        let waiting = self
-            .waiting
-            .add(scene.tick, scene.tick.closed_waiting, allowed, 4.0 * threshold);
+        let waiting = self.waiting.add(
+            scene.tick,
+            scene.tick.closed_waiting as f64,
+            allowed,
+            4.0 * threshold,
+        );
         let held = usual.held.max(100.0);
         let allowed = usual.opens_allowed(scene.now);
         let opens = if usual.is_warm() {
-            self.opens.add(scene.tick, scene.tick.opened, allowed, 4.0 * held)
+            self.opens
+                .add(scene.tick, scene.tick.taken(), allowed, 4.0 * held)
         } else {
             0.0
         };

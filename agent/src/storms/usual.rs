@@ -107,7 +107,7 @@ impl Usual {
 }
 
 impl Rate {
-    fn learn(&mut self, value: f64, weight: f64) {
+    pub(super) fn learn(&mut self, value: f64, weight: f64) {
         if self.first.len() < WARM_UP_SECONDS {
             self.first.push(value);
             if self.first.len() == WARM_UP_SECONDS {
@@ -138,8 +138,7 @@ impl Rate {
         self.mean + 3.0 * self.deviation
     }
 
-    #[cfg(test)]
-    const fn mean(&self) -> f64 {
+    pub(super) const fn mean(&self) -> f64 {
         self.mean
     }
 }
@@ -176,9 +175,9 @@ impl Cusum {
     /// Adds a tick: `count` events where `allowed` per second surprise nobody. No more than `most` is remembered, so that the
     /// end is not put off by what a storm had piled up, and nothing at all once ten seconds have had no excess: a fleet that came to a
     /// server where nothing ever happens is past then.
-    pub(super) fn add(&mut self, tick: &Tick, count: u64, allowed: f64, most: f64) -> f64 {
+    pub(super) fn add(&mut self, tick: &Tick, count: f64, allowed: f64, most: f64) -> f64 {
         let allowance = allowed * tick.milliseconds as f64 / 1e3;
-        if count as f64 > allowance {
+        if count > allowance {
             self.exceeded = tick.at;
         } else if tick.at.since(self.exceeded) >= FORGET_MILLISECONDS {
             self.sum = 0.0;
@@ -186,7 +185,7 @@ impl Cusum {
         if self.sum == 0.0 {
             self.onset = Some(tick.onset());
         }
-        self.sum = (self.sum + count as f64 - allowance).clamp(0.0, most);
+        self.sum = (self.sum + count - allowance).clamp(0.0, most);
         self.sum
     }
 
@@ -261,20 +260,20 @@ mod tests {
     fn a_cumulative_sum_forgets_what_is_allowed_and_knows_when_it_began() {
         let mut cusum = Cusum::default();
         for second in 1..=100 {
-            assert_eq!(cusum.add(&tick(1_000 * second, 9), 9, 10.0, 100.0), 0.0);
+            assert_eq!(cusum.add(&tick(1_000 * second, 9), 9.0, 10.0, 100.0), 0.0);
         }
         for second in 101..=104 {
-            cusum.add(&tick(1_000 * second, 15), 15, 10.0, 100.0);
+            cusum.add(&tick(1_000 * second, 15), 15.0, 10.0, 100.0);
         }
         let onset = cusum.onset(&tick(105_000, 0));
         assert_eq!((cusum.sum(), onset.at), (20.0, Moment(100_000)));
-        cusum.add(&tick(105_000, 1_000), 1_000, 10.0, 100.0);
+        cusum.add(&tick(105_000, 1_000), 1_000.0, 10.0, 100.0);
         assert_eq!(cusum.sum(), 100.0);
         for second in 106..=114 {
-            cusum.add(&tick(1_000 * second, 0), 0, 0.0, 100.0);
+            cusum.add(&tick(1_000 * second, 0), 0.0, 0.0, 100.0);
         }
         assert_eq!(cusum.sum(), 100.0, "nothing is allowed, nothing taken off");
-        cusum.add(&tick(115_000, 0), 0, 0.0, 100.0);
+        cusum.add(&tick(115_000, 0), 0.0, 0.0, 100.0);
         assert_eq!(cusum.sum(), 0.0, "ten seconds");
     }
 }

@@ -18,8 +18,17 @@ const LEARNING: Duration = Duration::from_secs(14);
 /// How long a storm may take to be found and asked for at all.
 const FOUND_WITHIN: Duration = Duration::from_secs(20);
 
-/// From onset to finding, on a machine that does much else; the promise is one second.
+/// From onset to finding in milliseconds, on a machine that does much else; the promise is one second for connections, and two
+/// for commands and bytes, which are read every second.
 const DELAY_AT_MOST: u64 = 2_500;
+const DELAY_OF_TRAFFIC_AT_MOST: u64 = 4_000;
+const OF_TRAFFIC: [&str; 5] = [
+    "retry_amplification",
+    "bandwidth_saturation",
+    "oversized_values",
+    "hot_prefix",
+    "error_burst",
+];
 
 /// Hold and quiet time of a storm, and some.
 const OVER_WITHIN: Duration = Duration::from_secs(40);
@@ -143,7 +152,12 @@ impl Stage {
         let found = storm["found"].as_u64().context("no moment")?;
         let delay = found.saturating_sub(onset);
         println!("{kind}: found {delay} ms after the onset: {}", storm["summary"]);
-        ensure!(delay <= DELAY_AT_MOST, "found after {delay} ms: {storm:#}");
+        let at_most = if OF_TRAFFIC.contains(&kind) {
+            DELAY_OF_TRAFFIC_AT_MOST
+        } else {
+            DELAY_AT_MOST
+        };
+        ensure!(delay <= at_most, "found after {delay} ms: {storm:#}");
         self.check_metrics(server, kind)?;
         Ok(storm)
     }

@@ -3,9 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use super::baseline::ZScore;
 use crate::config::Storms;
-use crate::storms::{ClientDetail, Detail, Engine, Event, Expectation, Kind, Moment, Observation, Storm};
+use crate::storms::{
+    ClientDetail, Detail, Engine, Event, Expectation, Kind, Moment, Observation, Sizes, Storm, Traffic,
+    TrafficRow,
+};
 
 pub(super) const SERVER: &str = "valkey-server:6379";
 const TICK: u64 = 100;
@@ -69,6 +74,26 @@ pub(super) struct World {
     pub(super) events: Vec<Event>,
     /// Milliseconds between two quiet looks at the clients.
     pub(super) look_every: u64,
+    /// What is asked every second while ticks pass; nothing, if it is empty.
+    pub(super) loads: Vec<Load>,
+    /// Whether the server would answer INFO, and what it would say.
+    pub(super) answers: bool,
+    /// The z-score of what INFO says, if anybody wants it.
+    pub(super) score: Option<Box<ZScore>>,
+    info: Info,
+    names: BTreeMap<&'static str, Arc<str>>,
+}
+
+/// What INFO counts, cumulative but for the first.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Info {
+    pub(super) connected_clients: f64,
+    pub(super) connections_received: f64,
+    pub(super) rejected_connections: f64,
+    pub(super) commands_processed: f64,
+    pub(super) net_input_bytes: f64,
+    pub(super) net_output_bytes: f64,
+    pub(super) error_replies: f64,
 }
 
 impl World {
@@ -86,12 +111,16 @@ impl World {
             engine: Engine::new(Storms::default()),
             events: Vec::new(),
             look_every: 10_000,
+            loads: Vec::new(),
+            answers: true,
+            score: None,
+            info: Info::default(),
+            names: BTreeMap::new(),
         }
     }
 
-    pub(super) fn limit(mut self, clients: u64) -> Self {
+    pub(super) fn set_limit(&mut self, clients: u64) {
         self.seen.clients_limit = Some(clients);
-        self
     }
 
     /// Milliseconds since the beginning.
@@ -177,11 +206,57 @@ impl World {
             .engine
             .observe(SERVER, Moment(self.now), &self.seen, &mut look);
         self.events.extend(events);
+        if !self.loads.is_empty() && self.now % 1_000 < milliseconds {
+            let loads = std::mem::take(&mut self.loads);
+            self.ask(&loads);
+            self.loads = loads;
+            let (now, info) = (self.now, self.info());
+            if let Some(score) = &mut self.score {
+                score.poll(now, info);
+            }
+        }
+    }
+
+    /// What INFO says; `None` while the server does not answer.
+    fn info(&self) -> Option<Info> {
+        let info = Info {
+            connected_clients: self.seen.connections as f64,
+            connections_received: self.seen.opened_total as f64,
+            rejected_connections: self.seen.rejected_total as f64,
+            ..self.info
+        };
+        self.answers.then_some(info)
     }
 
     /// Announces restarts.
     pub(super) fn expect(&mut self, expectations: Vec<Expectation>) {
         self.engine.expect(expectations);
+    }
+
+    /// A second in which these loads are all that there is.
+    pub(super) fn second(&mut self, loads: &[Load]) {
+        self.now += 1_000;
+        self.ask(loads);
+    }
+
+    fn ask(&mut self, loads: &[Load]) {
+        let (dice, names) = (&mut self.dice, &mut self.names);
+        let rows: Vec<TrafficRow> = loads.iter().map(|load| load.row(dice, names)).collect();
+        for row in &rows {
+            self.info.commands_processed += row.answered as f64;
+            self.info.net_input_bytes += row.bytes_in as f64;
+            self.info.net_output_bytes += row.bytes_out as f64;
+            self.info.error_replies += row.errors.iter().map(|(_, count)| *count as f64).sum::<f64>();
+        }
+        let traffic = Traffic {
+            milliseconds: 1_000,
+            bytes_in: rows.iter().map(|row| row.bytes_in).sum(),
+            bytes_out: rows.iter().map(|row| row.bytes_out).sum(),
+            link: Some(LINK),
+            rows,
+        };
+        let events = self.engine.observe_traffic(SERVER, Moment(self.now), &traffic);
+        self.events.extend(events);
     }
 
     /// The server is gone.
@@ -253,6 +328,109 @@ fn detail(clients: &BTreeMap<IpAddr, Client>) -> Detail {
     });
     Detail {
         clients: known.collect(),
+    }
+}
+
+/// Bytes per second of the simulated link: a gigabit.
+pub(super) const LINK: u64 = 125_000_000;
+
+/// What is asked below one prefix, each second.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Load {
+    pub(super) prefix: &'static str,
+    pub(super) tenant: Option<&'static str>,
+    pub(super) commands: f64,
+    /// Share of the commands that is answered within the second.
+    pub(super) answered: f64,
+    /// Bytes of a command, and of its reply.
+    pub(super) asks: u64,
+    pub(super) gets: u64,
+    /// Seconds from command to reply.
+    pub(super) latency: f64,
+    /// Share of the replies that are errors, and their word.
+    pub(super) errors: f64,
+    pub(super) word: &'static str,
+}
+
+/// Four prefixes of three tenants.
+pub(super) const USUAL: [Load; 4] = [
+    Load {
+        prefix: "cart",
+        tenant: Some("checkout"),
+        commands: 2_000.0,
+        answered: 1.0,
+        asks: 300,
+        gets: 40,
+        latency: 0.000_2,
+        errors: 0.000_5,
+        word: "WRONGTYPE",
+    },
+    Load {
+        prefix: "session",
+        tenant: Some("login"),
+        commands: 3_000.0,
+        answered: 1.0,
+        asks: 60,
+        gets: 200,
+        latency: 0.000_2,
+        errors: 0.000_5,
+        word: "WRONGTYPE",
+    },
+    Load {
+        prefix: "search",
+        tenant: Some("search"),
+        commands: 500.0,
+        answered: 1.0,
+        asks: 80,
+        gets: 4_000,
+        latency: 0.000_2,
+        errors: 0.000_5,
+        word: "WRONGTYPE",
+    },
+    Load {
+        prefix: "promo",
+        tenant: None,
+        commands: 50.0,
+        answered: 1.0,
+        asks: 90,
+        gets: 1_000,
+        latency: 0.000_2,
+        errors: 0.000_5,
+        word: "WRONGTYPE",
+    },
+];
+
+impl Load {
+    fn row(&self, dice: &mut Dice, names: &mut BTreeMap<&'static str, Arc<str>>) -> TrafficRow {
+        let mut name = |of: &'static str| Arc::clone(names.entry(of).or_insert_with(|| of.into()));
+        let commands = dice.events(self.commands);
+        let answered = (commands as f64 * self.answered).round() as u64;
+        let errors = dice.events(answered as f64 * self.errors).min(answered);
+        let mut sizes = Sizes::default();
+        let cell = |bytes: u64| (bytes.max(1) as f64).log2().ceil() as usize;
+        sizes.0[cell(self.asks)] += commands;
+        sizes.0[cell(self.gets)] += answered;
+        TrafficRow {
+            prefix: name(self.prefix),
+            tenant: self.tenant.map(&mut name),
+            bytes_in: commands * self.asks,
+            bytes_out: answered * self.gets,
+            commands,
+            answered,
+            seconds: answered as f64 * self.latency * (0.8 + 0.4 * dice.share()),
+            sizes,
+            errors: if errors > 0 {
+                vec![(self.word, errors)]
+            } else {
+                Vec::new()
+            },
+        }
+    }
+
+    /// The same with other numbers.
+    pub(super) fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
     }
 }
 

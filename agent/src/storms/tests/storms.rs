@@ -195,7 +195,8 @@ fn refused_clients_are_a_storm() {
 #[test]
 fn a_leak_is_found_before_the_limit_and_told_with_the_time_that_is_left() {
     for seed in 0..SEEDS {
-        let mut world = quiet(seed).limit(4_000);
+        let mut world = quiet(seed);
+        world.set_limit(4_000);
         let leaking = BATCH.address(seed % BATCH.instances);
         world.pass(100_000, |world| {
             normal(world);
@@ -254,4 +255,19 @@ fn a_ragged_storm_is_one() {
     world.pass(60_000, normal);
     let storm = world.one_storm(Kind::ReconnectChurn, "cart-api");
     assert!(storm.ended.expect("over").since(storm.onset) > 40_000);
+}
+
+#[test]
+fn every_scenario_of_any_size_is_found_by_its_name_with_whoever_does_it() {
+    use super::scenarios::{ALL, live, usual};
+    for scenario in &ALL {
+        for seed in 0..SEEDS {
+            let (mut world, cast) = usual(seed);
+            world.assert_silent();
+            let onset = (scenario.play)(&mut world, &cast);
+            live(&mut world, &cast, 40_000);
+            let storm = world.one_storm(scenario.kind, scenario.culprit);
+            assert!(delay(&storm, onset) <= scenario.within, "{storm:#?}");
+        }
+    }
 }

@@ -1,0 +1,311 @@
+//! What the commands of each server have come to since the second before, for the detectors.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use agent_common::abi::{ERROR_CELLS, ErrorWord, PrefixCounters, PrefixKey, Row};
+
+use super::watch::Watch;
+use crate::{
+    config::Settings,
+    storms::{SIZES, Sizes, Traffic, TrafficRow},
+    tenants::{Classes, Rules, TenantRef, client_text},
+};
+
+/// How often rows are read, at least, and how many times its cost lies between two readings: half a percent of a core.
+const INTERVAL: Duration = Duration::from_secs(1);
+const REST: u32 = 200;
+
+/// How often the speed of the link is read again.
+const LINK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// One unit of the kernel's durations, in seconds.
+const DURATION_UNIT_SECONDS: f64 = 256e-9;
+
+/// What rows had counted at the last reading.
+#[derive(Debug, Default)]
+pub(super) struct TrafficBook {
+    rows: HashMap<PrefixKey, Counted>,
+    /// Unattributed bytes by slot, in and out.
+    unattributed: HashMap<u32, [u64; 2]>,
+    last: Option<Instant>,
+    next: Option<Instant>,
+    link: Option<u64>,
+    next_link: Option<Instant>,
+    rules: Option<Rules>,
+}
+
+/// What is kept of a row: a quarter of what the kernel has.
+#[derive(Debug, Clone, Copy)]
+struct Counted {
+    bytes_in: u64,
+    bytes_out: u64,
+    duration_units: u64,
+    commands: u64,
+    answered: u64,
+    sizes: [u64; SIZES],
+    errors: [u64; ERROR_CELLS],
+}
+
+impl Default for Counted {
+    fn default() -> Self {
+        Self::of(&PrefixCounters::default())
+    }
+}
+
+impl Counted {
+    fn of(row: &PrefixCounters) -> Self {
+        Self {
+            bytes_in: row.bytes_in,
+            bytes_out: row.bytes_out,
+            duration_units: row.duration_units,
+            commands: row.commands(),
+            answered: row.durations.iter().sum(),
+            sizes: std::array::from_fn(|cell| row.request_sizes[cell] + row.reply_sizes[cell]),
+            errors: row.errors,
+        }
+    }
+
+    /// Adds to a row what has been counted since `before`.
+    fn add_growth(&self, before: &Self, row: &mut TrafficRow) {
+        row.bytes_in += self.bytes_in.saturating_sub(before.bytes_in);
+        row.bytes_out += self.bytes_out.saturating_sub(before.bytes_out);
+        row.commands += self.commands.saturating_sub(before.commands);
+        row.answered += self.answered.saturating_sub(before.answered);
+        let units = self.duration_units.saturating_sub(before.duration_units);
+        row.seconds += units as f64 * DURATION_UNIT_SECONDS;
+        let Sizes(sizes) = &mut row.sizes;
+        for (cell, size) in sizes.iter_mut().enumerate() {
+            *size += self.sizes[cell].saturating_sub(before.sizes[cell]);
+        }
+        for (cell, word) in ErrorWord::ALL.iter().enumerate() {
+            let errors = self.errors[cell].saturating_sub(before.errors[cell]);
+            if errors > 0 {
+                row.errors.push((word.label(), errors));
+            }
+        }
+    }
+
+    fn has_grown(&self, before: &Self) -> bool {
+        let moved = |of: &Self| (of.bytes_in, of.bytes_out, of.commands, of.answered);
+        moved(self) != moved(before)
+    }
+}
+
+impl TrafficBook {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let mut book = Self::default();
+        book.change(settings);
+        book
+    }
+
+    /// Other tenants from now on.
+    pub(super) fn change(&mut self, settings: &Settings) {
+        match Rules::new(settings) {
+            Ok(rules) => self.rules = Some(rules),
+            // The check of the file compiles them, too.
+            Err(error) => tracing::warn!(%error, "storms will not be told with tenants"),
+        }
+    }
+
+    /// Whose a row is: the prefix decides, then the connections.
+    fn tenant(&self, prefix: &str, class: Option<Arc<str>>) -> Option<Arc<str>> {
+        let rules = self.rules.as_ref()?;
+        match rules.tenant_of(prefix) {
+            TenantRef::Unassigned => class,
+            tenant => Some(rules.name(tenant).into()),
+        }
+    }
+
+    fn read_link(&mut self, now: Instant) {
+        if self.next_link.is_none_or(|next| now >= next) {
+            self.next_link = Some(now + LINK_INTERVAL);
+            self.link = link_speed(Path::new("/sys/class/net"));
+        }
+    }
+}
+
+impl Watch {
+    /// What each server has had since the last time; nothing if that was a moment ago, or at the first time.
+    pub(super) fn traffic(&mut self, now: Instant) -> BTreeMap<String, Traffic> {
+        if self.traffic.next.is_some_and(|next| now < next) {
+            return BTreeMap::new();
+        }
+        let began = Instant::now();
+        self.traffic.read_link(now);
+        let last = self.traffic.last.replace(now);
+        let mut servers = self.rows_grown();
+        // Ticks may come late; what came in the meantime is in the next reading.
+        self.traffic.next = Some(now + (INTERVAL - INTERVAL / 20).max(began.elapsed() * REST));
+        let Some(last) = last else {
+            return BTreeMap::new();
+        };
+        let since = now.saturating_duration_since(last).as_millis();
+        for traffic in servers.values_mut() {
+            traffic.milliseconds = u64::try_from(since).unwrap_or(u64::MAX);
+            traffic.link = self.traffic.link;
+        }
+        servers
+    }
+
+    /// By how much each row has grown.
+    fn rows_grown(&mut self) -> BTreeMap<String, Traffic> {
+        let mut servers: BTreeMap<String, Growing> = BTreeMap::new();
+        let mut labels: HashMap<u32, &str> = HashMap::new();
+        for (label, server) in self.servers.iter().filter(|(_, server)| server.is_shown()) {
+            servers.insert(label.clone(), Growing::default());
+            labels.extend(server.slots().map(|slot| (slot, label.as_str())));
+        }
+        let book = &self.traffic;
+        let mut rows = HashMap::with_capacity(book.rows.len());
+        let mut note = |key: PrefixKey, counters: &PrefixCounters| {
+            let counted = Counted::of(counters);
+            let before = book.rows.get(&key).copied().unwrap_or_default();
+            let server = labels.get(&key.slot).and_then(|label| servers.get_mut(*label));
+            if let Some(server) = server.filter(|_| counted.has_grown(&before)) {
+                let row = server.row(book, &self.classes, &key);
+                counted.add_growth(&before, row);
+            }
+            rows.insert(key, counted);
+        };
+        self.kernel.each_prefix(&mut note);
+        for slot in labels.keys() {
+            for (row, counters) in self.kernel.special_rows(*slot).iter().enumerate() {
+                note(PrefixKey::special(*slot, 0, row as u32), counters);
+            }
+        }
+        let mut unattributed = HashMap::new();
+        for (slot, label) in &labels {
+            let now = self
+                .kernel
+                .counters(*slot)
+                .unattributed
+                .map(|cells| cells.iter().sum());
+            let before = book.unattributed.get(slot).copied().unwrap_or_default();
+            if let Some(server) = servers.get_mut(*label) {
+                server.bytes_in += u64::saturating_sub(now[0], before[0]);
+                server.bytes_out += u64::saturating_sub(now[1], before[1]);
+            }
+            unattributed.insert(*slot, now);
+        }
+        (self.traffic.rows, self.traffic.unattributed) = (rows, unattributed);
+        let grown = servers.into_iter();
+        grown.map(|(label, server)| (label, server.traffic())).collect()
+    }
+}
+
+/// A server whose rows are being added up.
+#[derive(Debug, Default)]
+struct Growing {
+    bytes_in: u64,
+    bytes_out: u64,
+    rows: HashMap<(Arc<str>, Option<Arc<str>>), TrafficRow>,
+}
+
+impl Growing {
+    fn row(&mut self, book: &TrafficBook, classes: &Classes, key: &PrefixKey) -> &mut TrafficRow {
+        let prefix: Arc<str> = match key.special_row() {
+            Some(row) => (*Row::LABELS.get(row as usize).unwrap_or(&"(other)")).into(),
+            None => client_text(key.bytes()).into(),
+        };
+        let tenant = book.tenant(&prefix, classes.name(key.class()));
+        let of = (Arc::clone(&prefix), tenant.clone());
+        self.rows.entry(of).or_insert_with(|| TrafficRow {
+            prefix,
+            tenant,
+            ..TrafficRow::default()
+        })
+    }
+
+    fn traffic(self) -> Traffic {
+        let mut rows: Vec<TrafficRow> = self.rows.into_values().collect();
+        rows.sort_by(|left, right| (&left.prefix, &left.tenant).cmp(&(&right.prefix, &right.tenant)));
+        Traffic {
+            bytes_in: self.bytes_in + rows.iter().map(|row| row.bytes_in).sum::<u64>(),
+            bytes_out: self.bytes_out + rows.iter().map(|row| row.bytes_out).sum::<u64>(),
+            rows,
+            ..Traffic::default()
+        }
+    }
+}
+
+/// Bytes per second of the fastest physical link that is up, in one direction. `None`: none of them says.
+fn link_speed(interfaces: &Path) -> Option<u64> {
+    let entries = fs::read_dir(interfaces).ok()?;
+    let speeds = entries.filter_map(|entry| {
+        let interface = entry.ok()?.path();
+        let read = |file: &str| fs::read_to_string(interface.join(file)).ok();
+        let is_up = read("operstate")?.trim() == "up" && interface.join("device").exists();
+        // Megabits; what does not know says -1.
+        let megabits: u64 = read("speed")?.trim().parse().ok()?;
+        is_up.then_some(megabits * 1_000_000 / 8)
+    });
+    speeds.max().filter(|speed| *speed > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fastest_physical_link_that_is_up_counts() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let add = |name: &str, speed: &str, state: &str, is_physical: bool| {
+            let interface = folder.path().join(name);
+            fs::create_dir(&interface).expect("made");
+            fs::write(interface.join("speed"), speed).expect("written");
+            fs::write(interface.join("operstate"), state).expect("written");
+            if is_physical {
+                fs::create_dir(interface.join("device")).expect("made");
+            }
+        };
+        assert_eq!(link_speed(folder.path()), None);
+        add("lo", "-1\n", "unknown\n", false);
+        add("veth0", "10000\n", "up\n", false);
+        add("eth1", "-1\n", "up\n", true);
+        assert_eq!(link_speed(folder.path()), None, "nobody knows");
+        add("eth0", "1000\n", "up\n", true);
+        add("eth2", "25000\n", "down\n", true);
+        assert_eq!(link_speed(folder.path()), Some(125_000_000));
+        assert_eq!(link_speed(Path::new("/nowhere")), None);
+    }
+
+    #[test]
+    fn a_row_has_what_it_has_grown_by() {
+        let mut counters = PrefixCounters {
+            bytes_in: 100,
+            duration_units: 4,
+            ..PrefixCounters::default()
+        };
+        (
+            counters.request_sizes[5],
+            counters.reply_sizes[5],
+            counters.durations[0],
+        ) = (2, 1, 1);
+        counters.errors[2] = 7;
+        let before = Counted::of(&counters);
+        (counters.bytes_in, counters.duration_units) = (150, 12);
+        (
+            counters.request_sizes[5],
+            counters.reply_sizes[20],
+            counters.durations[9],
+        ) = (3, 1, 2);
+        counters.errors[2] = 9;
+        let now = Counted::of(&counters);
+        assert!(now.has_grown(&before) && !now.has_grown(&now));
+        let mut row = TrafficRow::default();
+        now.add_growth(&before, &mut row);
+        assert_eq!(
+            (row.bytes_in, row.bytes_out, row.commands, row.answered),
+            (50, 0, 1, 2)
+        );
+        assert!((row.seconds - 8.0 * 256e-9).abs() < 1e-12);
+        assert_eq!((row.sizes.0[5], row.sizes.0[20]), (1, 1));
+        assert_eq!(row.errors, [("WRONGTYPE", 2)]);
+    }
+}

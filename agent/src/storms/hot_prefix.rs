@@ -1,0 +1,120 @@
+//! `hot_prefix`: one prefix takes the server, and the others wait for it.
+//!
+//! Every second the prefix with the largest excess over its own usual number of commands is looked at. It counts if it has at least
+//! `share_percent` of all commands and the others suffer: their commands take twice as long as is usual at this server, and half a
+//! millisecond more. Its excess is added up; `commands` of it in a second and a half are a storm. A server that has always served one
+//! prefix has no excess, and a batch that hurts nobody is none.
+
+use super::excess::{Amount, Excess};
+use super::finding::{Finding, Measure, TrafficDetector, figure, ratio};
+use super::storm::{Kind, Severity};
+use super::traffic::{Measured, Second, TrafficRow};
+
+/// Others suffer from so many times their usual latency on, and so many seconds more.
+const SLOWER: f64 = 2.0;
+const SLOWER_SECONDS: f64 = 0.000_5;
+
+/// Fewer commands of others in a second say nothing of their latency.
+const OTHERS: u64 = 10;
+
+/// Share of the commands, and times as slow, from which on it is critical.
+const CRITICAL_SHARE: f64 = 0.8;
+const CRITICAL_SLOWER: f64 = 5.0;
+
+#[derive(Debug, Default)]
+pub(super) struct HotPrefix {
+    commands: Excess,
+}
+
+/// One prefix against the others, in one second.
+struct Contest {
+    excess: f64,
+    share: f64,
+    bytes_share: f64,
+    /// Latency of the others, in seconds.
+    latency: f64,
+}
+
+impl Contest {
+    /// The prefix with the largest excess; `None` if too little is known of the others.
+    fn of(second: &Second<'_>) -> Option<Self> {
+        let traffic = second.traffic;
+        let excess = |row: &TrafficRow| {
+            row.commands as f64 - second.usual.of_row(row, Measured::Commands) * traffic.seconds()
+        };
+        let hot = traffic
+            .rows
+            .iter()
+            .max_by(|left, right| excess(left).total_cmp(&excess(right)))?;
+        let others = || traffic.rows.iter().filter(|row| row.prefix != hot.prefix);
+        let answered: u64 = others().map(|row| row.answered).sum();
+        if answered < OTHERS {
+            return None;
+        }
+        let waited: f64 = others().map(|row| row.seconds).sum();
+        let all = traffic.sum(|row| row.commands);
+        Some(Self {
+            excess: excess(hot).max(0.0),
+            share: ratio(hot.commands as f64, all as f64),
+            bytes_share: ratio(hot.bytes() as f64, traffic.sum(TrafficRow::bytes) as f64),
+            latency: waited / answered as f64,
+        })
+    }
+}
+
+impl TrafficDetector for HotPrefix {
+    fn kind(&self) -> Kind {
+        Kind::HotPrefix
+    }
+
+    fn judge(&mut self, second: &Second<'_>) -> Option<Finding> {
+        let settings = &second.settings.hot_prefix;
+        let usual = second.usual.latency;
+        let contest = Contest::of(second);
+        let hot = contest.as_ref().filter(|contest| {
+            contest.share * 100.0 >= settings.share_percent.get() as f64
+                && contest.latency >= SLOWER * usual
+                && contest.latency >= usual + SLOWER_SECONDS
+        });
+        let of = Amount {
+            amount: hot.map_or(0.0, |hot| hot.excess),
+            allowed: 0.0,
+            threshold: 1.5 * settings.commands.get() as f64,
+            measured: Measured::Commands,
+        };
+        if !self.commands.add(second, of, second.usual.is_warm()) {
+            return None;
+        }
+        let (share, bytes_share, latency) =
+            contest.map_or((0.0, 0.0, 0.0), |now| (now.share, now.bytes_share, now.latency));
+        let slower = ratio(latency, usual);
+        Some(Finding {
+            kind: Kind::HotPrefix,
+            severity: if share >= CRITICAL_SHARE && slower >= CRITICAL_SLOWER {
+                Severity::Critical
+            } else {
+                Severity::Warning
+            },
+            onset: self.commands.onset(),
+            evidence: vec![
+                figure(
+                    "commands_beyond_usual_per_second",
+                    self.commands.per_second(),
+                    "commands",
+                ),
+                figure("share_of_commands", share, "ratio"),
+                figure("share_of_bytes", bytes_share, "ratio"),
+                figure("latency_of_others", latency, "seconds"),
+                figure("usual_latency", usual, "seconds"),
+                figure("others_slower", slower, "ratio"),
+            ],
+            noun: "commands beyond what is usual",
+            amount: self.commands.amount(),
+            measure: Measure::Traffic(self.commands.culprits()),
+        })
+    }
+
+    fn is_suspicious(&self) -> bool {
+        self.commands.is_suspected()
+    }
+}
