@@ -1,5 +1,6 @@
-//! `cargo xtask bench`: what Stormglass costs. Never part of a test.
+//! `cargo xtask bench`: what Stormglass costs, and what it finds. Never part of a test.
 
+mod detection;
 mod meter;
 mod overhead;
 
@@ -21,6 +22,8 @@ enum Bench {
     Overhead(overhead::Options),
     /// The RESP meter alone, on the host, beside a RESP crate that parses the same bytes
     Meter(meter::Options),
+    /// Storms on simulated servers: delays, misses, false alarms in months of normal life, beside a z-score of INFO
+    Detection(detection::Options),
 }
 
 /// Runs one benchmark.
@@ -28,5 +31,6 @@ pub(crate) fn run(lab: &Lab, options: &Options) -> Result<()> {
     match &options.bench {
         Bench::Overhead(options) => overhead::run(lab, options),
         Bench::Meter(options) => meter::run(lab, options),
+        Bench::Detection(options) => detection::run(lab, options),
     }
 }

@@ -1,0 +1,156 @@
+//! `cargo xtask bench detection`: storms on simulated servers, how soon and how rightly they are found, and how seldom something is
+//! found in normal life. The simulation is `agent/benches/detection.rs`; here its figures become a table and a picture.
+
+mod plot;
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use serde::Deserialize;
+
+use crate::lab::Lab;
+use crate::process::{Run as _, say};
+
+/// What `cargo xtask bench detection` can be told.
+#[derive(Args)]
+pub(super) struct Options {
+    /// Storms of each kind, each with a seed and sizes of its own
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    seeds: u32,
+    /// Node-months of normal life
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    months: u32,
+}
+
+/// What the simulation says.
+#[derive(Deserialize)]
+struct Figures {
+    storms: Vec<OfKind>,
+    life: Life,
+}
+
+/// Storms of one kind.
+#[derive(Deserialize)]
+struct OfKind {
+    kind: String,
+    runs: u32,
+    delays_ms: Vec<u32>,
+    missed: u32,
+    wrong_kind: u32,
+    wrong_culprit: u32,
+    more_than_one: u32,
+    zscore_delays_ms: Vec<u32>,
+    zscore_missed: u32,
+}
+
+#[derive(Deserialize)]
+struct Life {
+    node_months: u32,
+    seeds: String,
+    ticks: u64,
+    false_alarms: u32,
+    zscore_false_alarms: u32,
+    engine_ns_per_tick: f64,
+    seconds: f64,
+}
+
+/// Runs the simulation, prints the table, leaves JSON and picture beside each other.
+pub(super) fn run(lab: &Lab, options: &Options) -> Result<()> {
+    let folder = lab.target().join("bench");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let (json, svg) = (folder.join("detection.json"), folder.join("detection.svg"));
+    say("simulating storms and normal life");
+    Command::new("cargo")
+        .args([
+            "bench",
+            "--profile",
+            "tested",
+            "--package",
+            "stormglass",
+            "--bench",
+            "detection",
+        ])
+        .arg("--target-dir")
+        .arg(lab.target())
+        .current_dir(lab.workspace())
+        .arg("--")
+        .arg(&json)
+        .args([options.seeds.to_string(), options.months.to_string()])
+        .run()?;
+    let text = fs::read_to_string(&json).with_context(|| format!("cannot read {}", json.display()))?;
+    let figures: Figures =
+        serde_json::from_str(&text).context("the simulation's figures are not understood")?;
+    println!("{}", table(&figures).join("\n"));
+    plot::draw(&figures, &svg)?;
+    say(format!("wrote {} and {}", json.display(), svg.display()));
+    Ok(())
+}
+
+/// The figures as a Markdown table, and what they were measured on.
+fn table(figures: &Figures) -> Vec<String> {
+    let mut lines = vec![
+        "| kind | storms | delay p50 | p99 | most | missed | wrong kind | wrong culprit | more than one | z-score: p50 | missed |"
+            .to_owned(),
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|".to_owned(),
+    ];
+    for of in &figures.storms {
+        let delay = |share| seconds(quantile(&of.delays_ms, share));
+        lines.push(format!(
+            "| `{}` | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            of.kind,
+            of.runs,
+            delay(0.5),
+            delay(0.99),
+            delay(1.0),
+            of.missed,
+            of.wrong_kind,
+            of.wrong_culprit,
+            of.more_than_one,
+            seconds(quantile(&of.zscore_delays_ms, 0.5)),
+            of.zscore_missed,
+        ));
+    }
+    let life = &figures.life;
+    lines.push(String::new());
+    lines.push(format!(
+        "Normal life: {} node-months ({} ticks of 100 ms, seeds {}) in {:.0} s; false alarms: {}, of the z-score {}. The detectors of a server, \
+         simulator included, take {:.2} us of CPU per tick.",
+        life.node_months,
+        life.ticks,
+        life.seeds,
+        life.seconds,
+        life.false_alarms,
+        life.zscore_false_alarms,
+        life.engine_ns_per_tick / 1e3,
+    ));
+    lines
+}
+
+/// The smallest value that so large a share does not exceed.
+fn quantile(values: &[u32], share: f64) -> Option<u32> {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable();
+    let rank = (share * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied()
+}
+
+fn seconds(milliseconds: Option<u32>) -> String {
+    milliseconds.map_or_else(|| "-".into(), |delay| format!("{:.1} s", f64::from(delay) / 1e3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantile_is_one_of_the_values() {
+        assert_eq!(quantile(&[], 0.5), None);
+        assert_eq!(quantile(&[3, 1, 2], 0.5), Some(2));
+        assert_eq!(quantile(&[3, 1, 2], 0.99), Some(3));
+        assert_eq!(quantile(&[3, 1, 2], 1.0), Some(3));
+        assert_eq!(seconds(Some(250)), "0.2 s");
+        assert_eq!(seconds(None), "-");
+    }
+}
