@@ -20,7 +20,6 @@ use serde_json::{Value, json};
 // The simulator is written as a part of the agent.
 use stormglass::{config, storms};
 
-use baseline::ZScore;
 use life::Life;
 use scenarios::Scenario;
 use simulator::World;
@@ -94,11 +93,6 @@ fn run(scenario: &Scenario, seed: u64) -> Run {
     world.score = Some(Box::default());
     // The z-score learns for its five minutes.
     scenarios::live(&mut world, &cast, 300_000);
-    let before = world.score.take().unwrap_or_default();
-    world.score = Some(Box::new(ZScore {
-        alarms: Vec::new(),
-        ..*before
-    }));
     let onset = (scenario.play)(&mut world, &cast);
     scenarios::live(&mut world, &cast, AFTER);
     let in_time = |at: u64| (at >= onset && at - onset <= scenario.within).then(|| at - onset);

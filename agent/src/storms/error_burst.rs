@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::excess::{Amount, Excess};
 use super::finding::{Finding, Measure, TrafficDetector, figure, ratio};
 use super::storm::{Kind, Severity};
-use super::traffic::{Measured, Second};
+use super::traffic::{Measured, Second, TrafficRow};
 
 /// Share of the commands that fail from which on it is critical.
 const CRITICAL_SHARE: f64 = 0.5;
@@ -27,7 +27,7 @@ impl TrafficDetector for ErrorBurst {
         let (traffic, usual) = (second.traffic, second.usual);
         let share = settings.share_percent.get() as f64 / 100.0 * usual.commands.mean();
         let of = Amount {
-            amount: traffic.sum(super::traffic::TrafficRow::fault_count) as f64,
+            amount: traffic.sum(TrafficRow::fault_count) as f64,
             allowed: usual.faults.allowed(),
             threshold: share.max(settings.errors.get() as f64),
             measured: Measured::Faults,
@@ -38,7 +38,7 @@ impl TrafficDetector for ErrorBurst {
         if !self.faults.add(second, of, usual.is_warm()) {
             return None;
         }
-        for (word, count) in traffic.rows.iter().flat_map(|row| row.faults()) {
+        for (word, count) in traffic.rows.iter().flat_map(TrafficRow::faults) {
             *self.words.entry(word).or_default() += count;
         }
         let failing = ratio(of.amount, traffic.sum(|row| row.commands) as f64);

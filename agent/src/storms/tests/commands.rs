@@ -184,7 +184,7 @@ fn a_server_that_stops_for_a_second_while_its_clients_wait_is_silent() {
             );
             world.second(&USUAL.map(|load| {
                 load.with(|load| {
-                    (load.commands, load.answered, load.latency) = (load.commands * 1.1, 1.1, 0.1)
+                    (load.commands, load.answered, load.latency) = (load.commands * 1.1, 1.1, 0.1);
                 })
             }));
             for _ in 0..30 {
