@@ -116,7 +116,8 @@ impl Watch {
             self.judge.tell(&events, moment);
         }
         for (label, traffic) in self.traffic(now) {
-            tell(&self.judge.engine.observe_traffic(&label, moment, &traffic));
+            let events = self.judge.engine.observe_traffic(&label, moment, &traffic);
+            self.judge.tell(&events, moment);
         }
     }
 

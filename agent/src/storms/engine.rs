@@ -59,7 +59,7 @@ const MEMORY: usize = 100;
 ///   that is a `Changed` at once.
 /// - The engine forgets storms when the agent ends, without an event: whoever remembers them over a restart ends them.
 ///
-/// Events are logged where the daemon hands them on, once; those who take them log what they do about them.
+/// They are logged once, where people are told (`alerts`); whoever else takes them logs what it does about them.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// It was found.
