@@ -5,6 +5,7 @@ pub mod clients;
 pub mod config;
 pub mod daemon;
 pub mod http;
+pub mod incidents;
 pub mod kernel;
 pub mod kubernetes;
 pub mod metrics;

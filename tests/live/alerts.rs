@@ -25,18 +25,18 @@ const TOLD_WITHIN: Duration = Duration::from_secs(20);
 const OVER_WITHIN: Duration = Duration::from_secs(60);
 
 /// A server that accepts nobody while it is stopped: its queue of 64 fills.
-struct Stopped {
-    server: Server,
+pub(crate) struct Stopped {
+    pub(crate) server: Server,
     crowd: Crowd,
 }
 
 impl Stopped {
-    fn server() -> Result<Server> {
+    pub(crate) fn server() -> Result<Server> {
         Plan::valkey()?.config("tcp-backlog 64\n").start()
     }
 
     /// Stops a server under clients that come. The storm begins when this begins.
-    fn begin(server: Server) -> Result<Self> {
+    pub(crate) fn begin(server: Server) -> Result<Self> {
         kill(server.id(), Signal::SIGSTOP)?;
         let mut crowd = Crowd::new(server.port(), 72, 60);
         let opened = crowd.open(1);
@@ -44,7 +44,7 @@ impl Stopped {
         opened.map(|()| stopped)
     }
 
-    fn end(mut self) -> Result<Server> {
+    pub(crate) fn end(mut self) -> Result<Server> {
         kill(self.server.id(), Signal::SIGCONT)?;
         self.crowd.leave();
         Ok(self.server)

@@ -14,6 +14,7 @@ mod every_command;
 mod existing_connections;
 mod histograms;
 mod identities;
+mod incidents;
 mod inventory;
 mod keys;
 mod kubernetes;

@@ -68,7 +68,8 @@ impl Agent {
 
     fn start_by(mut command: Command, level: &str, tables: &str) -> Result<Self> {
         let port = ports::free_port()?;
-        let config = ConfigFile::new(&config(port, tables))?;
+        let config = ConfigFile::new("")?;
+        std::fs::write(config.path(), config_text(port, &config, tables))?;
         command
             .args(["run", "--log-level", level, "--config"])
             .arg(config.path());
@@ -90,7 +91,7 @@ impl Agent {
     /// What its configuration file has to hold so that it listens where it does.
     #[must_use]
     pub fn config_with(&self, tables: &str) -> String {
-        config(self.port, tables)
+        config_text(self.port, &self.config, tables)
     }
 
     /// Asks it to read its configuration file again.
@@ -209,8 +210,14 @@ impl Agent {
     }
 }
 
-fn config(port: u16, tables: &str) -> String {
-    format!("[http]\nlisten = \"127.0.0.1:{port}\"\n\n{tables}")
+/// What it records lies beside its configuration, and goes with it, unless the test says where.
+fn config_text(port: u16, file: &ConfigFile, tables: &str) -> String {
+    let incidents = if tables.contains("[incidents]") {
+        String::new()
+    } else {
+        format!("[incidents]\ndir = {:?}\n\n", file.dir.path().join("incidents"))
+    };
+    format!("[http]\nlisten = \"127.0.0.1:{port}\"\n\n{incidents}{tables}")
 }
 
 /// A configuration in a folder of its own.

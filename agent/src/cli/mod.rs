@@ -5,6 +5,7 @@ mod clients;
 mod connections;
 mod doctor;
 mod expect_restart;
+mod incidents;
 mod inventory;
 mod libraries;
 mod list;
@@ -51,6 +52,8 @@ enum Command {
     Workloads(workloads::WorkloadsArguments),
     /// List the storms that go on and those that are over, from the running agent: what, how bad, who.
     Storms(storms::StormsArguments),
+    /// List, draw and export what was recorded of storms, from the running agent or from a folder.
+    Incidents(incidents::IncidentsArguments),
     /// Announce a restart to the running agent: storms that it brings are marked as expected, and receivers of alerts are not
     /// told.
     ExpectRestart(expect_restart::ExpectRestartArguments),
@@ -108,6 +111,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         Command::Libraries(arguments) => libraries::run(&arguments),
         Command::Workloads(arguments) => workloads::run(&arguments),
         Command::Storms(arguments) => storms::run(&arguments),
+        Command::Incidents(arguments) => incidents::run(&arguments),
         Command::ExpectRestart(arguments) => expect_restart::run(&arguments),
     }
 }

@@ -91,7 +91,7 @@ fn cells(storm: &Storm, now: Moment) -> Vec<String> {
 }
 
 /// A time in the unit that suits it.
-fn span(milliseconds: u64) -> String {
+pub(super) fn span(milliseconds: u64) -> String {
     match milliseconds {
         short if short < 10_000 => format!("{:.1} s", short as f64 / 1e3),
         some if some < 120_000 => format!("{} s", some / 1_000),

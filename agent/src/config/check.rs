@@ -10,6 +10,7 @@ use toml::Spanned;
 use super::addresses::AddressRange;
 use super::error::{ConfigError, Source};
 use super::globs::Globs;
+use super::incidents::incidents;
 use super::kubernetes::kubernetes;
 use super::names::NamePattern;
 use super::raw;
@@ -26,7 +27,6 @@ pub(super) type Result<T> = std::result::Result<T, ConfigError>;
 
 /// Checks the whole file.
 pub(super) fn settings(file: &Source<'_>, raw: &raw::File) -> Result<Settings> {
-    refuse_later(file, &[("[incidents]", &raw.incidents)])?;
     let keys = keys(file, &raw.keys)?;
     let limits = limits(file, &raw.limits)?;
     let mut tenants = Tenants::new(file, keys);
@@ -45,6 +45,7 @@ pub(super) fn settings(file: &Source<'_>, raw: &raw::File) -> Result<Settings> {
         storms: storms(file, &raw.storms)?,
         alerts: alerts(file, &raw.alerts)?,
         kubernetes: kubernetes(file, &raw.kubernetes)?,
+        incidents: incidents(file, &raw.incidents)?,
         tenants,
         workloads,
         warnings,

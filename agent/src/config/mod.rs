@@ -7,6 +7,7 @@ mod check;
 mod error;
 mod file;
 mod globs;
+mod incidents;
 mod kubernetes;
 mod names;
 mod raw;
@@ -25,6 +26,7 @@ pub use addresses::{AddressRange, RangeFault};
 pub use error::{ConfigError, Position};
 pub use file::{Changes, ConfigFile, Configuration, Content, Look};
 pub use globs::Globs;
+pub use incidents::{AfterSeconds, BeforeSeconds, Incidents, KeepDays, KeepMegabytes};
 pub use names::NamePattern;
 pub use receivers::{
     Alertmanager, Alerts, Credentials, MinFiringSeconds, Receiver, ReceiverUrl, ResendSeconds,

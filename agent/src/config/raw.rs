@@ -10,7 +10,7 @@ use toml::Spanned;
 use super::storms::RawStorms;
 
 /// Keys that the design names and this version refuses, so that the refusal can say so. They are not in the example.
-pub(super) const NOT_YET: &[&str] = &["hash_prefixes", "users", "client_names", "incidents"];
+pub(super) const NOT_YET: &[&str] = &["hash_prefixes", "users", "client_names"];
 
 /// A key of [`NOT_YET`], or one that is known in another section only.
 pub(super) type Later = Option<Spanned<IgnoredAny>>;
@@ -28,7 +28,7 @@ pub(super) struct File {
     pub(super) workload: Vec<Spanned<Workload>>,
     pub(super) storms: RawStorms,
     pub(super) alerts: Alerts,
-    pub(super) incidents: Later,
+    pub(super) incidents: Incidents,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -129,6 +129,17 @@ pub(super) struct Alerts {
     pub(super) labels: BTreeMap<Spanned<String>, String>,
     pub(super) alertmanager: Option<Spanned<Alertmanager>>,
     pub(super) webhook: Vec<Spanned<Webhook>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Incidents {
+    pub(super) enabled: Option<bool>,
+    pub(super) dir: Option<Spanned<String>>,
+    pub(super) before_seconds: Option<Spanned<i64>>,
+    pub(super) after_seconds: Option<Spanned<i64>>,
+    pub(super) keep_days: Option<Spanned<i64>>,
+    pub(super) keep_megabytes: Option<Spanned<i64>>,
 }
 
 /// Declares a table that has the keys of [`Transport`] beside its own: serde cannot flatten and refuse unknown keys as well.

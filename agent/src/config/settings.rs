@@ -8,6 +8,7 @@ use agent_common::limits;
 use globset::{Glob, GlobBuilder};
 
 use super::addresses::AddressRange;
+use super::incidents::Incidents;
 use super::names::NamePattern;
 use super::receivers::Alerts;
 use super::storms::Storms;
@@ -33,6 +34,8 @@ pub struct Settings {
     pub alerts: Alerts,
     /// Whether and how pods are told.
     pub kubernetes: Kubernetes,
+    /// What is recorded of storms.
+    pub incidents: Incidents,
     /// In file order: the first match wins. Names are unique.
     pub tenants: Vec<TenantRule>,
     /// In file order: the first match wins. Names are unique.

@@ -73,13 +73,17 @@ impl ConfigStatus {
 type Key = (&'static str, fn(&Settings) -> String);
 
 /// Keys that are fixed while the agent runs, with their values: an address that is listened on, and sizes of kernel maps.
-pub const FIXED_KEYS: [Key; 3] = [
+pub const FIXED_KEYS: [Key; 5] = [
+    ("alerts.dir", |settings| settings.alerts.dir.display().to_string()),
     ("http.listen", |settings| settings.http.listen.to_string()),
     ("limits.prefixes", |settings| {
         settings.limits.prefixes.get().to_string()
     }),
     ("limits.clients", |settings| {
         settings.limits.clients.get().to_string()
+    }),
+    ("incidents.dir", |settings| {
+        settings.incidents.dir.display().to_string()
     }),
 ];
 

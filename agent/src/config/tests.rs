@@ -172,6 +172,7 @@ fn the_shipped_example_has_every_key_with_a_comment_above_it() {
                 .filter(|key| !["alertmanager", "webhook"].contains(key))
                 .collect(),
         ),
+        ("incidents", fields::<raw::Incidents>()),
         ("alerts.alertmanager", fields::<raw::Alertmanager>()),
         ("alerts.webhook", fields::<raw::Webhook>()),
         ("storms.reconnect_churn", fields::<storms::RawReconnectChurn>()),
@@ -338,7 +339,6 @@ fn a_key_that_comes_later_is_refused_by_name() {
             "3:16",
             "workload.client_names",
         ),
-        ("[incidents]\ndir = \"/var/lib\"", "1:1", "[incidents]"),
     ] {
         assert_eq!(
             refusal(text),

@@ -37,6 +37,7 @@ use crate::{
     alerts::{Alerts, Announcements},
     config::{Configuration, Settings},
     http::{self, Health, Source},
+    incidents::Archive,
     kernel::{Events, Kernel, KernelSettings},
     kubernetes::Kubernetes,
     metrics::Report,
@@ -101,14 +102,20 @@ pub async fn run(
     };
     let (alerts, teller) = Alerts::start(&configuration.settings.alerts, address)
         .context("cannot start the thread that tells of storms")?;
+    let (incidents, keeper) = Archive::start(&configuration.settings.incidents)
+        .context("cannot start the thread that records storms")?;
     let at_start = configuration.clone();
-    let told = alerts.clone();
+    let evidence = Evidence {
+        alerts: alerts.clone(),
+        incidents: Arc::clone(&incidents),
+    };
     let watcher = thread::Builder::new()
         .name("watch".into())
-        .spawn(move || watch_thread(&at_start, &shared, told, inbox, started))
+        .spawn(move || watch_thread(&at_start, &shared, evidence, inbox, started))
         .context("cannot start the watching thread")?;
     if starting.await.is_err() {
         teller.stop();
+        keeper.stop();
         return join(watcher).and(Err(anyhow!("the watching thread ended before it began")));
     }
     tracing::info!(%address, "serving /metrics");
@@ -122,12 +129,14 @@ pub async fn run(
         last_tick,
         requests,
         alerts,
+        incidents,
     });
     http::serve(listener, source, shutdown).await;
     // The thread may have ended by itself; its error says why.
     let _ = stop.send(());
     let ended = join(watcher);
     teller.stop();
+    keeper.stop();
     ended
 }
 
@@ -145,6 +154,12 @@ struct Shared {
     last_tick: Arc<Mutex<Option<Instant>>>,
 }
 
+/// Where storms go: to whom they are told, and to the folder.
+struct Evidence {
+    alerts: Alerts,
+    incidents: Arc<Archive>,
+}
+
 /// What the watching thread is told.
 struct Inbox {
     requests: mpsc::Receiver<Request>,
@@ -155,7 +170,7 @@ struct Inbox {
 fn watch_thread(
     configuration: &Configuration,
     shared: &Shared,
-    alerts: Alerts,
+    evidence: Evidence,
     inbox: Inbox,
     started: oneshot::Sender<()>,
 ) -> Result<()> {
@@ -172,7 +187,7 @@ fn watch_thread(
         let host = Host::open("/proc", crate::kernel::netns_cookie)?;
         let governed = Governed::new(settings.clone(), status)?;
         kubernetes.wait(PATIENCE_WITH_KUBERNETES);
-        let mut watch = Watch::new(kernel, host, kubernetes, settings, classes, alerts);
+        let mut watch = Watch::new(kernel, host, kubernetes, settings, classes, evidence);
         watch.discover(Instant::now());
         if let Ok(mut state) = shared.state.lock() {
             state.not_ready = None;
@@ -227,6 +242,7 @@ async fn watch_loop(
             () = tokio::time::sleep_until(soon.into()) => watch.discover(Instant::now()),
             _ = tick.tick() => {
                 watch.tick(Instant::now());
+                watch.record_tenants(&mut governed.tenants, Instant::now());
                 governed.tenants.retain_servers(|label| watch.servers.contains_key(label));
             }
             _ = judgement.tick() => watch.judge(Instant::now()),
@@ -247,6 +263,7 @@ fn answer(request: Request, watch: &mut Watch, governed: &mut Governed) {
             report.workloads = watch.workloads.report(Instant::now(), &report.snapshot);
             report.storms = watch.storm_report();
             report.alerts = watch.alerts_status();
+            report.incidents = watch.incidents_status();
             report.config = governed.status.clone();
             report.kubernetes = watch.kubernetes.status();
             report.pods = watch.pods_of_clients(&report.snapshot.servers);
@@ -265,6 +282,7 @@ struct Daemon {
     last_tick: Arc<Mutex<Option<Instant>>>,
     requests: mpsc::Sender<Request>,
     alerts: Alerts,
+    incidents: Arc<Archive>,
 }
 
 impl Daemon {
@@ -293,6 +311,10 @@ impl Source for Daemon {
 
     fn announcements(&self) -> (Arc<Announcements>, Moment) {
         (Arc::clone(self.alerts.announcements()), self.alerts.now())
+    }
+
+    fn incidents(&self) -> Arc<Archive> {
+        Arc::clone(&self.incidents)
     }
 
     fn health(&self) -> Health {

@@ -8,14 +8,19 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use super::watch::{Server, Watch};
+use super::{
+    Evidence,
+    watch::{Server, Watch},
+};
 use crate::{
     alerts::{Alerts, AlertsStatus},
     clients::{DEFAULT_USER, NONE, UNKNOWN},
     config::Settings,
-    metrics::StormReport,
-    snapshot::{ClientSnapshot, ConnectionSnapshot},
+    incidents::{Archive, ArchiveStatus, Flight, TenantAt, TenantsAt, Work},
+    metrics::{StormReport, VERSION},
+    snapshot::{ClientSnapshot, ConnectionSnapshot, Snapshot},
     storms::{ClientDetail, Detail, Engine, Event, Kind, Moment, Observation},
+    tenants::{TenantRow, Tenants},
 };
 
 /// How often limits of clients are read again: CONFIG SET of maxclients is not seen at all, a restarted server is.
@@ -29,10 +34,16 @@ const NAMES_REST: u32 = 1_000;
 /// So many times the cost of a look at all clients pass before the next one while something is suspected.
 const DETAIL_REST: u32 = 20;
 
+/// How often the tenants are recorded while a storm goes on.
+const TENANTS_INTERVAL: Duration = Duration::from_secs(5);
+
 /// What the judgement remembers between ticks.
 pub(super) struct Judge {
     engine: Engine,
     alerts: Alerts,
+    incidents: Arc<Archive>,
+    flight: Flight,
+    next_tenants: Instant,
     clock: Clock,
     limits: BTreeMap<String, u64>,
     next_limits: Instant,
@@ -63,11 +74,14 @@ impl Clock {
 }
 
 impl Judge {
-    pub(super) fn new(settings: &Settings, alerts: Alerts, now: Instant) -> Self {
+    pub(super) fn new(settings: &Settings, evidence: Evidence, now: Instant) -> Self {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             engine: Engine::new(settings.storms),
-            alerts,
+            alerts: evidence.alerts,
+            incidents: evidence.incidents,
+            flight: Flight::new(settings.incidents.clone(), VERSION),
+            next_tenants: now,
             clock: Clock {
                 started: now,
                 started_at_ms: u64::try_from(since_1970.as_millis()).unwrap_or_default(),
@@ -84,6 +98,8 @@ impl Judge {
     pub(super) fn change(&mut self, settings: &Settings) {
         self.engine.configure(settings.storms);
         self.alerts.reload(&settings.alerts);
+        self.incidents.reload(&settings.incidents);
+        self.flight.configure(settings.incidents.clone());
     }
 
     /// Takes up what was announced since the last time, once a second.
@@ -93,9 +109,18 @@ impl Judge {
             .expect(announced.into_iter().map(Into::into).collect());
     }
 
-    fn tell(&self, events: &[Event], now: Moment) {
+    /// The one place that every event passes.
+    fn tell(&mut self, events: &[Event], now: Moment) {
         for event in events {
             self.alerts.tell(event.storm(), now);
+            self.record(|flight| flight.storm(now, event.storm()));
+        }
+    }
+
+    /// Hands over what the flight recorder has for the archive.
+    fn record<T: IntoIterator<Item = Work>>(&mut self, change: impl FnOnce(&mut Flight) -> T) {
+        for work in change(&mut self.flight) {
+            self.incidents.take(work);
         }
     }
 }
@@ -113,6 +138,7 @@ impl Watch {
             let mut judge = std::mem::take(&mut self.judge.engine);
             let events = judge.observe(&label, moment, &seen, &mut || self.detail(&label, now));
             self.judge.engine = judge;
+            self.judge.record(|flight| flight.note(&label, moment, &seen));
             self.judge.tell(&events, moment);
         }
         for (label, traffic) in self.traffic(now) {
@@ -126,6 +152,7 @@ impl Watch {
         let moment = self.judge.clock.moment(now);
         let events = self.judge.engine.forget(label, moment);
         self.judge.tell(&events, moment);
+        self.judge.record(|flight| flight.forget(label, moment));
         self.judge.names.remove(label);
     }
 
@@ -140,6 +167,43 @@ impl Watch {
         for (label, clients) in clients {
             let detail = self.described(label, clients);
             self.judge.engine.remember(label, moment, &detail);
+        }
+    }
+
+    /// What was recorded of them.
+    pub(super) fn incidents_status(&self) -> ArchiveStatus {
+        self.judge.incidents.status()
+    }
+
+    /// Every few seconds while an incident is recorded: what the tenants have had. Costs as much as a scrape does without its text.
+    pub(super) fn record_tenants(&mut self, tenants: &mut Tenants, now: Instant) {
+        if !self.judge.flight.is_recording() || now < self.judge.next_tenants {
+            return;
+        }
+        self.judge.next_tenants = now + TENANTS_INTERVAL;
+        let counted = Snapshot {
+            servers: self.everything_counted(),
+            ..Snapshot::default()
+        };
+        let at = self.judge.clock.moment(now);
+        let mut by_server: BTreeMap<String, Vec<TenantAt>> = BTreeMap::new();
+        for TenantRow {
+            server,
+            tenant,
+            counters,
+        } in tenants.aggregate(&counted)
+        {
+            by_server.entry(server).or_default().push(TenantAt {
+                tenant,
+                commands: counters.commands(),
+                bytes_in: counters.bytes_in,
+                bytes_out: counters.bytes_out,
+                errors: counters.errors.iter().sum(),
+            });
+        }
+        for (server, tenants) in by_server {
+            let tenants = TenantsAt { at, tenants };
+            self.judge.record(|flight| flight.tenants(&server, tenants));
         }
     }
 
@@ -216,6 +280,8 @@ impl Watch {
         let began = Instant::now();
         let clients = self.clients_by_server().remove(label).unwrap_or_default();
         let detail = self.described(label, &clients);
+        let moment = self.judge.clock.moment(now);
+        self.judge.record(|flight| flight.clients(label, moment, &detail));
         self.judge.next_detail = now + began.elapsed() * DETAIL_REST;
         Some(detail)
     }

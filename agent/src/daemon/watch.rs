@@ -15,6 +15,7 @@ use agent_common::abi::{ClientKey, Event, EventKind, ListenerKey, Scope, Seed, a
 use anyhow::Result;
 
 use super::{
+    Evidence,
     accept_queue::Drops,
     collect::{current_window, monotonic_nanoseconds},
     inventory::Inventory,
@@ -26,7 +27,6 @@ use super::{
     wanted::Wanted,
 };
 use crate::{
-    alerts::Alerts,
     clients::Names,
     config::{Discovery, Settings},
     kernel::Kernel,
@@ -151,7 +151,7 @@ impl Watch {
         kubernetes: Kubernetes,
         settings: &Settings,
         classes: Classes,
-        alerts: Alerts,
+        evidence: Evidence,
     ) -> Self {
         let wanted = Wanted::new(DiscoverySettings::from(&settings.discovery));
         let now = Instant::now();
@@ -181,7 +181,7 @@ impl Watch {
             classes,
             names_to_judge: false,
             next_name_sweep: now + NAME_SWEEP,
-            judge: Judge::new(settings, alerts, now),
+            judge: Judge::new(settings, evidence, now),
             traffic: TrafficBook::new(settings),
         }
     }

@@ -6,6 +6,7 @@
 mod announcements;
 mod config;
 mod identities;
+mod incidents;
 mod inventory;
 mod routes;
 mod status;
@@ -35,6 +36,7 @@ use tokio::time::{sleep, timeout};
 use self::announcements::Peer;
 pub use self::inventory::Process;
 use crate::alerts::Announcements;
+use crate::incidents::Archive;
 pub use crate::metrics::Report;
 use crate::snapshot::ConnectionSnapshot;
 use crate::storms::Moment;
@@ -79,6 +81,9 @@ pub trait Source: Send + Sync + 'static {
 
     /// Restarts that somebody has announced, and the moment on their clock. Must not wait for the loop.
     fn announcements(&self) -> (Arc<Announcements>, Moment);
+
+    /// What was recorded of storms. Must not wait for the loop.
+    fn incidents(&self) -> Arc<Archive>;
 
     /// How the daemon is. Must not wait for the loop, which may be what is ill.
     fn health(&self) -> Health;

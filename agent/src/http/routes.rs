@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::views::{self, ClientsQuery, TenantsQuery};
 use super::{
-    Report, Source, announcements, config, identities, inventory, status, storms as storm_views,
+    Report, Source, announcements, config, identities, incidents, inventory, status, storms as storm_views,
     workloads as workload_views,
 };
 use crate::alerts::runbooks;
@@ -52,6 +52,8 @@ pub(super) fn router(source: Arc<dyn Source>) -> Router {
                 .post(announcements::announce)
                 .delete(announcements::cancel),
         )
+        .route("/api/v1/incidents", get(incidents::list))
+        .route("/api/v1/incidents/{id}", get(incidents::one))
         .route("/api/v1/config", get(configuration))
         .route("/api/v1/connections", get(connections))
         .route("/api/v1/libraries", get(libraries))
@@ -69,7 +71,7 @@ pub(super) fn router(source: Arc<dyn Source>) -> Router {
 #[derive(Clone)]
 pub(super) struct Pages {
     pub(super) source: Arc<dyn Source>,
-    permits: Arc<Semaphore>,
+    pub(super) permits: Arc<Semaphore>,
 }
 
 impl Pages {
@@ -112,7 +114,7 @@ impl Pages {
 }
 
 /// Writes a page. That takes a while for tens of thousands of clients, and the runtime's threads are for those who wait.
-async fn written(
+pub(super) async fn written(
     content_type: &'static str,
     write: impl FnOnce() -> Result<Vec<u8>, String> + Send + 'static,
 ) -> Response {

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::alerts::{AlertsStatus, ReceiverStatus};
 use crate::config::ConfigStatus;
+use crate::incidents::{ArchiveStatus, Flight};
 use crate::kubernetes;
 use crate::metrics::StormReport;
 use crate::snapshot::{ClientSnapshot, PrefixSnapshot, Rate, ServerSnapshot, Snapshot, counters};
@@ -33,6 +34,7 @@ struct Fixed {
     report: Mutex<Result<Arc<Report>, String>>,
     health: Mutex<Health>,
     announcements: Arc<Announcements>,
+    incidents: Arc<Archive>,
     _dir: tempfile::TempDir,
 }
 
@@ -64,9 +66,36 @@ impl Source for Fixed {
         (Arc::clone(&self.announcements), NOW)
     }
 
+    fn incidents(&self) -> Arc<Archive> {
+        Arc::clone(&self.incidents)
+    }
+
     fn health(&self) -> Health {
         self.health.lock().expect("not poisoned").clone()
     }
+}
+
+/// An archive with the incident `1-1`.
+fn archive(dir: &std::path::Path) -> Arc<Archive> {
+    let settings = crate::config::Incidents {
+        dir: dir.join("incidents"),
+        ..crate::config::Incidents::default()
+    };
+    let (archive, keeper) = Archive::start(&settings).expect("started");
+    let storm = crate::alerts::testing::storm("1-1");
+    let mut flight = Flight::new(settings, "1");
+    let seen = crate::storms::Observation::default();
+    for tick in 0..5 {
+        assert_eq!(
+            flight.note(&storm.server, Moment(NOW.0 + tick * 100), &seen),
+            None
+        );
+    }
+    for work in flight.storm(NOW, &storm) {
+        archive.take(work);
+    }
+    keeper.stop();
+    archive
 }
 
 /// The moment of every answer.
@@ -85,6 +114,7 @@ impl Running {
         let dir = tempfile::tempdir().expect("a folder");
         let source = Arc::new(Fixed {
             announcements: Arc::new(Announcements::open(dir.path(), NOW)),
+            incidents: archive(dir.path()),
             _dir: dir,
             report: Mutex::new(Ok(Arc::new(report))),
             health: Mutex::new(Health {
@@ -286,6 +316,7 @@ fn report() -> Report {
         alerts: alerts(),
         kubernetes: kubernetes::Status::default(),
         pods: [([10, 1, 0, 7].into(), Arc::new(kubernetes_pod()))].into(),
+        incidents: ArchiveStatus::default(),
         disagreements: vec![Disagreement {
             server: "b:2".into(),
             tenant: "checkout".into(),
@@ -795,6 +826,20 @@ fn a_server_that_is_not_here_and_a_parameter_that_is_none_are_refused() {
     assert_eq!(status(&server.get("/api/v1/tenants?prefixes=-1")), 400);
 }
 
+#[test]
+fn an_incident_is_listed_and_read() {
+    let server = Running::start(report());
+    let list = json(&server.get("/api/v1/incidents"));
+    let entry = &list["incidents"][0];
+    assert_eq!((&entry["id"], &entry["complete"]), (&"1-1".into(), &false.into()));
+    assert_eq!(entry["storm"]["kind"], "reconnect_churn");
+    let incident = json(&server.get("/api/v1/incidents/1-1"));
+    assert_eq!(incident["course"]["at"].as_array().map(Vec::len), Some(4));
+    let reply = server.get("/api/v1/incidents/2-2");
+    assert_eq!(status(&reply), 404);
+    assert!(body(&reply).starts_with("no incident \"2-2\" here"), "{reply}");
+}
+
 fn post(server: &Running, body: &str) -> String {
     server.request(&format!(
         "POST /api/v1/announcements HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\
@@ -868,7 +913,7 @@ fn the_index_lists_every_page_and_each_of_them_is_there() {
         .skip(1)
         .filter_map(|rest| rest.split('"').next().map(str::to_owned))
         .collect();
-    assert_eq!(links.len(), 13);
+    assert_eq!(links.len(), 14);
     for link in links {
         let reply = server.get(&link);
         assert_eq!(status(&reply), 200, "{link}");

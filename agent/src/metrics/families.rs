@@ -148,6 +148,16 @@ pub(super) static ALL: &[(&Metric, Fill)] = &[
     (&table::ANNOUNCED_RESTARTS, |report, family| {
         family.count(&[], report.alerts.announced);
     }),
+    (&table::INCIDENTS, |report, family| {
+        family.count(&[], report.incidents.kept);
+    }),
+    (&table::INCIDENTS_BYTES, |report, family| {
+        family.count(&[], report.incidents.bytes);
+    }),
+    (&table::INCIDENTS_LOST, |report, family| {
+        family.count(&[("reason", "queue_full")], report.incidents.dropped);
+        family.count(&[("reason", "error")], report.incidents.errors);
+    }),
     (&table::BPF_RUN_SECONDS, bpf_run_seconds),
     (&table::BPF_RUNS, bpf_runs),
     (&table::MAP_ENTRIES, map_entries),

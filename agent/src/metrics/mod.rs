@@ -13,6 +13,7 @@ mod tests;
 
 use crate::alerts::AlertsStatus;
 use crate::config::ConfigStatus;
+use crate::incidents::ArchiveStatus;
 use crate::kubernetes;
 use crate::snapshot::Snapshot;
 use crate::storms::{Kind, Storm};
@@ -43,6 +44,8 @@ pub struct Report {
     pub storms: StormReport,
     /// Who was told of them.
     pub alerts: AlertsStatus,
+    /// What was recorded of them.
+    pub incidents: ArchiveStatus,
     /// What has become of the configuration file.
     pub config: ConfigStatus,
     /// Prefixes of one tenant that connections of another used.
@@ -70,6 +73,7 @@ impl Report {
             workloads: WorkloadReport::default(),
             storms: StormReport::default(),
             alerts: AlertsStatus::default(),
+            incidents: ArchiveStatus::default(),
             config: ConfigStatus::default(),
             kubernetes: kubernetes::Status::default(),
             pods: Owners::default(),

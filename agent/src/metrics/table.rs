@@ -206,6 +206,15 @@ metrics! {
     ANNOUNCED_RESTARTS = Gauge "stormglass_announced_restarts" in "announcements" by [],
         at most "1":
         "Restarts announced by stormglass expect-restart that are good now.";
+    INCIDENTS = Gauge "stormglass_incidents" in "incidents" by [],
+        at most "1":
+        "Incidents in the folder.";
+    INCIDENTS_BYTES = Gauge "stormglass_incidents_bytes" in "bytes" by [],
+        at most "1":
+        "Bytes of the incidents in the folder.";
+    INCIDENTS_LOST = Counter "stormglass_incidents_lost_pieces_total" in "pieces" by ["reason"],
+        at most "2 reasons":
+        "Pieces of incidents that were not written: queue_full (the disk was too slow), error (the log says which).";
     BPF_RUN_SECONDS = Counter "stormglass_bpf_program_run_seconds_total" in "seconds" by ["program"],
         at most "kernel programs":
         "Time spent in the kernel program; grows only while kernel.bpf_stats_enabled is set.";

@@ -8,6 +8,7 @@ use agent_common::abi::{Direction, Reason};
 use super::*;
 use crate::alerts::{AlertsStatus, ReceiverStatus};
 use crate::config::{Refusal, WaitingKey};
+use crate::incidents::ArchiveStatus;
 use crate::kubernetes;
 use crate::snapshot::{
     AcceptQueue, BurstHistogram, ClientSnapshot, Ends, LibrarySnapshot, MapUsage, PrefixSnapshot,
@@ -159,6 +160,12 @@ fn small() -> Report {
             ..TenantInfo::default()
         }],
         workloads: workloads(),
+        incidents: ArchiveStatus {
+            kept: 2,
+            bytes: 4_096,
+            dropped: 0,
+            errors: 1,
+        },
         alerts: alerts(),
         storms: storms(),
         config: ConfigStatus {
@@ -366,13 +373,14 @@ fn an_idle_host_still_has_a_valid_scrape() {
         "{scrape}"
     );
     let always = scrape.lines().filter(|line| !line.starts_with('#'));
-    assert!(always.clone().count() == 10, "{scrape}");
+    assert!(always.clone().count() == 16, "{scrape}");
     assert!(
         always.clone().all(|line| {
             let mut known = [
                 "config_",
                 "build_info",
                 "alerts_journal_errors_total 0",
+                "incidents",
                 "announced_restarts 0",
             ]
             .iter();

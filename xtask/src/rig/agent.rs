@@ -45,7 +45,7 @@ impl Agent {
     ) -> Result<Self> {
         let listen = format!("127.0.0.1:{}", ports::free_from(PORT)?);
         let config = folder.join("stormglass.toml");
-        fs::write(&config, configuration(&listen, ports, more))
+        fs::write(&config, configuration(&listen, folder, ports, more))
             .with_context(|| format!("cannot write {}", config.display()))?;
         let mut command = Command::new(lab.agent());
         command.args(["run", "--config"]).arg(&config);
@@ -115,10 +115,11 @@ impl Agent {
 }
 
 /// Only these ports: other servers of this host are none of its business.
-fn configuration(listen: &str, ports: &[u16], more: &str) -> String {
+fn configuration(listen: &str, folder: &Path, ports: &[u16], more: &str) -> String {
     format!(
-        "[http]\nlisten = \"{listen}\"\n\n\
+        "[http]\nlisten = \"{listen}\"\n\n[incidents]\ndir = {:?}\n\n\
          [discovery]\nprocesses = []\nports = {ports:?}\n\
-         {more}"
+         {more}",
+        folder.join("incidents")
     )
 }

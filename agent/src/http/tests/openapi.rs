@@ -11,10 +11,12 @@ use crate::alerts::Announcement;
 use crate::http::announcements::{Announce, List};
 use crate::http::config;
 use crate::http::identities::{Connections, Libraries};
+use crate::http::incidents;
 use crate::http::inventory::Servers;
 use crate::http::storms::Storms;
 use crate::http::views::{Clients, Tenants};
 use crate::http::workloads;
+use crate::incidents::Incident;
 
 /// The description, and after it the line end that editors expect.
 fn described() -> String {
@@ -86,6 +88,12 @@ fn paths(schemas: &mut SchemaGenerator) -> Value {
             &[&server],
             schemas.subschema_for::<Storms<'_>>().as_value(),
         ),
+        "/api/v1/incidents": page(
+            "What was recorded of storms.",
+            &[],
+            schemas.subschema_for::<incidents::List>().as_value(),
+        ),
+        "/api/v1/incidents/{id}": incident(schemas),
         "/api/v1/announcements": announcements(schemas),
         "/api/v1/config": page(
             "The configuration in force, and what has become of a newer one.",
@@ -94,6 +102,23 @@ fn paths(schemas: &mut SchemaGenerator) -> Value {
         ),
         "/api/v1/openapi.json": page("This description.", &[], &json!({"type": "object"})),
     })
+}
+
+/// The page of one incident, which has its id in its path.
+fn incident(schemas: &mut SchemaGenerator) -> Value {
+    let mut page = page(
+        "One of them: the server every 100 ms, its clients and tenants, before, during and after the storm.",
+        &[],
+        schemas.subschema_for::<Incident>().as_value(),
+    );
+    page["get"]["parameters"] = json!([
+        {"name": "id", "in": "path", "required": true, "description": "Which.", "schema": {"type": "string"}}
+    ]);
+    page["get"]["responses"]["404"] = json!({
+        "description": "There is no incident of this id.",
+        "content": {"text/plain": {"schema": {"type": "string"}}},
+    });
+    page
 }
 
 /// The one page that can be asked for a change.
@@ -229,12 +254,16 @@ fn every_page_of_the_api_is_described_and_every_described_page_answers_as_it_say
         .filter(|link| link.starts_with("/api/"))
         .collect();
     let document = json(&server.get("/api/v1/openapi.json"));
-    let described: BTreeSet<&str> = document["paths"]
+    let mut described: BTreeSet<&str> = document["paths"]
         .as_object()
         .expect("paths")
         .keys()
         .map(String::as_str)
         .collect();
+    let one = "/api/v1/incidents/{id}";
+    assert!(described.remove(one));
+    let answer = json(&server.get("/api/v1/incidents/1-1"));
+    assert_eq!(faults(&validator(one), &answer), Vec::<String>::new(), "{one}");
     assert_eq!(
         linked, described,
         "the status page and the description name the same pages"
