@@ -157,7 +157,8 @@ fn real_answers_are_as_the_description_of_the_api_says() -> Result<()> {
     let description = of_api(&agent, "/api/v1/openapi.json")?;
     let paths = description["paths"].as_object().context("no paths")?;
     assert!(paths.len() > 3, "{description}");
-    for (path, page) in paths {
+    // Of what has an id in its path there is none here.
+    for (path, page) in paths.iter().filter(|(path, _)| !path.contains('{')) {
         let mut schema = page["get"]["responses"]["200"]["content"]["application/json"]["schema"].clone();
         schema["components"] = description["components"].clone();
         let answer = of_api(&agent, path)?;

@@ -210,14 +210,14 @@ impl Agent {
     }
 }
 
-/// What it records lies beside its configuration, and goes with it, unless the test says where.
+/// What it records lies beside its configuration, and goes with it, unless the test says where. At the end: tests name lines.
 fn config_text(port: u16, file: &ConfigFile, tables: &str) -> String {
     let incidents = if tables.contains("[incidents]") {
         String::new()
     } else {
-        format!("[incidents]\ndir = {:?}\n\n", file.dir.path().join("incidents"))
+        format!("\n\n[incidents]\ndir = {:?}\n", file.dir.path().join("incidents"))
     };
-    format!("[http]\nlisten = \"127.0.0.1:{port}\"\n\n{incidents}{tables}")
+    format!("[http]\nlisten = \"127.0.0.1:{port}\"\n\n{tables}{incidents}")
 }
 
 /// A configuration in a folder of its own.
