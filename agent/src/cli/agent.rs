@@ -17,6 +17,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest answer in bytes. 65,536 clients at each of a few servers are some tens of megabytes.
 const ANSWER_BYTES: u64 = 256 << 20;
 
+/// What is said of an answer that is JSON and not what this version reads.
+pub(super) const NOT_UNDERSTOOD: &str = "the answer is not understood; is another version running?";
+
 /// How much of a refusal is shown, in characters: one sentence. More is another program's page.
 const REFUSAL_CHARACTERS: usize = 200;
 

@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use super::agent::AgentArguments;
+use super::agent::{AgentArguments, NOT_UNDERSTOOD};
 use super::list::and_more;
 use super::table::{Column, show, show_json, table};
 
@@ -78,9 +78,7 @@ impl Wanted {
 }
 
 fn rows_mut(answer: &mut Value) -> Result<&mut Vec<Value>> {
-    answer["connections"]
-        .as_array_mut()
-        .context("the answer is not understood; is another version running?")
+    answer["connections"].as_array_mut().context(NOT_UNDERSTOOD)
 }
 
 /// What is read of a connection.
@@ -109,8 +107,7 @@ const COLUMNS: &[Column] = &[
 ];
 
 fn text(answer: &Value, limit: usize) -> Result<String> {
-    let rows = Vec::<Connection>::deserialize(&answer["connections"])
-        .context("the answer is not understood; is another version running?")?;
+    let rows = Vec::<Connection>::deserialize(&answer["connections"]).context(NOT_UNDERSTOOD)?;
     if rows.is_empty() {
         return Ok("no connections\n".into());
     }

@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::agent::AgentArguments;
+use super::agent::{AgentArguments, NOT_UNDERSTOOD};
 use super::table::{Column, show, show_json, table};
 
 const PAGE: &str = "/api/v1/announcements";
@@ -115,8 +115,7 @@ fn listed(announcements: &[Announcement], now: u64) -> String {
 }
 
 fn read<T: for<'a> Deserialize<'a>>(answer: Value) -> Result<T> {
-    serde_json::from_value(answer)
-        .context("the agent answers otherwise than this version expects; is it another version?")
+    serde_json::from_value(answer).context(NOT_UNDERSTOOD)
 }
 
 fn what(announcement: &Announcement) -> String {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use stormglass::incidents::{self, Course, Incident, Sample};
 use stormglass::storms::{Moment, Storm};
 
-use super::agent::AgentArguments;
+use super::agent::{AgentArguments, NOT_UNDERSTOOD};
 use super::inventory;
 use super::storms::span;
 use super::table::{Column, show, show_json, table};
@@ -136,20 +136,18 @@ impl OneArguments {
             id => bail!("{id:?} is no id; `stormglass incidents list` has them"),
         };
         let answer = self.place.read(&id)?;
-        let incident = serde_json::from_value(answer.clone()).context(OTHER)?;
+        let incident = serde_json::from_value(answer.clone()).context(NOT_UNDERSTOOD)?;
         Ok((answer, incident))
     }
 }
 
-const OTHER: &str = "the answer is not understood; is another version running?";
-
 fn entries(answer: &Value) -> Result<&Vec<Value>> {
-    answer["incidents"].as_array().context(OTHER)
+    answer["incidents"].as_array().context(NOT_UNDERSTOOD)
 }
 
 fn last(answer: &Value) -> Result<String> {
     let first = entries(answer)?.first().context("no storm was recorded")?;
-    first["id"].as_str().map(str::to_owned).context(OTHER)
+    first["id"].as_str().map(str::to_owned).context(NOT_UNDERSTOOD)
 }
 
 fn listed(answer: &Value) -> Result<String> {
@@ -159,8 +157,8 @@ fn listed(answer: &Value) -> Result<String> {
     }
     let mut rows = Vec::new();
     for entry in entries {
-        let id = entry["id"].as_str().context(OTHER)?.to_owned();
-        let storm: Option<Storm> = serde_json::from_value(entry["storm"].clone()).context(OTHER)?;
+        let id = entry["id"].as_str().context(NOT_UNDERSTOOD)?.to_owned();
+        let storm: Option<Storm> = serde_json::from_value(entry["storm"].clone()).context(NOT_UNDERSTOOD)?;
         let state = if entry["complete"] == true { "whole" } else { "cut" };
         rows.push(match storm {
             Some(storm) => vec![

@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use super::agent::AgentArguments;
+use super::agent::{AgentArguments, NOT_UNDERSTOOD};
 use super::list::and_more;
 use super::table::{Column, show, show_json, table};
 
@@ -47,7 +47,7 @@ pub(super) fn run(arguments: &LibrariesArguments) -> Result<ExitCode> {
 /// The rows that are asked for.
 fn kept(arguments: &LibrariesArguments, libraries: Value) -> Result<Value> {
     let Value::Array(mut rows) = libraries else {
-        anyhow::bail!("the answer is not understood; is another version running?")
+        anyhow::bail!(NOT_UNDERSTOOD)
     };
     let wanted = [("server", &arguments.server), ("library", &arguments.library)];
     rows.retain(|row| {
@@ -74,8 +74,7 @@ const COLUMNS: &[Column] = &[
 ];
 
 fn text(libraries: &Value, limit: usize) -> Result<String> {
-    let mut rows = Vec::<Library>::deserialize(libraries)
-        .context("the answer is not understood; is another version running?")?;
+    let mut rows = Vec::<Library>::deserialize(libraries).context(NOT_UNDERSTOOD)?;
     if rows.is_empty() {
         return Ok("no connections\n".into());
     }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use stormglass::storms::{Moment, Storm};
 
-use super::agent::AgentArguments;
+use super::agent::{AgentArguments, NOT_UNDERSTOOD};
 use super::table::{Column, show, show_json, table};
 
 #[derive(Debug, Args)]
@@ -60,8 +60,7 @@ const COLUMNS: &[Column] = &[
 
 /// Those that go on, then those that are over, the latest first.
 fn text(answer: Value, now: Moment) -> Result<String> {
-    let Page { active, ended } =
-        Page::deserialize(answer).context("the answer is not understood; is another version running?")?;
+    let Page { active, ended } = Page::deserialize(answer).context(NOT_UNDERSTOOD)?;
     if active.is_empty() && ended.is_empty() {
         return Ok("no storm since the agent started\n".into());
     }

@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::agent::AgentArguments;
+use super::agent::{AgentArguments, NOT_UNDERSTOOD};
 use super::list::and_more;
 use super::table::{Column, show, show_json, table};
 
@@ -119,7 +119,7 @@ fn text(answer: Value, limit: usize) -> Result<String> {
     let Page {
         mut workloads,
         servers,
-    } = Page::deserialize(answer).context("the answer is not understood; is another version running?")?;
+    } = Page::deserialize(answer).context(NOT_UNDERSTOOD)?;
     if workloads.is_empty() {
         return Ok("no connections\n".into());
     }
