@@ -1,13 +1,14 @@
 //! Restarts that somebody has announced: `stormglass expect-restart`. Storms that they cover are expected.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::aside;
 use crate::storms::{Expectation, Moment};
 
 /// Longest time ahead: whoever plans for longer announces it again.
@@ -20,7 +21,6 @@ const MOST: usize = 100;
 const PATTERN_BYTES: usize = 256;
 
 const NAME: &str = "announced.json";
-const NEW: &str = "announced.json.new";
 
 /// A restart that somebody has announced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,11 +177,7 @@ impl Announcements {
     fn write(&self, announcements: &[Announcement]) -> Result<(), Refused> {
         let written = || -> io::Result<()> {
             fs::create_dir_all(&self.dir)?;
-            let mut file = File::create(self.dir.join(NEW))?;
-            file.write_all(&serde_json::to_vec(announcements)?)?;
-            file.sync_all()?;
-            fs::rename(self.dir.join(NEW), self.dir.join(NAME))?;
-            File::open(&self.dir)?.sync_all()
+            aside::replace(&self.dir, NAME, &serde_json::to_vec(announcements)?).map(|_| ())
         };
         written().map_err(|source| Refused::Unwritten {
             path: self.dir.join(NAME),

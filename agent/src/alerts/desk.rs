@@ -119,7 +119,13 @@ impl Desk {
     }
 
     pub(super) fn now(&self) -> Moment {
-        Moment(u64::try_from(self.since_1970().as_millis()).unwrap_or(u64::MAX))
+        self.moment(Instant::now())
+    }
+
+    /// The moment that was `then`.
+    pub(super) fn moment(&self, then: Instant) -> Moment {
+        let since = self.clock.at_start + then.saturating_duration_since(self.clock.started);
+        Moment(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 
     /// Takes up the journal of a folder, once. Returns the storms that went on when the last agent ended.

@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
+use super::aside;
 use super::book::{Book, Entry};
 
 const NAME: &str = "alerts.journal";
-const NEW: &str = "alerts.journal.new";
 const LOCK: &str = "lock";
 
 /// The file is not written anew before so many bytes were added.
@@ -109,11 +109,7 @@ fn write_anew(dir: &Path, book: &Book) -> io::Result<(File, u64)> {
     let line = line(&Entry::Book {
         book: Box::new(book.clone()),
     })?;
-    let mut file = File::create(dir.join(NEW))?;
-    file.write_all(&line)?;
-    file.sync_all()?;
-    fs::rename(dir.join(NEW), dir.join(NAME))?;
-    File::open(dir)?.sync_all()?;
+    let file = aside::replace(dir, NAME, &line)?;
     Ok((file, line.len() as u64))
 }
 

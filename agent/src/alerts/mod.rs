@@ -12,12 +12,14 @@
 //! | `client`, `tasks` | requests, and who makes them |
 //! | `desk` | what the tasks share |
 //! | `announced` | restarts that somebody has announced |
+//! | `aside` | files that are replaced as a whole |
 //!
 //! `notice`, `book`, `alertmanager`, `text` and `backoff` are pure: a moment comes in, no clock, no I/O.
 #![forbid(unsafe_code)]
 
 mod alertmanager;
 mod announced;
+mod aside;
 mod backoff;
 mod book;
 mod client;
@@ -38,7 +40,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -147,7 +149,13 @@ impl Alerts {
         &self.announcements
     }
 
-    /// The moment, on the clock of announcements.
+    /// The moment that was `then`, on the clock of storms and announcements: that of the wall at the start, which never steps back.
+    #[must_use]
+    pub fn moment(&self, then: Instant) -> Moment {
+        self.desk.moment(then)
+    }
+
+    /// The moment, on the same clock.
     #[must_use]
     pub fn now(&self) -> Moment {
         self.desk.now()

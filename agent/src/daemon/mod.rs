@@ -43,7 +43,7 @@ use crate::{
     metrics::Report,
     snapshot::ConnectionSnapshot,
     storms::Moment,
-    tenants::{ClassTables, Classes},
+    tenants::{ClassTables, Classes, Rules},
     valkey::Host,
 };
 
@@ -185,9 +185,10 @@ fn watch_thread(
         let mut classes = Classes::default();
         let (kernel, events) = Kernel::load(&kernel_settings(settings, &mut classes)?)?;
         let host = Host::open("/proc", crate::kernel::netns_cookie)?;
-        let governed = Governed::new(settings.clone(), status)?;
+        let rules = Rules::new(settings)?;
+        let governed = Governed::new(settings.clone(), rules.clone(), status);
         kubernetes.wait(PATIENCE_WITH_KUBERNETES);
-        let mut watch = Watch::new(kernel, host, kubernetes, settings, classes, evidence);
+        let mut watch = Watch::new(kernel, host, kubernetes, settings, rules, classes, evidence);
         watch.discover(Instant::now());
         if let Ok(mut state) = shared.state.lock() {
             state.not_ready = None;

@@ -107,17 +107,13 @@ pub(super) struct Governed {
 
 impl Governed {
     /// What is in force from the start on.
-    ///
-    /// # Errors
-    ///
-    /// Globs that cannot be compiled; the check of the settings finds them first.
-    pub(super) fn new(settings: Settings, status: ConfigStatus) -> Result<Self> {
-        Ok(Self {
-            tenants: Tenants::new(Rules::new(&settings)?),
+    pub(super) fn new(settings: Settings, rules: Rules, status: ConfigStatus) -> Self {
+        Self {
+            tenants: Tenants::new(rules),
             started: settings.clone(),
             in_force: settings,
             status,
-        })
+        }
     }
 
     /// Puts a good file in force and keeps what there is against a bad one.
@@ -158,6 +154,7 @@ impl Governed {
             servers: watch.everything_counted(),
             ..Snapshot::default()
         };
+        watch.traffic.change(rules.clone());
         self.tenants.reload(&counted.servers, rules);
         watch
             .workloads
@@ -165,7 +162,6 @@ impl Governed {
         watch.surveys.change(settings.clients);
         watch.judge.change(&settings);
         watch.kubernetes.change(&settings.kubernetes);
-        watch.traffic.change(&settings);
         self.in_force = settings;
         Ok(())
     }

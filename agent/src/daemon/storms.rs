@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -44,7 +44,6 @@ pub(super) struct Judge {
     incidents: Arc<Archive>,
     flight: Flight,
     next_tenants: Instant,
-    clock: Clock,
     limits: BTreeMap<String, u64>,
     next_limits: Instant,
     /// What each client address has said of itself, by server.
@@ -60,32 +59,14 @@ struct Names {
     user: Option<Arc<str>>,
 }
 
-/// The wall clock at the start, and the monotonic one since.
-struct Clock {
-    started: Instant,
-    started_at_ms: u64,
-}
-
-impl Clock {
-    fn moment(&self, now: Instant) -> Moment {
-        let since = now.saturating_duration_since(self.started).as_millis();
-        Moment(self.started_at_ms + u64::try_from(since).unwrap_or(u64::MAX))
-    }
-}
-
 impl Judge {
     pub(super) fn new(settings: &Settings, evidence: Evidence, now: Instant) -> Self {
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             engine: Engine::new(settings.storms),
             alerts: evidence.alerts,
             incidents: evidence.incidents,
             flight: Flight::new(settings.incidents.clone(), VERSION),
             next_tenants: now,
-            clock: Clock {
-                started: now,
-                started_at_ms: u64::try_from(since_1970.as_millis()).unwrap_or_default(),
-            },
             limits: BTreeMap::new(),
             next_limits: now,
             names: HashMap::new(),
@@ -132,7 +113,7 @@ impl Watch {
             self.judge.next_limits = now + LIMITS_INTERVAL;
             self.judge.limits = self.clients_limits();
         }
-        let moment = self.judge.clock.moment(now);
+        let moment = self.judge.alerts.moment(now);
         for (label, seen) in self.observations() {
             // The engine asks for details while it is borrowed: they are read by what it does not touch.
             let mut judge = std::mem::take(&mut self.judge.engine);
@@ -149,7 +130,7 @@ impl Watch {
 
     /// A server is forgotten.
     pub(super) fn stop_judging(&mut self, label: &str, now: Instant) {
-        let moment = self.judge.clock.moment(now);
+        let moment = self.judge.alerts.moment(now);
         let events = self.judge.engine.forget(label, moment);
         self.judge.tell(&events, moment);
         self.judge.record(|flight| flight.forget(label, moment));
@@ -163,7 +144,7 @@ impl Watch {
             self.list_names();
             self.judge.next_names = now + NAMES_INTERVAL.max(began.elapsed() * NAMES_REST);
         }
-        let moment = self.judge.clock.moment(now);
+        let moment = self.judge.alerts.moment(now);
         for (label, clients) in clients {
             let detail = self.described(label, clients);
             self.judge.engine.remember(label, moment, &detail);
@@ -185,7 +166,7 @@ impl Watch {
             servers: self.everything_counted(),
             ..Snapshot::default()
         };
-        let at = self.judge.clock.moment(now);
+        let at = self.judge.alerts.moment(now);
         let mut by_server: BTreeMap<String, Vec<TenantAt>> = BTreeMap::new();
         for TenantRow {
             server,
@@ -280,7 +261,7 @@ impl Watch {
         let began = Instant::now();
         let clients = self.clients_by_server().remove(label).unwrap_or_default();
         let detail = self.described(label, &clients);
-        let moment = self.judge.clock.moment(now);
+        let moment = self.judge.alerts.moment(now);
         self.judge.record(|flight| flight.clients(label, moment, &detail));
         self.judge.next_detail = now + began.elapsed() * DETAIL_REST;
         Some(detail)

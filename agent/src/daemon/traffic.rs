@@ -12,7 +12,6 @@ use agent_common::abi::{ERROR_CELLS, ErrorWord, PrefixCounters, PrefixKey, Row};
 
 use super::watch::Watch;
 use crate::{
-    config::Settings,
     storms::{SIZES, Sizes, Traffic, TrafficRow},
     tenants::{Classes, Rules, TenantRef, client_text},
 };
@@ -28,7 +27,7 @@ const LINK_INTERVAL: Duration = Duration::from_secs(60);
 const DURATION_UNIT_SECONDS: f64 = 256e-9;
 
 /// What rows had counted at the last reading.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct TrafficBook {
     rows: HashMap<PrefixKey, Counted>,
     /// Unattributed bytes by slot, in and out.
@@ -37,7 +36,7 @@ pub(super) struct TrafficBook {
     next: Option<Instant>,
     link: Option<u64>,
     next_link: Option<Instant>,
-    rules: Option<Rules>,
+    rules: Rules,
 }
 
 /// What is kept of a row: a quarter of what the kernel has.
@@ -98,27 +97,28 @@ impl Counted {
 }
 
 impl TrafficBook {
-    pub(super) fn new(settings: &Settings) -> Self {
-        let mut book = Self::default();
-        book.change(settings);
-        book
+    pub(super) fn new(rules: Rules) -> Self {
+        Self {
+            rows: HashMap::new(),
+            unattributed: HashMap::new(),
+            last: None,
+            next: None,
+            link: None,
+            next_link: None,
+            rules,
+        }
     }
 
     /// Other tenants from now on.
-    pub(super) fn change(&mut self, settings: &Settings) {
-        match Rules::new(settings) {
-            Ok(rules) => self.rules = Some(rules),
-            // The check of the file compiles them, too.
-            Err(error) => tracing::warn!(%error, "storms will not be told with tenants"),
-        }
+    pub(super) fn change(&mut self, rules: Rules) {
+        self.rules = rules;
     }
 
     /// Whose a row is: the prefix decides, then the connections.
     fn tenant(&self, prefix: &str, class: Option<Arc<str>>) -> Option<Arc<str>> {
-        let rules = self.rules.as_ref()?;
-        match rules.tenant_of(prefix) {
+        match self.rules.tenant_of(prefix) {
             TenantRef::Unassigned => class,
-            tenant => Some(rules.name(tenant).into()),
+            tenant => Some(self.rules.name(tenant).into()),
         }
     }
 

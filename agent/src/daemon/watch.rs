@@ -31,7 +31,7 @@ use crate::{
     config::{Discovery, Settings},
     kernel::Kernel,
     kubernetes::Kubernetes,
-    tenants::{ClassTables, Classes},
+    tenants::{ClassTables, Classes, Rules as TenantRules},
     valkey::{DiscoverySettings, FoundServer, Host, Listener, attach_points, labels},
     workloads::{Rules, Workloads},
 };
@@ -150,6 +150,7 @@ impl Watch {
         host: Host,
         kubernetes: Kubernetes,
         settings: &Settings,
+        rules: TenantRules,
         classes: Classes,
         evidence: Evidence,
     ) -> Self {
@@ -182,7 +183,7 @@ impl Watch {
             names_to_judge: false,
             next_name_sweep: now + NAME_SWEEP,
             judge: Judge::new(settings, evidence, now),
-            traffic: TrafficBook::new(settings),
+            traffic: TrafficBook::new(rules),
         }
     }
 
