@@ -38,8 +38,10 @@ mod tests {
                 "{kind}"
             );
         }
+        // The others are of Prometheus' alerts, which the tests of the rules know.
+        let alerts = ALL.matches("\n## Stormglass").count();
         assert_eq!(
-            ALL.matches("\n## ").count(),
+            ALL.matches("\n## ").count() - alerts,
             Kind::ALL.len(),
             "a section of no kind"
         );
