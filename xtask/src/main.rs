@@ -4,6 +4,7 @@
 mod bench;
 mod build;
 mod clippy;
+mod dashboards;
 mod demo;
 mod deny;
 mod fuzz;
@@ -48,6 +49,8 @@ enum Command {
     Fuzz(fuzz::Options),
     /// Measure what Stormglass costs
     Bench(bench::Options),
+    /// Write, check and draw the Grafana dashboards
+    Dashboards(dashboards::Options),
     /// Show Stormglass at work on real servers and real load
     Demo(demo::Options),
 }
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&lab, &options),
         Command::Fuzz(options) => fuzz::run(&lab, &options),
         Command::Bench(options) => bench::run(&lab, &options),
+        Command::Dashboards(options) => dashboards::run(&lab, &options),
         Command::Demo(options) => demo::run(&lab, &options),
     };
     match result {

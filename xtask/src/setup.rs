@@ -14,6 +14,7 @@ pub(crate) fn run(lab: &Lab) -> Result<()> {
     servers::ensure_servers(lab)?;
     tools::ensure_tools(lab)?;
     tools::ensure_tcpdump(lab)?;
+    tools::ensure_grafana_types(lab)?;
     machines::ensure_machines(lab)?;
     for series in machines::SUPPORTED.iter().chain([&machines::TOO_OLD]) {
         machines::ensure_kernel(lab, series)?;

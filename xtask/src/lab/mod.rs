@@ -113,6 +113,11 @@ impl Lab {
         self.bin("promtool")
     }
 
+    /// Prometheus. From [`tools::ensure_prometheus`].
+    pub(crate) fn prometheus(&self) -> PathBuf {
+        self.bin("prometheus")
+    }
+
     /// Alertmanager. From [`tools::ensure_tools`].
     pub(crate) fn alertmanager(&self) -> PathBuf {
         self.bin("prometheus-alertmanager")
@@ -176,6 +181,7 @@ impl Lab {
             .env("STORMGLASS_LAB_ETHTOOL", self.ethtool())
             .env("STORMGLASS_LAB_NODE", self.node())
             .env("STORMGLASS_LAB_NODE_PATH", self.node_path())
+            .env("STORMGLASS_LAB_PROMETHEUS", self.prometheus())
             .env("STORMGLASS_LAB_PROMTOOL", self.promtool())
             .env("STORMGLASS_LAB_ALERTMANAGER", self.alertmanager())
             .env("STORMGLASS_LAB_BPFTOOL", self.bpftool())

@@ -23,13 +23,18 @@ pub(super) fn ensure_node(lab: &Lab) -> Result<()> {
     })
 }
 
-/// Brings the client libraries. No script of a package is run.
+/// Brings the client libraries.
 pub(super) fn ensure_clients(lab: &Lab) -> Result<()> {
-    let source = lab.workspace().join(CLIENTS);
+    ensure_locked(lab, "node-clients", CLIENTS)
+}
+
+/// Brings into the part `name` the packages that the lock file in `folder` names. No script of a package is run.
+pub(super) fn ensure_locked(lab: &Lab, name: &str, folder: &str) -> Result<()> {
+    let source = lab.workspace().join(folder);
     let lock = fs::read_to_string(source.join("package-lock.json"))
-        .with_context(|| format!("cannot read the lock file in {CLIENTS}"))?;
-    let recipe = format!("clients for Node.js of lock file {:016x}", fingerprint(&lock));
-    part::ensure(lab, "node-clients", &recipe, |folder| {
+        .with_context(|| format!("cannot read the lock file in {folder}"))?;
+    let recipe = format!("{name} for Node.js of lock file {:016x}", fingerprint(&lock));
+    part::ensure(lab, name, &recipe, |folder| {
         for file in ["package.json", "package-lock.json"] {
             fs::copy(source.join(file), folder.join(file))?;
         }

@@ -24,7 +24,7 @@ const DENY_VERSION: &str = "0.20.2";
 
 /// Brings promtool, Alertmanager, bpftool, nft, ethtool, and the clients for Python and for Node.js.
 pub(crate) fn ensure_tools(lab: &Lab) -> Result<()> {
-    servers::from_packages(lab, "prometheus", &["prometheus"], &["usr/bin/promtool"])?;
+    ensure_prometheus(lab)?;
     ensure_alertmanager(lab)?;
     ensure_bpftool(lab)?;
     servers::from_packages(lab, "nftables", &["nftables"], &["usr/sbin/nft"])?;
@@ -34,6 +34,19 @@ pub(crate) fn ensure_tools(lab: &Lab) -> Result<()> {
     part::ensure(lab, "python", &CLIENTS.join(" "), |folder| {
         pip::install(&CLIENTS, folder)
     })
+}
+
+/// Brings Prometheus and promtool.
+pub(crate) fn ensure_prometheus(lab: &Lab) -> Result<()> {
+    let programs = ["usr/bin/prometheus", "usr/bin/promtool"];
+    servers::from_packages(lab, "prometheus-and-promtool", &["prometheus"], &programs)
+}
+
+/// Brings Grafana's published types and the compiler that checks them, and returns their folder.
+pub(crate) fn ensure_grafana_types(lab: &Lab) -> Result<PathBuf> {
+    node::ensure_node(lab)?;
+    node::ensure_locked(lab, "grafana-types", "dashboards/check")?;
+    Ok(lab.dir().join("grafana-types/node_modules"))
 }
 
 /// Debian's Alertmanager looks for its templates where its package would have put them.

@@ -1,0 +1,37 @@
+//! `cargo xtask dashboards`: written, checked, looked at.
+
+mod check;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use stormglass_dashboards::shipped;
+
+use crate::lab::Lab;
+use crate::process::say;
+
+/// What `cargo xtask dashboards` can be told.
+#[derive(Args)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Write dashboards/grafana/*.json from dashboards/src
+    Generate,
+    /// Hold the dashboards to Grafana's published types, and run promtool on the rules and their tests
+    Check,
+}
+
+/// Does it.
+pub(crate) fn run(lab: &Lab, options: &Options) -> Result<()> {
+    match options.command {
+        Command::Generate => {
+            shipped::write()?;
+            say("written: dashboards/grafana");
+            Ok(())
+        }
+        Command::Check => check::run(lab),
+    }
+}
