@@ -209,6 +209,13 @@ impl Panel {
         self
     }
 
+    /// Worth a look from this value on, and never bad.
+    #[must_use]
+    pub fn worth_a_look(mut self, warning: f64) -> Self {
+        self.steps = vec![(warning, WARNING)];
+        self
+    }
+
     /// Bad from this value on.
     #[must_use]
     pub fn limit(mut self, bad: f64) -> Self {
@@ -480,7 +487,18 @@ impl Panel {
     fn legend(&self) -> Value {
         let may_be_many = self.queries.iter().any(|query| query.legend.contains("{{"));
         if may_be_many {
-            json!({"showLegend": true, "displayMode": "table", "placement": "right", "width": 260, "calcs": ["max", "lastNotNull"],
+            let has_long_names = self
+                .queries
+                .iter()
+                .any(|query| query.legend.contains("{{instance}}"));
+            let (width, calcs) = if self.width < 12 {
+                (180, json!(["max"]))
+            } else if has_long_names {
+                (340, json!(["max", "lastNotNull"]))
+            } else {
+                (260, json!(["max", "lastNotNull"]))
+            };
+            json!({"showLegend": true, "displayMode": "table", "placement": "right", "width": width, "calcs": calcs,
                 "sortBy": "Max", "sortDesc": true})
         } else {
             json!({"showLegend": true, "displayMode": "list", "placement": "bottom", "calcs": []})

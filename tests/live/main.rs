@@ -8,6 +8,7 @@ mod alerts;
 mod byte_equality;
 mod command_line;
 mod connections;
+mod dashboards;
 mod endings;
 mod errors;
 mod every_command;

@@ -1,5 +1,6 @@
 //! The real agent as a child process.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -176,6 +177,26 @@ impl Agent {
         self.process.signal(Signal::SIGTERM)?;
         let finished = self.process.finish(Duration::from_secs(10))?;
         Ok((started.elapsed(), finished))
+    }
+
+    /// Kills it and starts it anew with the same configuration at the same port, after `pause`.
+    pub fn start_again(mut self, pause: Duration) -> Result<Self> {
+        self.process.signal(Signal::SIGKILL)?;
+        self.process.wait(Duration::from_secs(10))?;
+        std::thread::sleep(pause);
+        let mut command = Command::new(lab::agent()?);
+        command
+            .args(["run", "--log-level", "info", "--config"])
+            .arg(self.config.path());
+        self.process = Process::spawn("stormglass", &mut command)?;
+        self.wait_until_ready()?;
+        Ok(self)
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
     /// Ends it without warning and waits until it is gone.

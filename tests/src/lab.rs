@@ -36,6 +36,11 @@ pub fn redis_server() -> Result<PathBuf> {
     find("STORMGLASS_LAB_REDIS_SERVER", "lab/bin/redis-server")
 }
 
+/// Prometheus.
+pub fn prometheus() -> Result<PathBuf> {
+    find("STORMGLASS_LAB_PROMETHEUS", "lab/bin/prometheus")
+}
+
 /// Checker of metrics.
 pub fn promtool() -> Result<PathBuf> {
     find("STORMGLASS_LAB_PROMTOOL", "lab/bin/promtool")

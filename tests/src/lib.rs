@@ -11,6 +11,7 @@
 //! | `ledger` | both counts over the same interval |
 //! | `bpf` | what is loaded into and attached in the kernel |
 //! | `kubernetes` | a double of the Kubernetes API server |
+//! | `alertmanager`, `prometheus` | the real ones |
 //! | `images`, `secrets` | the bytes that the agent holds, and what is left of secrets in them |
 //!
 //! Everything that is made is a guard: it is undone when it goes out of scope, also when a test panics.
@@ -30,6 +31,7 @@ pub mod netns;
 pub mod poll;
 pub mod ports;
 pub mod process;
+pub mod prometheus;
 pub mod receiver;
 pub mod resp;
 pub mod secrets;

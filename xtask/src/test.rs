@@ -1,5 +1,6 @@
 //! `cargo xtask test`: the host's tests, then the live ones as root, then those in virtual machines.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
@@ -85,6 +86,24 @@ fn live_tests(lab: &Lab, options: &Options) -> Result<()> {
             .run()?;
     }
     demo_test(lab, options)
+}
+
+/// Plays the live test of the dashboards, and lets it write what their panels were answered into `file`.
+pub(crate) fn answers_of_panels(lab: &Lab, file: &Path) -> Result<()> {
+    servers::ensure_servers(lab)?;
+    tools::ensure_tools(lab)?;
+    build::for_tests(lab)?;
+    let mut command = cargo_test(lab);
+    lab.export(&mut command)
+        .args([
+            "--package",
+            "stormglass-tests",
+            "--",
+            "--ignored",
+            "every_panel_has_an_answer",
+        ])
+        .env("STORMGLASS_ANSWERS", file)
+        .run()
 }
 
 /// The demo is a test, too, by the name `demo`: its tenants count their own bytes.

@@ -70,6 +70,7 @@ fn cost() -> Vec<Panel> {
         curves("Time of one run", "On average, by program. Measured while kernel.bpf_stats_enabled is 1.")
             .size(8, 8)
             .unit("s")
+            .or_else("kernel.bpf_stats_enabled is 0.")
             .ask(of_agents("sum by (program) (rate(stormglass_bpf_program_run_seconds_total{AGENTS}[$__rate_interval])) / (sum by (program) (rate(stormglass_bpf_program_runs_total{AGENTS}[$__rate_interval])) > 0)"), "{{program}}"),
         curves("Runs", "Per second, by program.")
             .size(8, 8)

@@ -38,10 +38,10 @@ fn now() -> Vec<Panel> {
         stat("Connections", "That the chosen workloads hold at the chosen servers.")
             .size(6, 4)
             .ask(of_workloads("sum(stormglass_workload_connections{WORKLOADS})"), "connections"),
-        stat("Idle", "Share of them without data for minutes.")
+        stat("Idle", "Share of them without data for minutes, by the last survey.")
             .size(6, 4)
             .unit("percentunit")
-            .limits(0.8, 0.95)
+            .worth_a_look(0.8)
             .ask(of_workloads("sum(stormglass_workload_connections_idle{WORKLOADS}) / sum(stormglass_workload_connections{WORKLOADS})"), "idle"),
         stat("Kernel memory", "Of the servers' ends of these connections.")
             .size(6, 4)
@@ -64,7 +64,7 @@ fn workloads() -> Vec<Panel> {
         .ask(of_workloads("sum by (workload) (stormglass_workload_connections{WORKLOADS})"), "")
         .ask(of_workloads("max by (workload) (stormglass_workload_instances{WORKLOADS})"), "")
         .ask(of_workloads("sum by (workload) (stormglass_workload_connections{WORKLOADS}) / (sum by (workload) (stormglass_workload_instances{WORKLOADS}) > 0)"), "")
-        .ask(of_workloads("sum by (workload) (stormglass_workload_connections_idle{WORKLOADS}) / (sum by (workload) (stormglass_workload_connections{WORKLOADS}) > 0)"), "")
+        .ask(of_workloads("clamp_max(sum by (workload) (stormglass_workload_connections_idle{WORKLOADS}) / (sum by (workload) (stormglass_workload_connections{WORKLOADS}) > 0), 1)"), "")
         .ask(of_workloads("sum by (workload) (stormglass_workload_socket_memory_bytes{WORKLOADS})"), "")
         .ask(of_workloads("sum by (workload) (rate(stormglass_workload_connections_opened_total{WORKLOADS}[5m]))"), "")
         .ask(of_workloads("count by (workload) (stormglass_workload_connections{WORKLOADS} > 0)"), "")
@@ -109,7 +109,7 @@ fn workloads() -> Vec<Panel> {
             .up_to(1.0)
             .ask(
                 top(
-                    &of_workloads("sum by (workload) (stormglass_workload_connections_idle{WORKLOADS}) / (sum by (workload) (stormglass_workload_connections{WORKLOADS}) > 0)"),
+                    &of_workloads("clamp_max(sum by (workload) (stormglass_workload_connections_idle{WORKLOADS}) / (sum by (workload) (stormglass_workload_connections{WORKLOADS}) > 0), 1)"),
                     &of_workloads("sum by (workload) (max_over_time(stormglass_workload_connections{WORKLOADS}[$__range] @ end()))"),
                 ),
                 "{{workload}}",

@@ -87,15 +87,15 @@ fn storms() -> Vec<Panel> {
             "{{cluster}}",
         ),
         table("Storms in the time shown", "Servers and kinds, by how many storms. A click leads to what happened.")
-            .size(24, 7)
+            .size(24, 9)
             .or_else("No storm.")
             .link(TO_INCIDENT)
             .ask(
-                fleet("sum by (cluster, instance, server, kind) (increase(stormglass_storms_total{FLEET}[$__range])) > 0.5"),
+                fleet("round(sum by (cluster, instance, server, kind) (increase(stormglass_storms_total{FLEET}[$__range]))) > 0"),
                 "",
             )
             .ask(
-                fleet("sum by (cluster, instance, server, kind) (stormglass_storm_active{FLEET}) and sum by (cluster, instance, server, kind) (increase(stormglass_storms_total{FLEET}[$__range])) > 0.5"),
+                fleet("sum by (cluster, instance, server, kind) (stormglass_storm_active{FLEET}) and round(sum by (cluster, instance, server, kind) (increase(stormglass_storms_total{FLEET}[$__range]))) > 0"),
                 "",
             )
             .columns(&[
@@ -181,7 +181,7 @@ fn blast_radius() -> Vec<Panel> {
             .ask(fleet("topk(12, instance:stormglass_connections:sum{FLEET})"), "{{instance}}"),
         bars("If a workload restarts", "Servers at which it opens its connections anew.")
             .link(super::Link { board: "clients", title: "Clients", labels: &["workload"] })
-            .ask(fleet("topk(12, workload:stormglass_servers:count{FLEET})"), "{{workload}}"),
+            .ask(fleet("topk(12, workload:stormglass_servers:count{FLEET})"), "{{workload}} {{cluster}}"),
         table(
             "If half of a cluster restarts",
             "Connections of each cluster, and of the half of its servers that has most.",

@@ -38,10 +38,9 @@ fn signals() -> Vec<Panel> {
             .ask(of_server("rate(stormglass_connections_closed_total{SERVER}[$__rate_interval])"), "closed")
             .ask(of_server("rate(stormglass_connections_closed_waiting_total{SERVER}[$__rate_interval])"), "closed while waiting")
             .ask(of_server("rate(stormglass_connections_rejected_total{SERVER}[$__rate_interval])"), "refused"),
-        curves("Connections held", "Against how many the server takes, and how many wait to be accepted.")
-            .dashed(&["limit", "may wait"])
+        curves("Connections held", "And how many of them wait to be accepted, against how many may.")
+            .dashed(&["may wait"])
             .ask(of_server("stormglass_connections{SERVER}"), "held")
-            .ask(of_server("stormglass_server_clients_limit{SERVER}"), "limit")
             .ask(of_server("stormglass_accept_queue_length{SERVER}"), "wait")
             .ask(of_server("stormglass_accept_queue_limit{SERVER}"), "may wait"),
         heatmap("Bursts", "New connections in 100 ms, by how often.")

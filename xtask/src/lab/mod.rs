@@ -4,6 +4,7 @@
 //! again. Everything that is started from here is found in `target/lab/bin`, under the name it has in its package.
 
 mod apt;
+pub(crate) mod browser;
 pub(crate) mod fuzzer;
 pub(crate) mod machines;
 mod node;
@@ -136,6 +137,11 @@ impl Lab {
     /// What a network interface does by itself. From [`tools::ensure_tools`].
     pub(crate) fn ethtool(&self) -> PathBuf {
         self.bin("ethtool")
+    }
+
+    /// Chromium. From [`browser::ensure_chromium`].
+    pub(crate) fn chromium(&self) -> PathBuf {
+        self.bin("chromium")
     }
 
     /// Node.js. From [`tools::ensure_tools`].

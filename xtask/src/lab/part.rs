@@ -135,7 +135,12 @@ fn write_script(path: &Path, script: &str) -> Result<()> {
 
 /// Folders of shared libraries that an unpacked Debian package may have.
 pub(super) fn library_folders(folder: &Path) -> Vec<PathBuf> {
-    let places = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
+    let places = [
+        "usr/lib/x86_64-linux-gnu",
+        "lib/x86_64-linux-gnu",
+        // A library that Chromium's libraries need has a folder of its own.
+        "usr/lib/x86_64-linux-gnu/pulseaudio",
+    ];
     places
         .iter()
         .map(|place| folder.join(place))

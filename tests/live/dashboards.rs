@@ -1,0 +1,187 @@
+//! The shipped rules and dashboards beside a real Prometheus and a real Alertmanager: storms at real servers make alerts fire and
+//! resolve, and every question of every panel has an answer.
+//!
+//! A minute of the rules is a second here: every `for` and every range is a sixtieth of what is shipped, and nothing else is changed
+//! (`stormglass_tests::prometheus`). One agent stands for two hosts in two clusters: it is scraped twice, under other labels.
+
+mod questions;
+mod scenes;
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use stormglass_dashboards::rules;
+use stormglass_tests::agent::Agent;
+use stormglass_tests::alertmanager::Home;
+use stormglass_tests::poll;
+use stormglass_tests::ports;
+use stormglass_tests::prometheus::{Prometheus, Target};
+use stormglass_tests::receiver::{Received, Receiver};
+
+use self::scenes::Stage;
+
+/// Alerts that the scenes make fire, and then resolve.
+const PROVOKED: [&str; 19] = [
+    "StormglassAcceptQueueDrops",
+    "StormglassAcceptQueueFilling",
+    "StormglassAgentDown",
+    "StormglassAlertsNotDelivered",
+    "StormglassBlastRadius",
+    "StormglassBytesUnattributed",
+    "StormglassClientsGiveUp",
+    "StormglassClientsNearLimit",
+    "StormglassConfigRefused",
+    "StormglassConfigWaitsForRestart",
+    "StormglassConnectionsRefused",
+    "StormglassConnectionsUnused",
+    "StormglassMapFilling",
+    "StormglassServerRestarts",
+    "StormglassStormActive",
+    "StormglassStormLasting",
+    "StormglassStormsAcrossClusters",
+    "StormglassStormsCorrelated",
+    "StormglassTenantErrors",
+];
+
+/// More of them, where less than all has to happen in this time.
+const PROVOKED_FOR_LONG: [(&str, &str); 2] = [
+    (
+        "StormglassAlertsLost",
+        "fires; it looks back for an hour, and resolves after this test's end",
+    ),
+    (
+        "StormglassTenantOnOthersConnections",
+        "fires; resolves a quarter of an hour after the last such command",
+    ),
+];
+
+/// Alerts that promtool's tests alone make fire, and why.
+const BY_PROMTOOL_ALONE: [(&str, &str); 12] = [
+    (
+        "StormglassAgentWithoutServers",
+        "half an hour without any server: half a minute more of this test",
+    ),
+    ("StormglassAlertJournalBroken", "needs a disk that fails"),
+    (
+        "StormglassBytesUnassigned",
+        "holds for an hour: a minute of calm beside all the storms",
+    ),
+    (
+        "StormglassEventsLost",
+        "the programs lose nothing that could be provoked",
+    ),
+    ("StormglassIncidentsLost", "needs a disk that fails"),
+    (
+        "StormglassKubernetesUnreachable",
+        "needs an API server that is away: tests/live/kubernetes.rs has it",
+    ),
+    ("StormglassPoolsIdle", "a thousand idle connections for an hour"),
+    (
+        "StormglassStormRepeating",
+        "four storms of a server, each ten seconds apart at least",
+    ),
+    ("StormglassSurveyLate", "surveys do not fail here"),
+    (
+        "StormglassTenantDominates",
+        "20 MB a second for ten minutes: what the machine has for the other scenes",
+    ),
+    (
+        "StormglassTenantSlow",
+        "a slow server starves the other scenes of theirs",
+    ),
+    ("StormglassVersionsDiffer", "needs a second build"),
+];
+
+/// How long what is provoked may take to arrive, and to be over.
+const FIRING_WITHIN: Duration = Duration::from_secs(30);
+const OVER_WITHIN: Duration = Duration::from_secs(75);
+
+#[test]
+#[ignore = "needs root and the lab: cargo xtask test"]
+fn alerts_fire_and_resolve_on_their_scenes_and_every_panel_has_an_answer() -> Result<()> {
+    let hook = Receiver::start()?;
+    let home = Home::new(hook.address())?;
+    let alertmanager = home.start()?;
+    let dir = tempfile::tempdir()?;
+    let config = scenes::config(dir.path(), &home.url(), ports::free_port()?);
+    let agent = Agent::start_with(&config)?;
+    let targets = [("host-1:9466", "eu-1"), ("host-2:9466", "us-1")].map(|(instance, cluster)| Target {
+        address: agent.address(),
+        labels: format!("instance: '{instance}', cluster: '{cluster}'"),
+    });
+    let prometheus = Prometheus::start(&targets, &rules::files(), Some(&home.url()))?;
+
+    let stage = Stage::set(&agent)?;
+    // Waits for a restart from now on.
+    agent.rewrite(&config.replace(scenes::PREFIXES.0, scenes::PREFIXES.1))?;
+    poll::until_true("the new file is read", FIRING_WITHIN, || {
+        let waits = "stormglass_config_restart_required{key=\"limits.prefixes\"} 1\n";
+        Ok(agent.metrics()?.contains(waits))
+    })?;
+    let server = stage.label();
+    let began = Instant::now();
+    let agent = stage.play(agent, |agent| {
+        ensure!(prometheus.faults()?.is_empty(), "{:?}", prometheus.faults());
+        questions::ask(&prometheus, &server)?;
+        wait_until_fired(&hook, "StormglassConfigWaitsForRestart", FIRING_WITHIN)?;
+        agent.rewrite("nonsense")?;
+        wait_until_fired(&hook, "StormglassConfigRefused", FIRING_WITHIN)?;
+        agent.rewrite(&config)
+    })?;
+    let agent = agent.start_again(Duration::from_secs(8))?;
+    println!("played in {:.0} s", began.elapsed().as_secs_f64());
+    check_alerts(&hook).with_context(|| format!("by Prometheus there fired {:?}", prometheus.fired()))?;
+    println!("over after {:.0} s", began.elapsed().as_secs_f64());
+    prometheus.stop()?;
+    alertmanager.stop()?;
+    agent.terminate().map(|_| ())
+}
+
+/// Every alert of the rules is on one of the lists, and what is on the first ones has been told.
+fn check_alerts(hook: &Receiver) -> Result<()> {
+    let all: BTreeSet<_> = rules::rules()?
+        .into_iter()
+        .filter_map(|rule| rule.alert)
+        .collect();
+    let long = PROVOKED_FOR_LONG.map(|(name, _)| name);
+    let alone = BY_PROMTOOL_ALONE.map(|(name, _)| name);
+    let listed: Vec<_> = [&PROVOKED[..], &long, &alone].concat();
+    let names: BTreeSet<_> = listed.iter().map(|name| (*name).to_owned()).collect();
+    ensure!(names == all && listed.len() == all.len(), "{listed:?}, {all:?}");
+    let expected: BTreeSet<_> = [&PROVOKED[..], &long].concat().into_iter().collect();
+    let missing = |status: &str, expected: &BTreeSet<&str>| -> Vec<String> {
+        let told = told(&hook.received(), status);
+        expected
+            .iter()
+            .filter(|name| !told.contains(**name))
+            .map(|name| (*name).to_owned())
+            .collect()
+    };
+    let never = missing("firing", &expected);
+    ensure!(never.is_empty(), "never fired: {never:?}");
+    let resolving: BTreeSet<_> = PROVOKED.into();
+    poll::until_true("alerts resolve", OVER_WITHIN, || {
+        std::thread::sleep(Duration::from_millis(200));
+        Ok(missing("resolved", &resolving).is_empty())
+    })
+    .with_context(|| format!("still firing: {:?}", missing("resolved", &resolving)))
+}
+
+fn wait_until_fired(hook: &Receiver, alert: &str, within: Duration) -> Result<()> {
+    poll::until_true(alert, within, || {
+        std::thread::sleep(Duration::from_millis(200));
+        Ok(told(&hook.received(), "firing").contains(alert))
+    })
+}
+
+/// Names of the alerts that Alertmanager has told of with this status.
+fn told(received: &[Received], status: &str) -> BTreeSet<String> {
+    let alerts = received
+        .iter()
+        .flat_map(|request| request.body["alerts"].as_array().into_iter().flatten());
+    alerts
+        .filter(|alert| alert["status"] == status)
+        .filter_map(|alert| alert["labels"]["alertname"].as_str().map(str::to_owned))
+        .collect()
+}
