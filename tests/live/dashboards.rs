@@ -69,7 +69,7 @@ const BY_PROMTOOL_ALONE: [(&str, &str); 12] = [
     ),
     (
         "StormglassEventsLost",
-        "the programs lose nothing that could be provoked",
+        "fires by the way, while prefixes run out: how many come too late is chance",
     ),
     ("StormglassIncidentsLost", "needs a disk that fails"),
     (
