@@ -12,12 +12,19 @@ pub const SPECIAL_ROWS: usize = 8;
 /// DESIGN's default of `limits.prefixes`; the map is sized once, at load.
 pub const PREFIXES: usize = 4096;
 
-/// Rows for what connections of a class have beside prefixes: `(none)`, `(keyless)` and their like, per listener and class.
-/// Five such rows for four hundred pairs of them; a host has tens of listeners.
+/// Rows for what connections of a class have beside prefixes (`(none)`, `(keyless)` and their like, per listener and class), and
+/// for tenants' prefixes that have no row of their own. Five such rows for four hundred pairs of listener and tenant.
 pub const CLASS_ROWS: usize = 2048;
 
-/// Rows of the prefix counters: the special rows of every slot, then the interned prefixes, then those of classes.
-pub const PREFIX_ROWS: usize = LISTENERS * SPECIAL_ROWS + PREFIXES + CLASS_ROWS;
+/// Rows that are kept for prefixes of tenants in the rules, over all servers: made-up prefixes cannot take them. Two for each
+/// of a thousand tenants; beyond it a tenant's prefixes share a row.
+pub const TENANT_ROWS: usize = 2048;
+
+/// Prefixes, with a `*` at their end or without, that the kernel recognises as tenants': ten for each of 1,600.
+pub const TENANT_PREFIXES: usize = 16_384;
+
+/// Rows of the prefix counters: the special rows of every slot, then those of prefixes, of tenants' prefixes, of classes.
+pub const PREFIX_ROWS: usize = LISTENERS * SPECIAL_ROWS + PREFIXES + TENANT_ROWS + CLASS_ROWS;
 
 /// Users and client names, with a `*` at their end or without, that tenants' rules can name.
 pub const CLASS_NAMES: usize = 16_384;

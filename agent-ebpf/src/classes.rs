@@ -1,11 +1,12 @@
 //! Whose a connection is by its user, client name or address, and the rows of such connections.
 
 use agent_common::{
-    abi::{ClassAddressKey, ClassNameKey, Connection, Loss, NameKind, PrefixKey, Row},
+    abi::{ClassAddressKey, ClassNameKey, Connection, Loss, NameKind, PrefixKey, Row, TenantPrefixKey},
     limits::SPECIAL_ROWS,
 };
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_NOEXIST},
+    btf_maps::Queue,
     helpers::generated::bpf_map_lookup_elem,
 };
 use core::{ffi::c_void, ptr};
@@ -14,8 +15,8 @@ use crate::{
     identity,
     ledger::count_loss,
     maps::{
-        SG_CLASS_ADDRESSES, SG_CLASS_NAMES, SG_FREE_CLASS_ROWS, SG_NAME_CLASSES, SG_PREFIXES, SG_SCRATCH_IN,
-        SG_SETTINGS,
+        SG_CLASS_ADDRESSES, SG_CLASS_NAMES, SG_FREE_CLASS_ROWS, SG_FREE_ROWS, SG_FREE_TENANT_ROWS,
+        SG_NAME_CLASSES, SG_PREFIXES, SG_SCRATCH_IN, SG_SETTINGS, SG_TENANT_PREFIXES,
     },
 };
 
@@ -124,7 +125,8 @@ fn longest(map: *mut c_void, key: *const c_void) -> u32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn sg_special_row_out(row: u32, class: u32) -> u32 {
-    row_of(&special(row, class))
+    let key = special(row, class);
+    special_row(&key)
 }
 
 /// The same for ingress, whose stack is full: 512 bytes for all functions that wait for one another, each rounded up to 32. The
@@ -138,7 +140,7 @@ pub(crate) extern "C" fn sg_special_row_in(row: u32, class: u32) -> u32 {
     // SAFETY: ingress runs with softirqs off: nobody else uses this CPU's area.
     let key = unsafe { &mut (*scratch).special_row };
     *key = special(row, class);
-    row_of(key)
+    special_row(key)
 }
 
 #[inline(always)]
@@ -148,29 +150,101 @@ fn special(row: u32, class: u32) -> PrefixKey {
 }
 
 #[inline(always)]
-fn row_of(key: &PrefixKey) -> u32 {
-    if let Some(id) = SG_PREFIXES.get_ptr(key) {
+fn special_row(key: &PrefixKey) -> u32 {
+    match row_of_class(key) {
+        Row::UNKNOWN => Row::special(key.slot, Row::OTHER),
+        row => row,
+    }
+}
+
+/// The row of connections of a class, or of a tenant's prefixes, by its key; [`Row::UNKNOWN`]: there is none left.
+#[inline(always)]
+fn row_of_class(key: &PrefixKey) -> u32 {
+    if let Some(row) = SG_PREFIXES.get_ptr(key) {
         // SAFETY: written once, when the entry was made.
-        return Row::interned(unsafe { *id });
+        return unsafe { *row };
     }
-    let other = Row::special(key.slot, Row::OTHER);
-    let Ok(Some(id)) = SG_FREE_CLASS_ROWS.pop() else {
-        count_loss(Loss::ClassRowsFull, 1);
-        return other;
-    };
-    if SG_PREFIXES.insert(key, &id, u64::from(BPF_NOEXIST)).is_ok() {
-        return Row::interned(id);
+    match SG_FREE_CLASS_ROWS.pop() {
+        Ok(Some(row)) => own(key, row, &SG_FREE_CLASS_ROWS),
+        _ => {
+            count_loss(Loss::ClassRowsFull, 1);
+            Row::UNKNOWN
+        }
     }
-    // Another CPU was faster.
-    if SG_FREE_CLASS_ROWS.push(id, 0).is_err() {
+}
+
+/// Makes a free row that of a key, unless another CPU was faster: then it goes back to where it was taken from.
+#[inline(always)]
+fn own<const ROWS: usize>(key: &PrefixKey, row: u32, taken_from: &Queue<u32, ROWS>) -> u32 {
+    if SG_PREFIXES.insert(key, &row, u64::from(BPF_NOEXIST)).is_ok() {
+        return row;
+    }
+    if taken_from.push(row, 0).is_err() {
         count_loss(Loss::MapFailure, 1);
     }
     match SG_PREFIXES.get_ptr(key) {
-        // SAFETY: as above.
-        Some(id) => Row::interned(unsafe { *id }),
+        // SAFETY: written once, when the entry was made.
+        Some(row) => unsafe { *row },
         None => {
-            count_loss(Loss::ClassRowsFull, 1);
-            other
+            count_loss(Loss::MapFailure, 1);
+            Row::UNKNOWN
         }
+    }
+}
+
+/// Gives a prefix that has no row one of its own, if there is one left for it: prefixes of tenants have a supply that made-up
+/// ones cannot exhaust. A global function, as above. Ingress alone calls it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn sg_new_row(key: *const PrefixKey) -> u32 {
+    if key.is_null() {
+        return 0;
+    }
+    let Some(scratch) = SG_SCRATCH_IN.get_ptr_mut(0) else {
+        return 0;
+    };
+    // Too large for the stack, and on 6.1 what a global function is given is no key of a map.
+    // SAFETY: ingress runs with softirqs off: nobody else uses this CPU's area. `key` is not null, and the verifier checks
+    // each caller's.
+    let (key, shared, lookup) = unsafe {
+        (*scratch).new_row = *key;
+        (
+            &(*scratch).new_row,
+            &mut (*scratch).special_row,
+            &mut (*scratch).tenant_prefix,
+        )
+    };
+    *lookup = TenantPrefixKey::whole(key.words, key.length());
+    let other = Row::special(key.slot, Row::OTHER);
+    let found = longest(
+        ptr::from_ref(&SG_TENANT_PREFIXES).cast_mut().cast(),
+        ptr::from_ref(lookup).cast(),
+    );
+    let row = if found == 0 {
+        match SG_FREE_ROWS.pop() {
+            Ok(Some(row)) => own(key, row, &SG_FREE_ROWS),
+            _ => Row::UNKNOWN,
+        }
+    } else {
+        match SG_FREE_TENANT_ROWS.pop() {
+            Ok(Some(row)) => own(key, row, &SG_FREE_TENANT_ROWS),
+            _ => Row::UNKNOWN,
+        }
+    };
+    if row != Row::UNKNOWN {
+        return row;
+    }
+    if found == 0 {
+        count_loss(Loss::PrefixTableFull, 1);
+        return other;
+    }
+    count_loss(Loss::TenantRowsFull, 1);
+    if found & TenantPrefixKey::UNSURE != 0 {
+        return other;
+    }
+    *shared = PrefixKey::other_of(key.slot, key.class(), found as u16);
+    match row_of_class(shared) {
+        Row::UNKNOWN => other,
+        row => row,
     }
 }

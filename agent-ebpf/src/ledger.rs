@@ -9,15 +9,12 @@ use agent_common::{
     limits::PREFIX_BYTES,
     resp::{Ledger, spill},
 };
-use aya_ebpf::{
-    bindings::{__sk_buff, BPF_NOEXIST},
-    helpers::generated::bpf_map_lookup_elem,
-};
+use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_map_lookup_elem};
 use core::ptr;
 
 use crate::{
     atomic, classes, connections, identity,
-    maps::{SG_DECLARED, SG_FREE_ROWS, SG_LOSSES, SG_PREFIXES, SG_ROWS, SG_SLOTS},
+    maps::{SG_DECLARED, SG_LOSSES, SG_PREFIXES, SG_ROWS, SG_SLOTS},
 };
 
 /// Counts a loss.
@@ -53,14 +50,28 @@ pub(crate) struct Maps {
     pub(crate) skb: *mut __sk_buff,
 }
 
+/// The counters of a row. One that has another owner by now is that of nobody: its prefix was retired while something still
+/// waited, for long, or while this program was at work.
+#[inline(always)]
+fn counters_of(slot: u32, row: u32) -> Option<*mut PrefixCounters> {
+    let counters = SG_ROWS.get_ptr_mut(Row::index(row))?;
+    // SAFETY: a cell of the map's value; volatile because the daemon writes it.
+    let epoch = unsafe { ptr::read_volatile(&raw const (*counters).epoch) };
+    if epoch == u64::from(Row::epoch(row)) {
+        return Some(counters);
+    }
+    count_loss(Loss::RowGone, 1);
+    SG_ROWS.get_ptr_mut(Row::special(slot, Row::OTHER))
+}
+
 impl Ledger for Maps {
     #[inline(always)]
     fn row(&mut self, key: &PrefixKey) -> u32 {
-        if let Some(id) = SG_PREFIXES.get_ptr(key) {
+        if let Some(row) = SG_PREFIXES.get_ptr(key) {
             // SAFETY: written once, when the entry was made.
-            return Row::interned(unsafe { *id });
+            return unsafe { *row };
         }
-        new_row(key)
+        classes::sg_new_row(key)
     }
 
     #[inline(always)]
@@ -92,8 +103,8 @@ impl Ledger for Maps {
     }
 
     #[inline(always)]
-    fn requests(&mut self, row: u32, counts: &RequestCounts) {
-        let Some(counters) = SG_ROWS.get_ptr_mut(row) else {
+    fn requests(&mut self, slot: u32, row: u32, counts: &RequestCounts) {
+        let Some(counters) = counters_of(slot, row) else {
             return count_loss(Loss::MapFailure, 1);
         };
         // SAFETY: cells of the map's value.
@@ -107,8 +118,8 @@ impl Ledger for Maps {
     }
 
     #[inline(always)]
-    fn replies(&mut self, row: u32, counts: &ReplyCounts) {
-        let Some(counters) = SG_ROWS.get_ptr_mut(row) else {
+    fn replies(&mut self, slot: u32, row: u32, counts: &ReplyCounts) {
+        let Some(counters) = counters_of(slot, row) else {
             return count_loss(Loss::MapFailure, 1);
         };
         // SAFETY: a cell of the map's value.
@@ -118,8 +129,8 @@ impl Ledger for Maps {
     }
 
     #[inline(always)]
-    fn error(&mut self, row: u32, word: ErrorWord) {
-        let Some(counters) = SG_ROWS.get_ptr_mut(row) else {
+    fn error(&mut self, slot: u32, row: u32, word: ErrorWord) {
+        let Some(counters) = counters_of(slot, row) else {
             return count_loss(Loss::MapFailure, 1);
         };
         // SAFETY: cells of the map's value.
@@ -258,29 +269,4 @@ fn declared(key: &DeclaredKey) -> u32 {
     }
     // SAFETY: written once, when the entry was made.
     unsafe { *found }
-}
-
-/// Gives a prefix that has not been seen before a row of its own.
-#[inline(never)]
-fn new_row(key: &PrefixKey) -> u32 {
-    let other = Row::special(key.slot, Row::OTHER);
-    let Ok(Some(id)) = SG_FREE_ROWS.pop() else {
-        count_loss(Loss::PrefixTableFull, 1);
-        return other;
-    };
-    if SG_PREFIXES.insert(key, &id, u64::from(BPF_NOEXIST)).is_ok() {
-        return Row::interned(id);
-    }
-    // Another CPU was faster, or the map is full.
-    if SG_FREE_ROWS.push(id, 0).is_err() {
-        count_loss(Loss::MapFailure, 1);
-    }
-    match SG_PREFIXES.get_ptr(key) {
-        // SAFETY: written once, when the entry was made.
-        Some(id) => Row::interned(unsafe { *id }),
-        None => {
-            count_loss(Loss::PrefixTableFull, 1);
-            other
-        }
-    }
 }

@@ -83,11 +83,29 @@ pub(crate) static SG_NAME_CLASSES: HashMap<u32, u32, { limits::NAMES }, NO_PREAL
 #[btf_map]
 pub(crate) static SG_FREE_CLASS_ROWS: Queue<u32, { limits::CLASS_ROWS }> = Queue::new();
 
-/// Prefix to number of its row. Written by ingress, deleted by the daemon with its slot. Full: the free rows run out
+/// Tenant of prefixes, by the rules: whole ones, and those that begin with something, for the longest match. As
+/// [`SG_CLASS_NAMES`]; looked at only where a prefix has no row yet.
+#[btf_map]
+pub(crate) static SG_TENANT_PREFIXES: LpmTrie<TenantPrefix, u32, { limits::TENANT_PREFIXES }> =
+    LpmTrie::new();
+
+/// What follows the number of bits in [`agent_common::abi::TenantPrefixKey`].
+pub(crate) type TenantPrefix = [u8; size_of::<agent_common::abi::TenantPrefixKey>() - 4];
+
+/// Free rows for prefixes of tenants. Filled by the daemon, taken by ingress. Empty: one of [`SG_FREE_CLASS_ROWS`] for all that
+/// the tenant has further, `tenant_rows_full` counts it.
+#[btf_map]
+pub(crate) static SG_FREE_TENANT_ROWS: Queue<u32, { limits::TENANT_ROWS }> = Queue::new();
+
+/// Prefix to number of its row. Written by ingress, deleted by the daemon with its slot, or when its
+/// row is needed more elsewhere. Full: the free rows run out
 /// first, see [`SG_FREE_ROWS`].
 #[btf_map]
-pub(crate) static SG_PREFIXES: HashMap<PrefixKey, u32, { limits::PREFIXES + limits::CLASS_ROWS }> =
-    HashMap::new();
+pub(crate) static SG_PREFIXES: HashMap<
+    PrefixKey,
+    u32,
+    { limits::PREFIXES + limits::TENANT_ROWS + limits::CLASS_ROWS },
+> = HashMap::new();
 
 /// Counters per row. Written by the programs, read and (between two uses of a row) cleared by the daemon.
 #[btf_map]

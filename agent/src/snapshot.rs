@@ -186,6 +186,8 @@ pub struct PrefixSnapshot {
     /// The tenant of the connections that had it by their users, client names or addresses; `None`: no rule has them. A prefix
     /// has a row for each such tenant.
     pub class: Option<Arc<str>>,
+    /// Of `(other)`: the tenant whose prefixes are in it, by the rules of when they were put there.
+    pub tenant: Option<Arc<str>>,
     /// Everything that was counted for it.
     pub counters: PrefixCounters,
 }

@@ -13,6 +13,7 @@ mod endings;
 mod errors;
 mod every_command;
 mod existing_connections;
+mod flood;
 mod histograms;
 mod identities;
 mod incidents;

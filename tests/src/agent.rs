@@ -18,6 +18,9 @@ use crate::{lab, poll, ports};
 /// How long it may take to load its programs and find every server: a moment, but in an emulated machine on a busy host.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
+/// How many bytes a page may have.
+const PAGE_BYTES: u64 = 128 << 20;
+
 /// How long a page may take.
 const PAGE_WITHIN: Duration = Duration::from_secs(10);
 
@@ -127,7 +130,11 @@ impl Agent {
             .header("accept", accept)
             .call()
             .with_context(|| format!("no answer for {path}"))?;
-        let body = response.body_mut().read_to_string()?;
+        let body = response
+            .body_mut()
+            .with_config()
+            .limit(PAGE_BYTES)
+            .read_to_string()?;
         Ok((response.status().as_u16(), body))
     }
 

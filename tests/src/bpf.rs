@@ -67,6 +67,14 @@ impl Loaded {
     }
 }
 
+/// Memory of all maps of the agent, in bytes, as the kernel accounts it. Per-connection storage is not in it: it belongs to the
+/// sockets.
+pub fn map_memory() -> Result<u64> {
+    let maps = bpftool(&["map", "show"])?;
+    let ours = rows(&maps).filter(|map| map["name"].as_str().is_some_and(|name| name.starts_with("SG_")));
+    Ok(ours.filter_map(|map| map["bytes_memlock"].as_u64()).sum())
+}
+
 fn bpftool(arguments: &[&str]) -> Result<Value> {
     let mut command = Command::new(lab::bpftool()?);
     command.arg("-j").args(arguments);

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
 
 /// How long a server may take for a reply.
@@ -173,6 +173,15 @@ impl Connection {
         }
         self.stream.get_ref().set_read_timeout(Some(PATIENCE))?;
         Ok(self.received - before)
+    }
+
+    /// Reads so many bytes of replies, whatever they say.
+    pub fn skip(&mut self, bytes: u64) -> Result<()> {
+        let mut rest = (&mut self.stream).take(bytes);
+        let skipped = std::io::copy(&mut rest, &mut std::io::sink()).context("cannot read replies")?;
+        self.received += skipped;
+        ensure!(skipped == bytes, "the server closed the connection");
+        Ok(())
     }
 
     /// Bytes sent since it was opened.

@@ -189,19 +189,19 @@ impl Ledger for &mut Counts {
         0
     }
 
-    fn requests(&mut self, _row: u32, counts: &RequestCounts) {
+    fn requests(&mut self, _slot: u32, _row: u32, counts: &RequestCounts) {
         // All of them are made, whatever is added up here.
         black_box(counts);
         self.commands += u64::from(counts.commands);
         self.bytes += counts.bytes;
     }
 
-    fn replies(&mut self, _row: u32, counts: &ReplyCounts) {
+    fn replies(&mut self, _slot: u32, _row: u32, counts: &ReplyCounts) {
         black_box(counts);
         self.bytes += counts.bytes;
     }
 
-    fn error(&mut self, _row: u32, _word: ErrorWord) {
+    fn error(&mut self, _slot: u32, _row: u32, _word: ErrorWord) {
         self.errors += 1;
     }
 

@@ -102,12 +102,39 @@ impl Row {
         row < (LISTENERS * SPECIAL_ROWS) as u32
     }
 
-    /// Row of an interned prefix.
+    /// Row of an interned prefix, used for the first time.
     #[inline(always)]
     #[must_use]
     pub const fn interned(id: u32) -> u32 {
         id.wrapping_add((LISTENERS * SPECIAL_ROWS) as u32)
     }
+
+    /// Its counters' place.
+    #[inline(always)]
+    #[must_use]
+    pub const fn index(row: u32) -> u32 {
+        row & ((1 << Self::INDEX_BITS) - 1)
+    }
+
+    /// How often these counters have had another owner before, modulo [`Self::EPOCHS`]: whoever holds a number of an earlier
+    /// owner is told from the one of now, see [`PrefixCounters::epoch`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn epoch(row: u32) -> u32 {
+        row >> Self::INDEX_BITS
+    }
+
+    /// The number under which these counters go to their next owner.
+    #[must_use]
+    pub const fn of_next_owner(row: u32) -> u32 {
+        let epoch = (Self::epoch(row) + 1) % Self::EPOCHS;
+        Self::index(row) | epoch << Self::INDEX_BITS
+    }
+
+    const INDEX_BITS: u32 = 14;
+
+    /// Numbers of owners that are told apart.
+    pub const EPOCHS: u32 = 64;
 }
 
 /// What has a row of its own: a prefix at a listener, of connections of one class; or a special row of such connections.
@@ -150,7 +177,27 @@ impl PrefixKey {
         }
     }
 
+    /// The row `(other)` of connections of a class (or of none) for prefixes of a tenant, given as its class.
+    #[inline(always)]
+    #[must_use]
+    pub const fn other_of(slot: u32, class: u16, tenant: u16) -> Self {
+        Self {
+            words: [tenant as u64, 0, 0, 0],
+            ..Self::special(slot, class, Row::OTHER)
+        }
+    }
+
+    /// Of a special row: the tenant whose prefixes are in it, as its class; 0: none.
+    #[must_use]
+    pub const fn tenant(&self) -> u16 {
+        match self.special_row() {
+            Some(_) => self.words[0] as u16,
+            None => 0,
+        }
+    }
+
     /// Class of the connections, 0 for none.
+    #[inline(always)]
     #[must_use]
     pub const fn class(&self) -> u16 {
         (self.form >> 16) as u16
@@ -162,8 +209,15 @@ impl PrefixKey {
         if self.form & Self::SPECIAL == 0 {
             None
         } else {
-            Some(self.form & (Self::SPECIAL - 1))
+            Some(self.length())
         }
+    }
+
+    /// Length of the prefix in bytes.
+    #[inline(always)]
+    #[must_use]
+    pub const fn length(&self) -> u32 {
+        self.form & (Self::SPECIAL - 1)
     }
 
     /// The bytes of the prefix; none of a special row.
@@ -171,7 +225,7 @@ impl PrefixKey {
     pub fn bytes(&self) -> &[u8] {
         match self.special_row() {
             Some(_) => &[],
-            None => super::head(&self.words, self.form & 0xffff),
+            None => super::head(&self.words, self.length()),
         }
     }
 
@@ -204,8 +258,10 @@ pub struct PrefixCounters {
     pub hits: u64,
     /// Nil replies of reads.
     pub misses: u64,
+    /// [`Row::epoch`] of the owner. Written by the daemon between two owners; no count.
+    pub epoch: u64,
     /// Padding.
-    pub reserved: [u64; 3],
+    pub reserved: [u64; 2],
     /// Commands received whole, by size in bytes: see [`super::size_bucket`].
     pub request_sizes: [u64; SIZE_BUCKETS],
     /// Replies and pushed messages sent whole, by size in bytes.
@@ -341,6 +397,49 @@ impl DeclaredKey {
     }
 }
 
+/// A prefix in the trie that finds the tenant of prefixes: whole, or the beginning of others.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable, PartialEq, Eq)]
+pub struct TenantPrefixKey {
+    /// How much of what follows is compared, in bits.
+    pub bits: u32,
+    /// Padding; keeps the words aligned.
+    pub reserved: u32,
+    /// The bytes, zero-padded.
+    pub words: [u64; 4],
+    /// Length in bytes: behind them, so that a whole prefix is more than its beginning.
+    pub length: u32,
+    /// Padding.
+    pub behind: u32,
+}
+
+impl TenantPrefixKey {
+    /// Flag of the trie's values, beside the tenant's class: another rule may come first, and only the daemon can tell.
+    pub const UNSURE: u32 = 1 << 16;
+
+    /// The key that looks up, or stands for, this prefix alone.
+    #[inline(always)]
+    #[must_use]
+    pub const fn whole(words: [u64; 4], length: u32) -> Self {
+        Self {
+            bits: 32 + 8 * 32 + 32,
+            reserved: 0,
+            words,
+            length,
+            behind: 0,
+        }
+    }
+
+    /// The key that stands for all prefixes that begin with these bytes, the last of which is not zero.
+    #[must_use]
+    pub const fn beginning(words: [u64; 4], length: u32) -> Self {
+        Self {
+            bits: 32 + 8 * length,
+            ..Self::whole(words, length)
+        }
+    }
+}
+
 impl KeySettings {
     /// Settings from a delimiter set (1 to 4 bytes; more are ignored, none means `:`).
     #[must_use]
@@ -435,6 +534,10 @@ losses! {
     IdentityUnread = 16, "identity_unread";
     /// Bytes of connections of a tenant (by user, client name or address) went to the row `(other)`: rows for them ran out.
     ClassRowsFull = 17, "class_rows_full";
+    /// A prefix of a tenant in the rules had no row of its own left: it counts for its tenant all the same.
+    TenantRowsFull = 18, "tenant_rows_full";
+    /// Something that waited for long, or was at hand, belonged to a prefix whose row has another owner by now: `(other)`.
+    RowGone = 19, "row_gone";
 }
 
 /// Number of [`Loss`]es.

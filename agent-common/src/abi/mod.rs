@@ -19,8 +19,8 @@ mod window;
 pub use connection::{Connection, Mode, ReplyState, RequestState, Shared};
 pub use counters::{
     ClientCounters, ClientKey, DeclaredKey, KeySettings, LOSSES, ListenerCounters, ListenerKey, Loss,
-    PrefixCounters, PrefixKey, REASON_CELLS, ReplyCounts, RequestCounts, Row, Scope, address_from_words,
-    address_words,
+    PrefixCounters, PrefixKey, REASON_CELLS, ReplyCounts, RequestCounts, Row, Scope, TenantPrefixKey,
+    address_from_words, address_words,
 };
 pub use error_word::{ERROR_CELLS, ErrorWord};
 pub use event::{Event, EventKind, Seed};
@@ -44,7 +44,7 @@ pub use window::{
 
 /// Version of everything in this module. The daemon embeds the object that was built from the same tree, so that both
 /// sides always agree; the number marks what must not be mixed once state outlives a process.
-pub const ABI_VERSION: u32 = 7;
+pub const ABI_VERSION: u32 = 8;
 
 /// The first `length` bytes of zero-padded words; all of them if they are fewer.
 fn head(words: &[u64], length: u32) -> &[u8] {
@@ -68,13 +68,14 @@ assert_layout! {
     PrefixKey: 40, 8;
     PrefixCounters: 1856, 8;
     DeclaredKey: 40, 8;
+    TenantPrefixKey: 48, 8;
     ClientKey: 20, 4;
     ClientCounters: 16, 8;
     KeySettings: 64, 8;
     Event: 48, 8;
     Seed: 24, 4;
     Window: 576, 8;
-    Scratch: 1672, 8;
+    Scratch: 1760, 8;
     RunQueue: 216, 4;
     Spill: 3080, 4;
     ParkedKey: 16, 8;
@@ -93,7 +94,7 @@ assert_layout! {
 mod tests {
     use super::*;
 
-    /// Layout of version 7. When this fails: raise [`ABI_VERSION`] and record the new numbers.
+    /// Layout of version 8. When this fails: raise [`ABI_VERSION`] and record the new numbers.
     #[test]
     fn a_changed_layout_has_a_new_version() {
         let layout = [
@@ -113,7 +114,7 @@ mod tests {
         ];
         assert_eq!(
             (ABI_VERSION, layout),
-            (7, [32, 704, 40, 1856, 20, 16, 64, 48, 440, 3080, 64, 12, 18])
+            (8, [32, 704, 40, 1856, 20, 16, 64, 48, 440, 3080, 64, 12, 20])
         );
     }
 }

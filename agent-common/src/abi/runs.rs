@@ -8,6 +8,7 @@
 use bytemuck::{Pod, Zeroable};
 use core::ptr;
 
+use super::Row;
 use crate::limits::PREFIX_ROWS;
 
 /// Runs of one connection that can wait in the connection itself; a power of two. Of a pipeline that alternates between
@@ -222,7 +223,9 @@ impl Pushed {
 const KIND_SHIFT: u32 = 20;
 const ROW_MASK: u32 = (1 << KIND_SHIFT) - 1;
 
-const _: () = assert!(PREFIX_ROWS <= ROW_MASK as usize);
+const _: () = assert!(
+    PREFIX_ROWS <= Row::index(u32::MAX) as usize && Row::EPOCHS * (Row::index(u32::MAX) + 1) <= ROW_MASK + 1
+);
 
 impl Run {
     #[inline(always)]

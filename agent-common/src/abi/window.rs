@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 use core::ptr;
 
-use super::{ClassNameKey, NameKey, PrefixKey};
+use super::{ClassNameKey, NameKey, PrefixKey, TenantPrefixKey};
 
 /// Bytes that the window can hold for parsing; a power of two, so that masking an index proves it in bounds.
 pub const WINDOW_BYTES: usize = 512;
@@ -245,7 +245,11 @@ pub struct Scratch {
     pub name: NameKey,
     /// The same as its class is looked up.
     pub class_name: ClassNameKey,
-    /// A special row of a class that is looked up (ingress only): the stack has no room for it.
+    /// A prefix as its tenant is looked up (ingress only).
+    pub tenant_prefix: TenantPrefixKey,
+    /// A prefix that gets a row (ingress only).
+    pub new_row: PrefixKey,
+    /// A row of a class that is looked up (ingress only): the stack has no room for it.
     pub special_row: PrefixKey,
     /// Rows of prefixes seen lately (ingress only).
     pub known: [KnownPrefix; KNOWN_PREFIXES],

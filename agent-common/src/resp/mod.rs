@@ -56,12 +56,12 @@ pub trait Ledger {
     /// Length of the longest declared prefix that a key of `length` bytes (as many of them as `words` hold) begins with;
     /// 0: none.
     fn declared(&mut self, words: &[u64; 4], length: u32) -> u32;
-    /// Adds commands to a row.
-    fn requests(&mut self, row: u32, counts: &RequestCounts);
-    /// Adds replies to a row.
-    fn replies(&mut self, row: u32, counts: &ReplyCounts);
-    /// Adds an error reply to a row.
-    fn error(&mut self, row: u32, word: ErrorWord);
+    /// Adds commands to a row of a listener.
+    fn requests(&mut self, slot: u32, row: u32, counts: &RequestCounts);
+    /// Adds replies to a row of a listener.
+    fn replies(&mut self, slot: u32, row: u32, counts: &ReplyCounts);
+    /// Adds an error reply to a row of a listener.
+    fn error(&mut self, slot: u32, row: u32, word: ErrorWord);
     /// Adds bytes that belong to no row.
     fn unattributed(&mut self, slot: u32, direction: Direction, reason: Reason, bytes: u64);
     /// Number of a name of the client; 0 where there is no room for it, which is counted.

@@ -102,7 +102,7 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         let mode = self.connection.shared.mode();
         if mode == Mode::REPLICATION {
             let row = self.of_class(Row::special(self.connection.slot, Row::REPLICATION));
-            self.ledger.replies(row, &only_bytes(bytes));
+            self.ledger.replies(self.connection.slot, row, &only_bytes(bytes));
             return false;
         }
         let stretch = self.connection.shared.sync();
@@ -417,7 +417,8 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
     #[inline(always)]
     fn count_error(&mut self, word: ErrorWord) {
         if self.connection.shared.trial() == 0 {
-            self.ledger.error(self.connection.replies.row, word);
+            self.ledger
+                .error(self.connection.slot, self.connection.replies.row, word);
         }
     }
 
@@ -694,7 +695,7 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         }
         self.scratch.replies.clear();
         if self.connection.shared.trial() == 0 {
-            self.ledger.replies(run.row, &counts(&run));
+            self.ledger.replies(self.connection.slot, run.row, &counts(&run));
         } else {
             self.unattributed(run.bytes);
         }

@@ -293,7 +293,7 @@ impl Ledger for &mut Counters {
         fitting.map(Vec::len).max().unwrap_or_default() as u32
     }
 
-    fn requests(&mut self, row: u32, counts: &RequestCounts) {
+    fn requests(&mut self, _slot: u32, row: u32, counts: &RequestCounts) {
         assert_ne!(row, Row::UNKNOWN, "{counts:?} without a row");
         let entry = self.rows.entry(row).or_default();
         entry.commands += u64::from(counts.commands);
@@ -303,7 +303,7 @@ impl Ledger for &mut Counters {
         *details.request_sizes.entry(counts.size_bucket).or_default() += u64::from(counts.commands);
     }
 
-    fn replies(&mut self, row: u32, counts: &ReplyCounts) {
+    fn replies(&mut self, _slot: u32, row: u32, counts: &ReplyCounts) {
         assert_ne!(row, Row::UNKNOWN, "{counts:?} without a row");
         self.rows.entry(row).or_default().bytes_out += counts.bytes;
         self.counted[Direction::Out as usize] += counts.bytes;
@@ -315,7 +315,7 @@ impl Ledger for &mut Counters {
         details.misses += u64::from(counts.misses);
     }
 
-    fn error(&mut self, row: u32, word: ErrorWord) {
+    fn error(&mut self, _slot: u32, row: u32, word: ErrorWord) {
         assert_ne!(row, Row::UNKNOWN, "{word:?} without a row");
         let details = self.details.entry(row).or_default();
         *details.errors.entry(word.label()).or_default() += 1;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use agent_common::abi::KeySettings;
 use stormglass::kernel::{Kernel, KernelSettings, Requirement, Verdict, check_requirements};
-use stormglass::tenants::ClassTables;
+use stormglass::tenants::{ClassTables, PrefixTable};
 
 pub(super) fn run() -> ExitCode {
     let mut requirements = check_requirements();
@@ -48,6 +48,7 @@ fn line(requirement: &Requirement) -> String {
 fn programs() -> Verdict {
     let settings = KernelSettings {
         classes: ClassTables::default(),
+        tenant_prefixes: PrefixTable::default(),
         keys: KeySettings::new(b":", 1, 32),
         declared: Vec::new(),
         prefixes: 1,

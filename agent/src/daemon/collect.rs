@@ -35,6 +35,7 @@ impl Watch {
     fn losses(&self) -> Vec<(&'static str, u64)> {
         let mut losses = self.kernel.losses();
         losses.push(("survey_failed", self.surveys.failed()));
+        losses.push(("prefix_retired", self.retired));
         losses
     }
 

@@ -8,6 +8,7 @@ mod inventory;
 mod pods;
 mod rates;
 mod reload;
+mod retire;
 mod storms;
 mod survey;
 mod totals;
@@ -43,7 +44,7 @@ use crate::{
     metrics::Report,
     snapshot::ConnectionSnapshot,
     storms::Moment,
-    tenants::{ClassTables, Classes, Rules},
+    tenants::{ClassTables, Classes, PrefixTable, Rules},
     valkey::Host,
 };
 
@@ -203,6 +204,7 @@ fn watch_thread(
 fn kernel_settings(settings: &Settings, classes: &mut Classes) -> Result<KernelSettings> {
     Ok(KernelSettings {
         classes: ClassTables::new(settings, classes)?,
+        tenant_prefixes: PrefixTable::new(settings, classes)?,
         keys: key_settings(settings),
         declared: settings.declared().into_iter().collect(),
         prefixes: settings.limits.prefixes.get() as u32,
@@ -244,6 +246,7 @@ async fn watch_loop(
             _ = tick.tick() => {
                 watch.tick(Instant::now());
                 watch.record_tenants(&mut governed.tenants, Instant::now());
+                watch.retire_rows(&governed.tenants, Instant::now());
                 governed.tenants.retain_servers(|label| watch.servers.contains_key(label));
             }
             _ = judgement.tick() => watch.judge(Instant::now()),

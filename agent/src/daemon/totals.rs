@@ -67,6 +67,8 @@ struct RowAt {
     prefix: Prefix,
     /// Class of the connections.
     class: u16,
+    /// Of `(other)`: the class of the tenant whose prefixes are in it.
+    tenant: u16,
 }
 
 /// Special rows are not prefixes that look like them.
@@ -97,14 +99,14 @@ impl Totals {
             }
         }
         for (row, counters) in special_rows.iter().enumerate() {
-            self.add_row(Prefix::Special(row), 0, counters);
+            self.add_row(Prefix::Special(row), (0, 0), counters);
         }
         for (key, counters) in by_slot.prefixes.get(&slot).into_iter().flatten() {
             let prefix = match key.special_row() {
                 Some(row) => Prefix::Special(row as usize),
                 None => Prefix::Key(key.bytes().to_vec()),
             };
-            self.add_row(prefix, key.class(), counters);
+            self.add_row(prefix, (key.class(), key.tenant()), counters);
         }
         for (key, client) in by_slot.clients.get(&slot).into_iter().flatten() {
             let sums = self.clients.entry(address_from_words(key.address)).or_default();
@@ -113,9 +115,19 @@ impl Totals {
         }
     }
 
-    fn add_row(&mut self, prefix: Prefix, class: u16, counters: &PrefixCounters) {
+    /// Adds what a retired prefix has had to the row `(other)` that it belongs to now.
+    pub(super) fn add_retired(&mut self, other: &PrefixKey, counters: &PrefixCounters) {
+        let row = Prefix::Special(Row::OTHER as usize);
+        self.add_row(row, (other.class(), other.tenant()), counters);
+    }
+
+    fn add_row(&mut self, prefix: Prefix, (class, tenant): (u16, u16), counters: &PrefixCounters) {
         self.rows
-            .entry(RowAt { prefix, class })
+            .entry(RowAt {
+                prefix,
+                class,
+                tenant,
+            })
             .or_default()
             .add(counters);
     }
@@ -156,15 +168,15 @@ impl Totals {
     /// what the kernel can hold at once go to `(other)`.
     pub(super) fn settle(&mut self) {
         self.clients.clear();
-        while self.rows.len() > limits::PREFIXES + limits::CLASS_ROWS {
+        while self.rows.len() > limits::PREFIXES + limits::TENANT_ROWS + limits::CLASS_ROWS {
             // Special rows stand in front.
-            let Some((RowAt { prefix, class }, counters)) = self.rows.pop_last() else {
+            let Some((RowAt { prefix, class, .. }, counters)) = self.rows.pop_last() else {
                 return;
             };
             let other = Prefix::Special(Row::OTHER as usize);
             // That of a class is the last to go.
             let class = if prefix == other { 0 } else { class };
-            self.add_row(other, class, &counters);
+            self.add_row(other, (class, 0), &counters);
         }
     }
 
@@ -181,15 +193,25 @@ impl Totals {
     pub(super) fn into_prefixes(self, classes: &Classes) -> Vec<PrefixSnapshot> {
         self.rows
             .into_iter()
-            .map(|(RowAt { prefix, class }, counters)| PrefixSnapshot {
-                class: classes.name(class),
-                prefix: match prefix {
-                    Prefix::Special(row) => (*Row::LABELS.get(row).unwrap_or(&"(other)")).to_owned(),
-                    Prefix::Key(ref bytes) => printable(bytes),
+            .map(
+                |(
+                    RowAt {
+                        prefix,
+                        class,
+                        tenant,
+                    },
+                    counters,
+                )| PrefixSnapshot {
+                    class: classes.name(class),
+                    tenant: classes.name(tenant),
+                    prefix: match prefix {
+                        Prefix::Special(row) => (*Row::LABELS.get(row).unwrap_or(&"(other)")).to_owned(),
+                        Prefix::Key(ref bytes) => printable(bytes),
+                    },
+                    special: matches!(prefix, Prefix::Special(_)),
+                    counters,
                 },
-                special: matches!(prefix, Prefix::Special(_)),
-                counters,
-            })
+            )
             .collect()
     }
 
@@ -298,7 +320,7 @@ mod tests {
         let key = PrefixKey::new(3, 0, 1, [97, 0, 0, 0]);
         let readings = Readings {
             prefixes: vec![(key, row(100, 200))],
-            clients: Vec::new(),
+            ..Readings::default()
         };
         let mut totals = Totals::default();
         totals.add_slot(3, &counters, &[row(10, 20)], &BySlot::new(&readings), 0);
@@ -314,8 +336,8 @@ mod tests {
             address: agent_common::abi::address_words("10.0.0.1".parse().unwrap()),
         };
         let readings = Readings {
-            prefixes: Vec::new(),
             clients: vec![(key, ClientCounters { opened: 6, open: 5 })],
+            ..Readings::default()
         };
         let mut totals = Totals::default();
         totals.add_slot(1, &counters, &[], &BySlot::new(&readings), 0);

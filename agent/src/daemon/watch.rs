@@ -20,6 +20,7 @@ use super::{
     collect::{current_window, monotonic_nanoseconds},
     inventory::Inventory,
     rates::Rates,
+    retire::Usage,
     storms::Judge,
     survey::Surveys,
     totals::{BySlot, Totals},
@@ -31,7 +32,7 @@ use crate::{
     config::{Discovery, Settings},
     kernel::Kernel,
     kubernetes::Kubernetes,
-    tenants::{ClassTables, Classes, Rules as TenantRules},
+    tenants::{ClassTables, Classes, PrefixTable, Rules as TenantRules},
     valkey::{DiscoverySettings, FoundServer, Host, Listener, attach_points, labels},
     workloads::{Rules, Workloads},
 };
@@ -137,6 +138,11 @@ pub(super) struct Watch {
     pub(super) forgotten_names: HashSet<u32>,
     /// Tenants' names by the numbers that the kernel has.
     pub(super) classes: Classes,
+    /// What rows moved, by supply.
+    pub(super) usage: [Usage; 2],
+    pub(super) next_retirement: Instant,
+    /// Prefixes that have given up their rows.
+    pub(super) retired: u64,
     /// The classes of names are to be looked at again.
     pub(super) names_to_judge: bool,
     next_name_sweep: Instant,
@@ -180,6 +186,9 @@ impl Watch {
             unused_names: HashSet::new(),
             forgotten_names: HashSet::new(),
             classes,
+            usage: Default::default(),
+            next_retirement: now,
+            retired: 0,
             names_to_judge: false,
             next_name_sweep: now + NAME_SWEEP,
             judge: Judge::new(settings, evidence, now),
@@ -206,6 +215,8 @@ impl Watch {
     /// When the kernel does not take them all; those before can be set again.
     pub(super) fn set_classes(&mut self, settings: &Settings) -> Result<()> {
         let tables = ClassTables::new(settings, &mut self.classes)?;
+        self.kernel
+            .set_tenant_prefixes(&PrefixTable::new(settings, &mut self.classes)?)?;
         self.kernel.set_classes(&tables)?;
         self.names_to_judge = true;
         Ok(())

@@ -296,6 +296,7 @@ fn report() -> Report {
             prefix: "<b>\"cart\"\n\\".into(),
             special: false,
             class: None,
+            tenant: None,
             counters: counters(7, 70, 700),
         }],
         unattributed: vec![(Direction::In, Reason::Hole, 9)],
@@ -728,6 +729,7 @@ fn unassigned() -> Report {
                 prefix: (*prefix).into(),
                 special: *prefix == "(none)",
                 class: None,
+                tenant: None,
                 counters: counters(u64::from(*bytes != 0), *bytes, 0),
             })
             .collect(),

@@ -113,9 +113,9 @@ impl Classes {
 }
 
 /// Writes what differs between two tables, at most `most` entries, and takes note of each.
-fn bring_in_line<K: Ord + Clone>(
-    known: &mut BTreeMap<K, u16>,
-    wanted: &BTreeMap<K, u16>,
+pub(super) fn bring_in_line<K: Ord + Clone, V: Copy + PartialEq + Into<u32>>(
+    known: &mut BTreeMap<K, V>,
+    wanted: &BTreeMap<K, V>,
     most: usize,
     mut write: impl FnMut(&K, Option<u32>) -> Result<()>,
 ) -> Result<()> {
@@ -128,10 +128,10 @@ fn bring_in_line<K: Ord + Clone>(
         write(&key, None)?;
         known.remove(&key);
     }
-    for (key, class) in wanted.iter().take(most) {
-        if known.get(key) != Some(class) {
-            write(key, Some(u32::from(*class)))?;
-            known.insert(key.clone(), *class);
+    for (key, value) in wanted.iter().take(most) {
+        if known.get(key) != Some(value) {
+            write(key, Some((*value).into()))?;
+            known.insert(key.clone(), *value);
         }
     }
     Ok(())
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn only_what_differs_is_written() {
-        let table = |entries: &[(&'static str, u16)]| entries.iter().copied().collect::<BTreeMap<_, _>>();
+        let table = |entries: &[(&'static str, u16)]| entries.iter().copied().collect::<BTreeMap<_, u16>>();
         let mut known = table(&[("gone", 1), ("stays", 2), ("changes", 3)]);
         let wanted = table(&[("stays", 2), ("changes", 4), ("comes", 5)]);
         let mut written = Vec::new();

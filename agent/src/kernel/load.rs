@@ -1,6 +1,9 @@
 //! Loading: the embedded object, the maps' sizes, the verifier's verdict.
 
-use agent_common::{abi::KeySettings, limits};
+use agent_common::{
+    abi::{KeySettings, Row},
+    limits,
+};
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
     Btf, Ebpf, EbpfLoader, VerifierLogLevel,
@@ -9,11 +12,11 @@ use aya::{
 };
 use tokio::io::unix::AsyncFd;
 
-use crate::tenants::ClassTables;
+use crate::tenants::{ClassTables, PrefixTable};
 
 use super::{
     Capacity, Events, Kernel, attach::Attachments, classes::Classes, declared::Declared, mapped::Mapped,
-    names::Names, parking::Parking,
+    names::Names, parking::Parking, rows::Rows,
 };
 
 /// Programs of the kernel object.
@@ -38,6 +41,8 @@ pub struct KernelSettings {
     pub declared: Vec<Vec<u8>>,
     /// Which connections have which class.
     pub classes: ClassTables,
+    /// Which prefixes are tenants'.
+    pub tenant_prefixes: PrefixTable,
     /// Prefixes, over all servers, with a row of their own.
     pub prefixes: u32,
     /// Client addresses, over all servers, with an entry of their own.
@@ -102,6 +107,7 @@ impl Kernel {
         }?;
         let (mut kernel, events) = Self::with_maps(ebpf, capacity)?;
         kernel.set_key_settings(settings.keys, &settings.declared)?;
+        kernel.set_tenant_prefixes(&settings.tenant_prefixes)?;
         kernel.set_classes(&settings.classes)?;
         kernel.fill_free_lists()?;
         kernel.announce_processes(&settings.processes)?;
@@ -133,6 +139,8 @@ impl Kernel {
             names: Names::new(HashMap::try_from(take(&mut ebpf, "SG_NAMES")?)?),
             free_slots: Queue::try_from(take(&mut ebpf, "SG_FREE_SLOTS")?)?,
             free_rows: Queue::try_from(take(&mut ebpf, "SG_FREE_ROWS")?)?,
+            free_tenant_rows: Queue::try_from(take(&mut ebpf, "SG_FREE_TENANT_ROWS")?)?,
+            rows_in_motion: Rows::new(LpmTrie::try_from(take(&mut ebpf, "SG_TENANT_PREFIXES")?)?),
             free_class_rows: Queue::try_from(take(&mut ebpf, "SG_FREE_CLASS_ROWS")?)?,
             parking: Parking::new(
                 HashMap::try_from(take(&mut ebpf, "SG_PARKED")?)?,
@@ -154,9 +162,10 @@ impl Kernel {
                 .push(slot, 0)
                 .context("cannot fill the list of free slots")?;
         }
-        let of_classes = limits::PREFIXES as u32..(limits::PREFIXES + limits::CLASS_ROWS) as u32;
-        for row in (0..self.capacity.prefixes).chain(of_classes) {
-            self.free_row(row).context("cannot fill the lists of free rows")?;
+        let all = limits::PREFIXES + limits::TENANT_ROWS + limits::CLASS_ROWS;
+        for id in (0..self.capacity.prefixes).chain(limits::PREFIXES as u32..all as u32) {
+            self.free_row(Row::interned(id))
+                .context("cannot fill the lists of free rows")?;
         }
         Ok(())
     }

@@ -65,6 +65,24 @@ impl<T: bytemuck::Pod> Mapped<T> {
         value
     }
 
+    /// The word at `offset`, in words, of the value at `index`.
+    pub(super) fn word_of(&self, index: usize, offset: usize) -> u64 {
+        if index < self.entries && offset < Self::stride() / 8 {
+            self.word(index * Self::stride() / 8 + offset)
+                .load(Ordering::Relaxed)
+        } else {
+            0
+        }
+    }
+
+    /// Sets the word at `offset`, in words, of the value at `index`.
+    pub(super) fn set_word_of(&self, index: usize, offset: usize, value: u64) {
+        if index < self.entries && offset < Self::stride() / 8 {
+            self.word(index * Self::stride() / 8 + offset)
+                .store(value, Ordering::Relaxed);
+        }
+    }
+
     /// Sets every word of the value at `index` to zero.
     pub(super) fn clear(&self, index: usize) {
         if index < self.entries {

@@ -4,6 +4,7 @@
 //! One of the three places where `unsafe` is allowed: shared-memory maps, and types that cross the boundary.
 
 mod attach;
+mod batch;
 mod classes;
 mod declared;
 mod identities;
@@ -13,6 +14,7 @@ mod names;
 mod namespace;
 mod parking;
 mod requirements;
+mod rows;
 mod slots;
 mod usage;
 
@@ -20,6 +22,7 @@ pub use attach::CgroupFailure;
 pub use load::{KernelError, KernelSettings};
 pub use namespace::netns_cookie;
 pub use requirements::{Requirement, Verdict, check as check_requirements};
+pub use rows::{RowInUse, Supply};
 pub use slots::Readings;
 
 use std::{fs::File, io::Read as _, os::fd::AsRawFd as _};
@@ -42,7 +45,8 @@ use tokio::io::unix::AsyncFd;
 use crate::tenants::ClassTables;
 
 use self::{
-    attach::Attachments, classes::Classes, declared::Declared, mapped::Mapped, names::Names, parking::Parking,
+    attach::Attachments, classes::Classes, declared::Declared, mapped::Mapped, names::Names,
+    parking::Parking, rows::Rows,
 };
 
 /// A type of the boundary as aya wants it.
@@ -73,7 +77,9 @@ pub struct Kernel {
     names: Names,
     free_slots: Queue<MapData, u32>,
     free_rows: Queue<MapData, u32>,
+    free_tenant_rows: Queue<MapData, u32>,
     free_class_rows: Queue<MapData, u32>,
+    rows_in_motion: Rows,
     parking: Parking,
     capacity: Capacity,
 }
@@ -163,7 +169,8 @@ impl Kernel {
             0 => 1,
             generation => generation,
         };
-        self.write_keys()
+        // Prefixes without a row may be another tenant's, too.
+        self.forget_known_prefixes()
     }
 
     /// Announces the start of exactly these processes from now on.

@@ -9,13 +9,15 @@ use agent_common::{
 use anyhow::{Context as _, Result};
 use aya::maps::MapError;
 
-use super::{Kernel, Raw, load::PORT_WORDS};
+use super::{Kernel, Raw, Supply, batch, load::PORT_WORDS};
 
 /// Everything the maps hold at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Readings {
-    /// Interned prefixes with their counters.
+    /// Interned prefixes, and special rows that have a key, with their counters. A key may be there several times.
     pub prefixes: Vec<(PrefixKey, PrefixCounters)>,
+    /// How many rows of each [`Supply`] have an owner.
+    pub rows_in_use: [usize; Supply::ALL.len()],
     /// Client addresses with their counters.
     pub clients: Vec<(ClientKey, ClientCounters)>,
 }
@@ -91,22 +93,24 @@ impl Kernel {
 
     /// Every prefix of all slots with its counters, one after the other: a row is two kilobytes.
     pub fn each_prefix(&self, visit: &mut dyn FnMut(PrefixKey, &PrefixCounters)) {
-        for (key, id) in self.prefixes.iter().filter_map(Result::ok) {
-            visit(key.0, &self.rows.get(Row::interned(id) as usize));
+        for (key, row) in self.owners_of_rows() {
+            visit(key, &self.row(row));
         }
     }
 
     /// Prefixes and clients of all slots.
     #[must_use]
     pub fn readings(&self) -> Readings {
-        let prefixes = self
-            .prefixes
-            .iter()
-            .filter_map(Result::ok)
-            .map(|(key, id)| (key.0, self.rows.get(Row::interned(id) as usize)))
-            .collect();
+        let mut rows_in_use = [0; Supply::ALL.len()];
+        let rows = self.owners_of_rows().into_iter().map(|(key, row)| {
+            rows_in_use[Supply::of(row) as usize] += 1;
+            (key, self.row(row))
+        });
+        let mut prefixes: Vec<_> = rows.collect();
+        prefixes.extend(self.counters_in_motion());
         Readings {
             prefixes,
+            rows_in_use,
             clients: self.clients(),
         }
     }
@@ -114,19 +118,24 @@ impl Kernel {
     /// Clients of all slots.
     #[must_use]
     pub fn clients(&self) -> Vec<(ClientKey, ClientCounters)> {
-        let entries = self.clients.iter().filter_map(Result::ok);
-        entries.map(|(key, client)| (key.0, client.0)).collect()
+        batch::entries(&self.clients)
+    }
+
+    /// Keys with the numbers of their rows.
+    pub(super) fn owners_of_rows(&self) -> Vec<(PrefixKey, u32)> {
+        batch::entries(&self.prefixes)
     }
 
     /// Bytes in and out of the interned prefixes, by slot.
     #[must_use]
     pub fn prefix_bytes(&self) -> StdHashMap<u32, (u64, u64)> {
         let mut sums: StdHashMap<u32, (u64, u64)> = StdHashMap::new();
-        for (key, id) in self.prefixes.iter().filter_map(Result::ok) {
-            let row = self.rows.get(Row::interned(id) as usize);
-            let sum = sums.entry(key.0.slot).or_default();
-            *sum = (sum.0 + row.bytes_in, sum.1 + row.bytes_out);
+        for (key, row) in self.owners_of_rows() {
+            let (bytes_in, bytes_out) = self.bytes_of_row(row);
+            let sum = sums.entry(key.slot).or_default();
+            *sum = (sum.0 + bytes_in, sum.1 + bytes_out);
         }
+        self.add_bytes_in_motion(&mut sums);
         sums
     }
 
@@ -136,29 +145,19 @@ impl Kernel {
     ///
     /// When a map cannot be written, which no running kernel does.
     pub fn release_slot(&mut self, slot: u32) -> Result<()> {
-        let prefixes: Vec<(PrefixKey, u32)> = self
-            .prefixes
-            .iter()
-            .filter_map(Result::ok)
-            .filter(|(key, _)| key.0.slot == slot)
-            .map(|(key, id)| (key.0, id))
-            .collect();
+        let mut prefixes = self.owners_of_rows();
+        prefixes.retain(|(key, _)| key.slot == slot);
         for (key, _) in &prefixes {
             ignore_missing(self.prefixes.remove(&Raw(*key)))?;
         }
         self.forget_known_prefixes()?;
-        for (_, id) in prefixes {
-            self.rows.clear(Row::interned(id) as usize);
-            self.free_row(id).context("cannot return a row")?;
+        for (_, row) in prefixes {
+            self.release_row(row)?;
         }
-        let clients: Vec<ClientKey> = self
-            .clients
-            .keys()
-            .filter_map(Result::ok)
-            .map(|key| key.0)
-            .filter(|key| key.slot == slot)
-            .collect();
-        for key in clients {
+        self.drop_in_motion(slot)?;
+        let mut clients = self.clients();
+        clients.retain(|(key, _)| key.slot == slot);
+        for (key, _) in clients {
             ignore_missing(self.clients.remove(&Raw(key)))?;
         }
         for row in 0..limits::SPECIAL_ROWS as u32 {
@@ -166,15 +165,6 @@ impl Kernel {
         }
         self.slots.clear(slot as usize);
         self.free_slots.push(slot, 0).context("cannot return a slot")
-    }
-
-    /// Puts a row into the list that it is taken from.
-    pub(super) fn free_row(&mut self, id: u32) -> Result<(), MapError> {
-        if (id as usize) < limits::PREFIXES {
-            self.free_rows.push(id, 0)
-        } else {
-            self.free_class_rows.push(id, 0)
-        }
     }
 
     /// Removes clients that have no connection and opened none since the last call; `idle` is what that one returned
@@ -207,7 +197,7 @@ impl Kernel {
     }
 }
 
-fn ignore_missing(result: Result<(), MapError>) -> Result<()> {
+pub(super) fn ignore_missing(result: Result<(), MapError>) -> Result<()> {
     match result {
         Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
         Err(error) => Err(error).context("cannot clear a slot"),

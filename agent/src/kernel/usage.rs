@@ -40,18 +40,11 @@ impl Kernel {
     /// How full the maps are that can be full.
     #[must_use]
     pub fn map_usage(&self, readings: &Readings, slots_in_use: usize) -> Vec<MapUsage> {
-        let ordinary = readings
-            .prefixes
-            .iter()
-            .filter(|(key, _)| key.special_row().is_none());
-        let prefixes = ordinary.count();
+        let [common, of_tenants, of_classes] = readings.rows_in_use;
         [
-            ("SG_PREFIXES", prefixes, self.capacity.prefixes as usize),
-            (
-                "SG_FREE_CLASS_ROWS",
-                readings.prefixes.len() - prefixes,
-                limits::CLASS_ROWS,
-            ),
+            ("SG_PREFIXES", common, self.capacity.prefixes as usize),
+            ("SG_FREE_CLASS_ROWS", of_classes, limits::CLASS_ROWS),
+            ("SG_FREE_TENANT_ROWS", of_tenants, limits::TENANT_ROWS),
             (
                 "SG_CLIENTS",
                 readings.clients.len(),

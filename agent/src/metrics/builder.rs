@@ -1,5 +1,6 @@
-//! Samples into `prometheus` families, and those into the scrape's text. In debug builds, and so in every test, a sample
-//! whose labels are not those of the table stops the test.
+//! Samples into the scrape's text. The first of a metric goes by way of a `prometheus` family, which writes the head lines;
+//! further ones of counters and gauges are written at once: a host may have 65,536 clients, and a sample of the crate costs
+//! eight allocations. In debug builds, and so in every test, a sample whose labels are not those of the table stops the test.
 
 use prometheus::proto::{
     Bucket, Counter, Gauge, Histogram, LabelPair, Metric as Sample, MetricFamily, MetricType,
@@ -9,9 +10,8 @@ use prometheus::{Encoder as _, TextEncoder};
 use super::table::{Kind, Metric};
 use super::{Format, openmetrics};
 
-/// Samples held before they are written. A sample takes some 300 bytes here, and a host may have 65,536 clients: the
-/// pieces keep a scrape's memory near that of its text.
-const PIECE: usize = 1024;
+/// Samples of histograms held before they are written: pieces keep a scrape's memory near that of its text.
+const PIECE: usize = 64;
 
 /// One metric on its way into a scrape.
 pub(super) struct Family<'a> {
@@ -44,7 +44,13 @@ impl<'a> Family<'a> {
     /// A sample of a counter or gauge.
     pub(super) fn value(&mut self, labels: &[(&str, &str)], value: f64) {
         debug_assert_ne!(self.metric.kind, Kind::Histogram, "{}", self.metric.name);
-        let mut sample = self.sample(labels);
+        self.check(labels);
+        if self.begun {
+            let result = openmetrics::line(self.text, self.metric.name, "", labels.iter().copied(), value);
+            self.result = std::mem::replace(&mut self.result, Ok(())).and(result.map_err(Into::into));
+            return;
+        }
+        let mut sample = sample(labels);
         match self.metric.kind {
             Kind::Counter => {
                 let mut counter = Counter::default();
@@ -57,7 +63,8 @@ impl<'a> Family<'a> {
                 sample.set_gauge(gauge);
             }
         }
-        self.push(sample);
+        self.samples.push(sample);
+        self.write();
     }
 
     /// A sample of a histogram. `buckets` are upper bounds with their own counts (not cumulative), ascending;
@@ -82,22 +89,19 @@ impl<'a> Family<'a> {
         histogram.set_bucket(cumulative.collect());
         histogram.set_sample_count(total + beyond);
         histogram.set_sample_sum(sum);
-        let mut sample = self.sample(labels);
+        self.check(labels);
+        let mut sample = sample(labels);
         sample.set_histogram(histogram);
-        self.push(sample);
+        self.samples.push(sample);
+        if self.samples.len() >= PIECE {
+            self.write();
+        }
     }
 
     /// Writes what is left. A metric without samples writes nothing.
     pub(super) fn finish(mut self) -> prometheus::Result<()> {
         self.write();
         self.result
-    }
-
-    fn push(&mut self, sample: Sample) {
-        self.samples.push(sample);
-        if self.samples.len() >= PIECE {
-            self.write();
-        }
     }
 
     fn write(&mut self) {
@@ -128,21 +132,24 @@ impl<'a> Family<'a> {
         family
     }
 
-    fn sample(&self, labels: &[(&str, &str)]) -> Sample {
+    fn check(&self, labels: &[(&str, &str)]) {
         debug_assert!(
             labels.iter().map(|(name, _)| name).eq(self.metric.labels),
             "{} has the labels {:?}, not {labels:?}",
             self.metric.name,
             self.metric.labels,
         );
-        let pairs = labels.iter().map(|(name, value)| {
-            let mut pair = LabelPair::default();
-            pair.set_name((*name).into());
-            pair.set_value((*value).into());
-            pair
-        });
-        Sample::from_label(pairs.collect())
     }
+}
+
+fn sample(labels: &[(&str, &str)]) -> Sample {
+    let pairs = labels.iter().map(|(name, value)| {
+        let mut pair = LabelPair::default();
+        pair.set_name((*name).into());
+        pair.set_value((*value).into());
+        pair
+    });
+    Sample::from_label(pairs.collect())
 }
 
 /// The encoder writes the head lines, HELP and TYPE, for each family it is given; `begun` takes those of a later piece
@@ -173,7 +180,7 @@ mod tests {
     #[test]
     fn a_metric_of_many_samples_has_its_head_once_and_every_sample() {
         for format in [Format::Text, Format::OpenMetrics] {
-            for samples in [0, 1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE + 7] {
+            for samples in [0, 1, 2, 1_000] {
                 let mut text = Vec::new();
                 let mut family = Family::new(&table::TENANT_COMMANDS, format, &mut text);
                 for n in 0..samples {
@@ -192,6 +199,23 @@ mod tests {
                         format!("stormglass_tenant_commands_total{{server=\"s\",tenant=\"t{n}\"}} {n}");
                     assert_eq!(*line, sample);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn further_samples_are_written_as_the_crate_writes_the_first() {
+        for value in [0.0, 0.1, 1e300, f64::NAN, f64::INFINITY, 9_007_199_254_740_993.0] {
+            for tenant in ["t", "", "a\\b", "\"", "\n\n", "\\\"\n\\", "ä\u{0}"] {
+                let mut text = Vec::new();
+                let mut family = family(&mut text);
+                for _ in 0..2 {
+                    family.value(&[("server", "s"), ("tenant", tenant)], value);
+                }
+                family.finish().expect("written");
+                let text = String::from_utf8(text).expect("UTF-8");
+                let lines: Vec<&str> = text.split_inclusive('\n').skip(2).collect();
+                assert_eq!((lines.len(), lines[0]), (2, lines[1]));
             }
         }
     }

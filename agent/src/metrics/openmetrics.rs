@@ -20,10 +20,10 @@ pub(super) fn encode(family: &MetricFamily, unit: &str, begun: bool, out: &mut V
         match kind {
             MetricType::COUNTER => {
                 let value = sample.get_counter().get_value();
-                line(out, name, "_total", sample, None, value)?;
+                line(out, name, "_total", labels(sample), value)?;
             }
             MetricType::HISTOGRAM => histogram(out, name, sample)?,
-            _ => line(out, name, "", sample, None, sample.get_gauge().get_value())?,
+            _ => line(out, name, "", labels(sample), sample.get_gauge().get_value())?,
         }
     }
     Ok(())
@@ -42,21 +42,21 @@ fn head(family: &MetricFamily, name: &str, unit: &str, out: &mut Vec<u8>) -> io:
 
 fn histogram(out: &mut Vec<u8>, name: &str, sample: &Sample) -> io::Result<()> {
     let histogram = sample.get_histogram();
+    let mut bucket_below = |bound: &str, count: f64| {
+        let labels = labels(sample).chain([("le", bound)]);
+        line(out, name, "_bucket", labels, count)
+    };
     for bucket in histogram.get_bucket() {
-        let bound = canonical(bucket.upper_bound());
-        line(
-            out,
-            name,
-            "_bucket",
-            sample,
-            Some(&bound),
-            bucket.cumulative_count() as f64,
-        )?;
+        bucket_below(&canonical(bucket.upper_bound()), bucket.cumulative_count() as f64)?;
     }
     let count = histogram.get_sample_count() as f64;
-    line(out, name, "_bucket", sample, Some("+Inf"), count)?;
-    line(out, name, "_count", sample, None, count)?;
-    line(out, name, "_sum", sample, None, histogram.get_sample_sum())
+    bucket_below("+Inf", count)?;
+    line(out, name, "_count", labels(sample), count)?;
+    line(out, name, "_sum", labels(sample), histogram.get_sample_sum())
+}
+
+fn labels(sample: &Sample) -> impl Iterator<Item = (&str, &str)> {
+    sample.get_label().iter().map(|pair| (pair.name(), pair.value()))
 }
 
 /// A bound as OpenMetrics wants it: Go's `%g`, with `.0` where that has neither point nor exponent. Prometheus writes all
@@ -73,24 +73,26 @@ fn canonical(bound: f64) -> String {
     }
 }
 
-fn line(
+/// One sample, as both formats write it.
+pub(super) fn line<'a>(
     out: &mut Vec<u8>,
     name: &str,
     suffix: &str,
-    sample: &Sample,
-    bound: Option<&str>,
+    labels: impl Iterator<Item = (&'a str, &'a str)>,
     value: f64,
 ) -> io::Result<()> {
-    write!(out, "{name}{suffix}")?;
-    let labels = sample.get_label().iter().map(|pair| (pair.name(), pair.value()));
-    let mut separator = '{';
-    for (name, value) in labels.chain(bound.map(|bound| ("le", bound))) {
-        write!(out, "{separator}{name}=\"")?;
+    out.write_all(name.as_bytes())?;
+    out.write_all(suffix.as_bytes())?;
+    let mut separator = b"{";
+    for (name, value) in labels {
+        out.write_all(separator)?;
+        out.write_all(name.as_bytes())?;
+        out.write_all(b"=\"")?;
         escape(value, out)?;
         out.write_all(b"\"")?;
-        separator = ',';
+        separator = b",";
     }
-    if separator == ',' {
+    if separator == b"," {
         out.write_all(b"}")?;
     }
     writeln!(out, " {value}")

@@ -297,6 +297,7 @@ fn prefix(prefix: &str, commands: u64) -> PrefixSnapshot {
         prefix: prefix.into(),
         special: false,
         class: None,
+        tenant: None,
         counters: counters(commands, commands * 30, commands * 5),
     }
 }

@@ -59,23 +59,37 @@ struct Books {
 struct RowName {
     name: String,
     class: Option<Arc<str>>,
+    /// Of `(other)`: whose prefixes are in it.
+    tenant: Option<Arc<str>>,
 }
+
+/// Which row `(other)` has what a row has lost: of connections of a class, for prefixes of a tenant.
+type OtherOf = (Option<Arc<str>>, Option<Arc<str>>);
 
 impl RowName {
     fn new(row: &PrefixSnapshot) -> Self {
         Self {
             name: row_name(row).into_owned(),
             class: row.class.clone(),
+            tenant: row.tenant.clone(),
         }
     }
 }
 
 #[derive(Debug)]
 struct Known {
+    owner: Owner,
+    seen: Seen,
+}
+
+/// Whose a row is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Owner {
     place: Place,
+    /// The prefix decides, not the connections.
+    by_prefix: bool,
     /// The tenant of its connections, where the prefix is another's.
     user: Option<Place>,
-    seen: Seen,
 }
 
 /// Whose something is, in the order in which rows are shown.
@@ -123,7 +137,7 @@ impl Tenants {
             };
             for (prefix, row) in of.prefixes.iter().enumerate() {
                 let known = books.rows.get(&RowName::new(row));
-                if known.is_some_and(|known| known.place == Place::Unassigned) {
+                if known.is_some_and(|known| known.owner.place == Place::Unassigned) {
                     places.push(PrefixAt { server, prefix });
                 }
             }
@@ -154,7 +168,7 @@ impl Tenants {
                 books.sums.entry(place).or_default().add(&counters);
             }
             for (row, known) in &mut books.rows {
-                (known.place, known.user) = owner(&rules, &places, row);
+                known.owner = owner(&rules, &places, row);
             }
         }
         *self = Self {
@@ -178,6 +192,15 @@ impl Tenants {
     /// Forgets the servers that are not to be kept: should one come back, its counters begin at zero.
     pub fn retain_servers(&mut self, keep: impl Fn(&str) -> bool) {
         self.servers.retain(|label, _| keep(label));
+    }
+
+    /// The tenant whose rule matches a prefix, given as its row's name.
+    #[must_use]
+    pub fn tenant_of_prefix(&self, name: &str) -> Option<&str> {
+        match self.rules.tenant_of(name) {
+            TenantRef::Unassigned => None,
+            tenant => Some(self.rules.name(tenant)),
+        }
     }
 
     /// Every tenant that can have a row, in the order of the rows, so that a join on owners loses no row. At most
@@ -206,45 +229,50 @@ impl Tenants {
     fn take_up(&mut self, server: &ServerSnapshot) {
         let books = self.servers.entry(server.label.clone()).or_default();
         let mut before = std::mem::take(&mut books.rows);
-        let mut lost: HashMap<Option<Arc<str>>, PrefixCounters> = HashMap::new();
+        let mut lost: HashMap<OtherOf, PrefixCounters> = HashMap::new();
         let mut others = Vec::new();
+        let name_of = |place| name_of(&self.rules, &self.left, place);
+        let other_of = |name: &RowName, owner: Owner| -> OtherOf {
+            let tenant = owner.by_prefix.then(|| name_of(owner.place).into());
+            (name.class.clone(), tenant)
+        };
         for row in &server.prefixes {
             let name = RowName::new(row);
             let (name, mut known) = before.remove_entry(&name).unwrap_or_else(|| {
-                let (place, user) = owner(&self.rules, &self.places, &name);
+                let owner = owner(&self.rules, &self.places, &name);
                 let seen = Seen::default();
-                (name, Known { place, user, seen })
+                (name, Known { owner, seen })
             });
-            let grown = known
-                .seen
-                .update(&row.counters, lost.entry(name.class.clone()).or_default());
+            let owner = known.owner;
+            let mut less = PrefixCounters::default();
+            let grown = known.seen.update(&row.counters, &mut less);
+            if less != PrefixCounters::default() {
+                lost.entry(other_of(&name, owner)).or_default().add(&less);
+            }
             if row.special && row.prefix == OTHER {
-                others.push((name.class.clone(), known.place, grown));
+                others.push(((name.class.clone(), name.tenant.clone()), owner, grown));
             } else {
-                books.sums.entry(known.place).or_default().add(&grown);
-                if let Some(user) = known.user {
-                    let name = |place| name_of(&self.rules, &self.left, place);
-                    books.disagreements.add(name(known.place), name(user), &grown);
-                }
+                books.add(owner, &grown, name_of);
             }
             books.rows.insert(name, known);
         }
         for (name, mut vanished) in before {
-            let lost = lost.entry(name.class).or_default();
+            let lost = lost.entry(other_of(&name, vanished.owner)).or_default();
             vanished.seen.update(&PrefixCounters::default(), lost);
         }
-        // Those of classes first: what they have no room for goes to that of nobody.
-        others.sort_by_key(|(class, ..)| class.is_none());
-        for (class, place, mut grown) in others {
-            let mut gone = lost.remove(&class).unwrap_or_default();
-            if class.is_none() {
-                lost.values().for_each(|further| gone.add(further));
+        // What those of tenants have no room for goes to that of the class, and then to that of nobody.
+        others.sort_by_key(|((class, tenant), ..)| (tenant.is_none(), class.is_none()));
+        for (of, owner, mut grown) in others {
+            let mut gone = lost.remove(&of).unwrap_or_default();
+            if of.1.is_none() {
+                let further = lost.extract_if(|(class, _), _| of.0.is_none() || *class == of.0);
+                further.for_each(|(_, further)| gone.add(&further));
             }
             let before = grown;
             subtract(&mut grown, &gone);
             subtract(&mut gone, &before);
-            books.sums.entry(place).or_default().add(&grown);
-            lost.insert(class, gone);
+            books.add(owner, &grown, name_of);
+            lost.insert(of, gone);
         }
     }
 
@@ -280,15 +308,37 @@ fn name_of<'a>(rules: &'a Rules, left: &'a [TenantInfo], place: Place) -> &'a st
     info.map_or(OTHER, |info| &info.name)
 }
 
-/// Whose a row is: the prefix decides, then the connections. Second comes the tenant of the connections, if the prefix is
-/// another's. Special rows are nobody's prefix, even where a rule names them.
-fn owner(rules: &Rules, places: &HashMap<String, Place>, row: &RowName) -> (Place, Option<Place>) {
-    let class = row.class.as_deref();
-    let class = class.map(|name| places.get(name).copied().unwrap_or(Place::Other));
-    match (rules.tenant_of(&row.name).into(), class) {
-        (Place::Unassigned, class) => (class.unwrap_or(Place::Unassigned), None),
-        (place, Some(user)) if user != place && !is_special(&row.name) => (place, Some(user)),
-        (place, _) => (place, None),
+impl Books {
+    /// Adds what a row has grown by.
+    fn add<'a>(&mut self, owner: Owner, grown: &PrefixCounters, name_of: impl Fn(Place) -> &'a str) {
+        self.sums.entry(owner.place).or_default().add(grown);
+        if let Some(user) = owner.user {
+            self.disagreements.add(name_of(owner.place), name_of(user), grown);
+        }
+    }
+}
+
+/// Whose a row is: the prefix decides, then the connections. Special rows are nobody's prefix, even where a rule names them,
+/// unless a tenant's prefixes were put there.
+fn owner(rules: &Rules, places: &HashMap<String, Place>, row: &RowName) -> Owner {
+    let place_of = |name: &Arc<str>| places.get(&**name).copied().unwrap_or(Place::Other);
+    let class = row.class.as_ref().map(place_of);
+    let prefix = match &row.tenant {
+        Some(tenant) => place_of(tenant),
+        None => rules.tenant_of(&row.name).into(),
+    };
+    if prefix == Place::Unassigned {
+        return Owner {
+            place: class.unwrap_or(Place::Unassigned),
+            by_prefix: false,
+            user: None,
+        };
+    }
+    let is_prefix = row.tenant.is_some() || !is_special(&row.name);
+    Owner {
+        place: prefix,
+        by_prefix: true,
+        user: class.filter(|user| is_prefix && *user != prefix),
     }
 }
 
@@ -331,6 +381,7 @@ mod tests {
             prefix: prefix.into(),
             special: false,
             class: None,
+            tenant: None,
             counters: counters(commands, commands * 10, commands * 100),
         }
     }
@@ -338,6 +389,13 @@ mod tests {
     fn of_class(class: &str, row: PrefixSnapshot) -> PrefixSnapshot {
         PrefixSnapshot {
             class: Some(class.into()),
+            ..row
+        }
+    }
+
+    fn of_tenant(tenant: &str, row: PrefixSnapshot) -> PrefixSnapshot {
+        PrefixSnapshot {
+            tenant: Some(tenant.into()),
             ..row
         }
     }
@@ -494,6 +552,41 @@ mod tests {
             rows(&tenants.aggregate(&folded)),
             [("s", "zoo", 9, 90, 900), ("s", "(unassigned)", 1, 10, 100)]
         );
+    }
+
+    #[test]
+    fn prefixes_of_a_tenant_that_have_no_row_left_are_the_tenants_and_retired_ones_count_no_second_time() {
+        let at_server = |rows| Snapshot {
+            servers: vec![server("s", rows)],
+            ..Snapshot::default()
+        };
+        let mut tenants = tenants(TWO);
+        tenants.aggregate(&at_server(vec![
+            prefix("z1", 1),
+            of_class("abc", prefix("z1", 2)),
+            prefix("x", 4),
+            special(prefix(OTHER, 8)),
+        ]));
+        // All three retired; and more of each has come.
+        let rest = at_server(vec![
+            special(prefix(OTHER, 8 + 4 + 100)),
+            of_tenant("zoo", special(prefix(OTHER, 1 + 16))),
+            of_class("abc", of_tenant("zoo", special(prefix(OTHER, 2 + 32)))),
+        ]);
+        assert_eq!(
+            rows(&tenants.aggregate(&rest)),
+            [
+                ("s", "zoo", 3 + 16 + 32, 510, 5_100),
+                ("s", "(unassigned)", 12 + 100, 1_120, 11_200)
+            ]
+        );
+        let disagreements = tenants.disagreements(&rest);
+        assert_eq!(disagreements.len(), 1);
+        assert_eq!(
+            (&*disagreements[0].connection_tenant, disagreements[0].commands),
+            ("abc", 34)
+        );
+        assert_eq!(tenants.unassigned(&rest), [PrefixAt { server: 0, prefix: 0 }]);
     }
 
     #[test]

@@ -32,7 +32,14 @@ impl Classes {
         self.names.get(index).cloned()
     }
 
-    fn number(&mut self, name: &str) -> Result<u16, TooManyTenants> {
+    /// The number of a tenant that some configuration named; 0 else.
+    #[must_use]
+    pub fn number_of(&self, name: &str) -> u16 {
+        self.numbers.get(name).copied().unwrap_or(0)
+    }
+
+    /// The number of a tenant, a new one if need be.
+    pub(super) fn number(&mut self, name: &str) -> Result<u16, TooManyTenants> {
         if let Some(number) = self.numbers.get(name) {
             return Ok(*number);
         }
@@ -66,9 +73,6 @@ impl ClassTables {
         let mut tables = Self::default();
         let limit = settings.limits.tenants.get();
         for (rule, tenant) in settings.tenants.iter().enumerate() {
-            if tenant.users.is_empty() && tenant.client_names.is_empty() && tenant.addresses.is_empty() {
-                continue;
-            }
             let name = if rule < limit { tenant.name.as_str() } else { OTHER };
             let class = classes.number(name)?;
             for (kind, pattern) in name_patterns(tenant) {
@@ -233,9 +237,8 @@ mod tests {
         assert_eq!(classes.name(0), None);
         let none = tables("[[tenant]]\nname = \"c\"\nprefixes = [\"u\"]", &mut classes);
         assert_eq!(
-            (number(&none), classes.name(3)),
-            (0, None),
-            "no class for prefixes alone"
+            (number(&none), classes.number_of("c"), classes.number_of("d")),
+            (0, 3, 0)
         );
     }
 

@@ -7,6 +7,7 @@ mod classes;
 mod disagreements;
 mod growth;
 mod names;
+mod prefix_table;
 #[cfg(test)]
 mod reload_tests;
 mod rules;
@@ -15,7 +16,8 @@ mod suggest;
 pub use aggregate::{PrefixAt, TenantRow, Tenants};
 pub use classes::{ClassTables, Classes, TooManyTenants};
 pub use disagreements::Disagreement;
-pub use names::{bytes_of_name, client_text, printable, row_name};
+pub use names::{bytes_of_name, client_text, prefix_name, printable, row_name};
+pub use prefix_table::{PrefixNode, PrefixTable};
 pub use rules::{Rules, RulesError, TenantInfo, TenantRef};
 pub use suggest::{Candidate, SUGGESTED_TENANTS, Suggestion, Traffic, suggest, to_toml};
 

@@ -138,6 +138,7 @@ impl Server {
             .iter()
             .map(|((special, prefix, class), counters)| PrefixSnapshot {
                 class: class.map(Into::into),
+                tenant: None,
                 prefix: (*prefix).into(),
                 special: *special,
                 counters: *counters,

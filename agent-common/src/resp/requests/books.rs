@@ -286,7 +286,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     #[inline(always)]
     pub(super) fn attribute(&mut self, row: u32, counts: &RequestCounts) {
         if self.connection.shared.trial() == 0 {
-            self.ledger.requests(row, counts);
+            self.ledger.requests(self.connection.slot, row, counts);
         } else {
             self.unattributed(counts.bytes);
         }

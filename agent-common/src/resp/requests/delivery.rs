@@ -129,6 +129,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     pub(super) fn replicate(&mut self, bytes: u64) {
         let row = self.of_class(Row::special(self.connection.slot, Row::REPLICATION));
         self.ledger.requests(
+            self.connection.slot,
             row,
             &RequestCounts {
                 commands: 0,
