@@ -75,7 +75,7 @@ assert_layout! {
     Event: 48, 8;
     Seed: 24, 4;
     Window: 576, 8;
-    Scratch: 1760, 8;
+    Scratch: 1768, 8;
     RunQueue: 216, 4;
     Spill: 3080, 4;
     ParkedKey: 16, 8;

@@ -216,6 +216,10 @@ pub struct Scratch {
     forgotten: u32,
     /// Not 0: the meter gave up in this segment.
     pub lost: u32,
+    /// How many bytes the next load brings at most (egress only).
+    pub chunk: u32,
+    /// Padding.
+    pub reserved: u32,
     /// Claimed by a running program (egress only).
     pub claimed: u32,
     /// Sequence number of the segment at hand (ingress only, as the next three: what the verifier knows of a value on the

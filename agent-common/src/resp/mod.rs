@@ -161,6 +161,12 @@ pub fn fresh(next_sequence: u32, payload: &Payload) -> Option<Fresh> {
     })
 }
 
+/// How much is loaded at once: what the window holds behind a cut token.
+const WIDE: u32 = (WINDOW_BYTES - 64) as u32;
+
+/// The same where a value so long is expected that all behind its header would be copied in vain. No less than a token.
+const NARROW: u32 = 64;
+
 /// The segment at hand, and the meter's way through it, kept in the scratch.
 impl Scratch {
     /// The segment at hand.
@@ -208,6 +214,12 @@ impl Scratch {
     /// refused to copy.
     #[inline(always)]
     fn available<S: Segment>(&mut self, segment: &mut S) -> Option<u32> {
+        self.available_in_chunks(segment, WIDE)
+    }
+
+    /// The same, loading at most `chunk` bytes: no less than a token.
+    #[inline(always)]
+    fn available_in_chunks<S: Segment>(&mut self, segment: &mut S, chunk: u32) -> Option<u32> {
         let left = self.fill.wrapping_sub(self.position);
         let rest = self.end.wrapping_sub(self.next);
         if left >= TOKEN_BYTES as u32 || rest == 0 {
@@ -217,8 +229,7 @@ impl Scratch {
             let token = self.window.token(self.position);
             self.window.set_token(&token);
         }
-        const CHUNK: u32 = (WINDOW_BYTES - 64) as u32;
-        let length = if rest < CHUNK { rest } else { CHUNK };
+        let length = if rest < chunk { rest } else { chunk };
         if !segment.load(&mut self.window, left, self.next, length) {
             return None;
         }

@@ -1,7 +1,7 @@
 //! The reply direction: RESP2 and RESP3 values, matched in order to the commands that wait.
 
 use super::{
-    Header, Ledger, Payload, Segment,
+    Header, Ledger, NARROW, Payload, Segment, WIDE,
     error_words::{DECISIVE_BYTES, error_word, is_refusal},
     fresh, header, moment,
     requests::added,
@@ -37,6 +37,8 @@ mod flag {
     pub(super) const MONITORS: u8 = 16;
     /// The server has said that it takes no more clients, and nothing before it.
     pub(super) const REFUSED: u8 = 32;
+    /// The last value was long: the header of the next is read alone.
+    pub(super) const LONG: u8 = 64;
 }
 
 /// Flag of a connection whose next sequence number is known.
@@ -47,6 +49,9 @@ pub(super) const PUSHES: u8 = flag::PUSHES;
 
 /// Flag of a connection that the server refused.
 pub(super) const REFUSED: u8 = flag::REFUSED;
+
+/// How much of a value has to lie behind what was loaded of it for it to be long.
+const LONG_REST: u64 = 256;
 
 /// [`Scratch::duration`] of a reply that has none, or whose duration is counted.
 const UNTIMED: u32 = u32::MAX;
@@ -126,6 +131,11 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         let state = &mut self.connection.replies;
         self.scratch.enter(&new, &mut state.carry, state.carry_length);
         state.carry_length = 0;
+        // Without a branch: one way for the verifier.
+        let long = u32::from(state.flags & flag::LONG);
+        self.scratch.chunk = WIDE.wrapping_sub(long.wrapping_mul((WIDE - NARROW) / flag::LONG as u32));
+        state.flags &= !flag::LONG;
+        self.scratch.dirty = self.scratch.fill;
         true
     }
 
@@ -163,9 +173,13 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
 
     #[inline(always)]
     fn token(&mut self) -> bool {
-        let Some(available) = self.scratch.available(&mut self.segment) else {
+        let chunk = self.scratch.chunk;
+        let Some(available) = self.scratch.available_in_chunks(&mut self.segment, chunk) else {
             return self.lose(Reason::LoadFailed);
         };
+        self.scratch.chunk = WIDE;
+        // At least the largest fill so far, and below the power of two above it: without a branch.
+        self.scratch.dirty |= self.scratch.fill;
         if available == 0 {
             return false;
         }
@@ -613,7 +627,12 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
     /// Jumps over a string. Returns whether the segment goes on behind it.
     #[inline(always)]
     fn skip(&mut self) -> bool {
-        let jumped = self.scratch.jump(self.connection.replies.skip);
+        let skip = self.connection.replies.skip;
+        if skip >= LONG_REST.wrapping_add(u64::from(self.scratch.fill.wrapping_sub(self.scratch.position))) {
+            self.scratch.chunk = NARROW;
+            self.connection.replies.flags |= flag::LONG;
+        }
+        let jumped = self.scratch.jump(skip);
         self.account(jumped);
         let state = &mut self.connection.replies;
         state.skip = state.skip.wrapping_sub(jumped);
