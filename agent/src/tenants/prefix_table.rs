@@ -34,9 +34,9 @@ impl PrefixTable {
         let mut other_kinds = usize::MAX;
         for (rule, tenant) in settings.tenants.iter().enumerate() {
             for pattern in &tenant.prefixes {
-                match PrefixNode::new(pattern) {
+                match PrefixNode::named_by(pattern) {
                     Named::Node(node) if rules.len() < TENANT_PREFIXES => {
-                        _ = rules.entry(node).or_insert(rule)
+                        rules.entry(node).or_insert(rule);
                     }
                     Named::Special => {}
                     _ => other_kinds = other_kinds.min(rule),
@@ -73,7 +73,7 @@ enum Named {
 }
 
 impl PrefixNode {
-    fn new(pattern: &PrefixPattern) -> Named {
+    fn named_by(pattern: &PrefixPattern) -> Named {
         match pattern {
             PrefixPattern::Exact(name) if is_special(name) => Named::Special,
             PrefixPattern::Exact(name) => match bytes_of_name(name) {
