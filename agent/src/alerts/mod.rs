@@ -50,8 +50,8 @@ use self::book::{Entry, REFOUND_MILLISECONDS};
 use self::desk::{Desk, Loss, Sink};
 use self::notice::{Happening, Notice};
 use self::text::Identity;
-use crate::config;
 use crate::storms::{Moment, Severity, Storm};
+use crate::{config, privileges};
 
 pub use self::announced::{Announcement, Announcements, LONGEST, Refused};
 pub use self::status::{AlertsStatus, ReceiverStatus};
@@ -113,7 +113,9 @@ impl Alerts {
         let mut office = Office::new(desk, settings.clone(), listen);
         let thread = thread::Builder::new()
             .name("alerts".into())
-            .spawn(move || runtime.block_on(office.run(inbox, stopped)))?;
+            .spawn(privileges::without(move || {
+                runtime.block_on(office.run(inbox, stopped));
+            }))?;
         Ok((alerts, Teller { stop, thread }))
     }
 

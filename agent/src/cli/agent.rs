@@ -1,13 +1,20 @@
 //! Asking the running agent.
 
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use clap::Args;
+use rustls::crypto::ring;
 use serde_json::Value;
-use ureq::Body;
+use stormglass::config::{CommandLine, Settings};
 use ureq::http::Response;
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::{Body, RequestBuilder};
 
 use super::ConfigArguments;
 
@@ -28,7 +35,7 @@ const REFUSAL_CHARACTERS: usize = 200;
 pub(super) struct AgentArguments {
     #[command(flatten)]
     pub(super) config: ConfigArguments,
-    /// Where the agent answers, such as http://10.0.0.7:9466 [default: `http.listen` of the configuration]
+    /// Where the agent answers, such as http://10.0.0.7:9466 [default: `command_line.url` or `http.listen` of the configuration]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
 }
@@ -37,8 +44,9 @@ impl AgentArguments {
     /// The agent that is meant. The configuration is read only where no URL is given.
     pub(super) fn agent(&self) -> Result<Agent> {
         match &self.url {
-            Some(url) => Agent::at_url(url),
-            None => Ok(Agent::at(self.config.load()?.http.listen)),
+            Some(url) if !url.starts_with("https://") => Agent::at_url(url, &CommandLine::default()),
+            Some(url) => Agent::at_url(url, &self.config.load()?.command_line),
+            None => Agent::of(&self.config.load()?),
         }
     }
 
@@ -56,37 +64,61 @@ impl AgentArguments {
 pub(super) struct Agent {
     base: String,
     http: ureq::Agent,
+    authorization: Option<String>,
 }
 
 impl Agent {
-    /// The agent that listens there.
-    pub(super) fn at(listen: SocketAddr) -> Self {
-        Self::new(format!("http://{}", reachable(listen)))
+    /// The agent of this configuration.
+    pub(super) fn of(settings: &Settings) -> Result<Self> {
+        let ways = &settings.command_line;
+        match &ways.url {
+            Some(url) => Self::at_url(url, ways),
+            None => Self::new(format!("http://{}", reachable(settings.http.listen)), true, ways),
+        }
     }
 
-    fn at_url(url: &str) -> Result<Self> {
-        let address = match url.split_once("://") {
-            None => url,
-            Some(("http", address)) => address,
-            Some(("https", _)) => bail!("--url {url}: the agent speaks http without TLS; write http://"),
-            Some(_) => "",
+    fn at_url(url: &str, ways: &CommandLine) -> Result<Self> {
+        let (scheme, address) = match url.split_once("://") {
+            None => ("http", url),
+            Some((scheme @ ("http" | "https"), address)) => (scheme, address),
+            Some(_) => ("http", ""),
         };
         let address = address.trim_end_matches('/');
         if address.is_empty() {
             bail!("--url {url}: write an address such as http://127.0.0.1:9466");
         }
-        Ok(Self::new(format!("http://{address}")))
+        let local = address
+            .parse()
+            .is_ok_and(|address: SocketAddr| address.ip().is_loopback());
+        Self::new(format!("{scheme}://{address}"), local || scheme == "https", ways)
     }
 
-    fn new(base: String) -> Self {
+    /// `private`: nobody can read the password on the way.
+    fn new(base: String, private: bool, ways: &CommandLine) -> Result<Self> {
         let http = ureq::Agent::config_builder()
             .timeout_global(Some(TIMEOUT))
             .http_status_as_error(false)
             // It is on this host or near: no environment variable may send the question elsewhere.
             .proxy(None)
+            .tls_config(tls(ways)?)
             .build()
             .into();
-        Self { base, http }
+        let authorization = match &ways.basic_auth {
+            Some((user, password)) if private => Some(authorization(user, password)?),
+            _ => None,
+        };
+        Ok(Self {
+            base,
+            http,
+            authorization,
+        })
+    }
+
+    fn allowed<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        match &self.authorization {
+            Some(value) => request.header("authorization", value),
+            None => request,
+        }
     }
 
     /// The JSON of a page, with these parameters behind its path.
@@ -94,7 +126,7 @@ impl Agent {
         let url = format!("{}{path}", self.base);
         let request = parameters
             .iter()
-            .fold(self.http.get(&url), |request, (name, value)| {
+            .fold(self.allowed(self.http.get(&url)), |request, (name, value)| {
                 request.query(*name, *value)
             });
         self.answer(&url, request.call())
@@ -104,8 +136,7 @@ impl Agent {
     pub(super) fn post(&self, path: &str, body: &Value) -> Result<Value> {
         let url = format!("{}{path}", self.base);
         let request = self
-            .http
-            .post(&url)
+            .allowed(self.http.post(&url))
             .content_type("application/json")
             .send(body.to_string());
         self.answer(&url, request)
@@ -116,7 +147,7 @@ impl Agent {
         let url = format!("{}{path}", self.base);
         let request = parameters
             .iter()
-            .fold(self.http.delete(&url), |request, (name, value)| {
+            .fold(self.allowed(self.http.delete(&url)), |request, (name, value)| {
                 request.query(*name, *value)
             });
         self.answer(&url, request.call())
@@ -140,6 +171,10 @@ impl Agent {
             })?;
         match status.as_u16() {
             200 => {}
+            401 => bail!(
+                "{url} asks for a user and a password; set `basic_auth_user` and `basic_auth_password_file` in \
+                 [command_line] (they are sent by https, and to this host)"
+            ),
             404 => bail!(
                 "{url} answers 404: {}; is it another program, or an agent of another version?",
                 sentence(&body)
@@ -149,6 +184,30 @@ impl Agent {
         serde_json::from_str(&body)
             .with_context(|| format!("the answer of {url} is not JSON; is another program there?"))
     }
+}
+
+/// Nobody is trusted but who is named: agents have certificates of their owner's authority.
+fn tls(ways: &CommandLine) -> Result<TlsConfig> {
+    let mut trusted = Vec::new();
+    if let Some(path) = &ways.ca_file {
+        let pem = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        for item in parse_pem(&pem) {
+            let item = item.with_context(|| format!("{} holds no certificates", path.display()))?;
+            if let PemItem::Certificate(certificate) = item {
+                trusted.push(certificate);
+            }
+        }
+    }
+    Ok(TlsConfig::builder()
+        .root_certs(RootCerts::new_with_certs(&trusted))
+        .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))
+        .build())
+}
+
+fn authorization(user: &str, password: &Path) -> Result<String> {
+    let text = fs::read_to_string(password).with_context(|| format!("cannot read {}", password.display()))?;
+    let pair = format!("{user}:{}", text.trim_end_matches(['\r', '\n']));
+    Ok(format!("Basic {}", BASE64_STANDARD.encode(pair)))
 }
 
 /// An address that listens everywhere is reached by loopback.
@@ -191,13 +250,17 @@ mod tests {
             stream.write_all(reply.as_bytes()).expect("answered");
             String::from_utf8_lossy(&request[..length]).into_owned()
         });
-        let answer = Agent::at(address).get("/api/v1/tenants", &[("server", "a b&c:1")]);
+        let answer = agent_at(address).get("/api/v1/tenants", &[("server", "a b&c:1")]);
         let request = server.join().expect("no panic");
         assert!(
             request.starts_with("GET /api/v1/tenants?server=a%20b%26c%3A1 HTTP/1.1\r\n"),
             "{request}"
         );
         answer
+    }
+
+    fn agent_at(address: SocketAddr) -> Agent {
+        Agent::at_url(&format!("http://{address}"), &CommandLine::default()).expect("an agent")
     }
 
     fn page(status: &str, body: &str) -> String {
@@ -239,7 +302,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
         let address = listener.local_addr().expect("an address");
         drop(listener);
-        let said = words(Agent::at(address).get("/api/v1/tenants", &[]));
+        let said = words(agent_at(address).get("/api/v1/tenants", &[]));
         assert!(
             said.starts_with(&format!("no agent answers at http://{address}; is it running?")),
             "{said}"
@@ -253,11 +316,12 @@ mod tests {
             ("http://a:1", "http://a:1"),
             ("http://a:1/", "http://a:1"),
             ("a:1", "http://a:1"),
+            ("https://a:1/", "https://a:1"),
         ] {
-            assert_eq!(Agent::at_url(url).expect(url).base, base);
+            assert_eq!(Agent::at_url(url, &CommandLine::default()).expect(url).base, base);
         }
-        for url in ["https://a:1", "ftp://a", "http://", ""] {
-            let said = words(Agent::at_url(url).map(|_| Value::Null));
+        for url in ["ftp://a", "http://", "https://", ""] {
+            let said = words(Agent::at_url(url, &CommandLine::default()).map(|_| Value::Null));
             assert!(said.contains("write "), "{said}");
         }
     }

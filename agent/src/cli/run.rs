@@ -3,7 +3,7 @@
 use std::{io::IsTerminal as _, process::ExitCode, sync::mpsc::sync_channel};
 
 use anyhow::{Context as _, Result, bail};
-use stormglass::{config::Configuration, daemon, kernel};
+use stormglass::{config::Configuration, daemon, kernel, privileges};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -19,6 +19,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<ExitCode> {
     if !unmet.is_empty() {
         bail!("this host cannot run stormglass\n{}", unmet.join("\n"));
     }
+    privileges::seal().context("cannot forbid new privileges")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

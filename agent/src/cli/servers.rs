@@ -20,7 +20,7 @@ use super::{
 
 pub(super) fn run(arguments: &ServersArguments) -> Result<ExitCode> {
     let settings = arguments.config.load()?;
-    let servers = match Agent::at(settings.http.listen).get("/api/v1/servers", &[]) {
+    let servers = match Agent::of(&settings)?.get("/api/v1/servers", &[]) {
         Ok(servers) => servers,
         Err(error) => {
             eprintln!("{error:#}\nlooking for servers instead");

@@ -14,7 +14,7 @@ use super::incidents::incidents;
 use super::kubernetes::kubernetes;
 use super::names::NamePattern;
 use super::raw;
-use super::receivers::alerts;
+use super::receivers::{alerts, command_line, folder};
 use super::settings::{
     Bounded, Clients, Delimiters, Discovery, Http, Keys, Limits, PrefixPattern, Settings, TenantName,
     TenantRule,
@@ -38,6 +38,7 @@ pub(super) fn settings(file: &Source<'_>, raw: &raw::File) -> Result<Settings> {
     warnings.extend(of_workloads);
     Ok(Settings {
         http: http(file, &raw.http)?,
+        command_line: command_line(file, &raw.command_line)?,
         discovery: discovery(file, &raw.discovery)?,
         keys,
         limits,
@@ -63,8 +64,15 @@ pub(super) fn refuse_later(file: &Source<'_>, keys: &[(&str, &raw::Later)]) -> R
 }
 
 fn http(file: &Source<'_>, raw: &raw::Http) -> Result<Http> {
+    let web_config = raw.web_config.as_ref();
+    let web_config = web_config
+        .map(|path| folder(file, "http.web_config", path))
+        .transpose()?;
     let Some(listen) = &raw.listen else {
-        return Ok(Http::default());
+        return Ok(Http {
+            web_config,
+            ..Http::default()
+        });
     };
     let listen: SocketAddr = listen.get_ref().parse().map_err(|_| {
         file.error(
@@ -73,7 +81,7 @@ fn http(file: &Source<'_>, raw: &raw::Http) -> Result<Http> {
             "write an IP address and a port, such as \"127.0.0.1:9466\" or \"[::]:9466\"".into(),
         )
     })?;
-    Ok(Http { listen })
+    Ok(Http { listen, web_config })
 }
 
 fn discovery(file: &Source<'_>, raw: &raw::Discovery) -> Result<Discovery> {

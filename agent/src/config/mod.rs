@@ -18,6 +18,8 @@ mod storms;
 mod workloads;
 
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod tests;
 
 use std::path::Path;
@@ -33,9 +35,9 @@ pub use receivers::{
     TimeoutSeconds, Webhook,
 };
 pub use settings::{
-    Bounded, ClientLimit, Clients, Delimiters, Depth, Discovery, Http, IdleSeconds, Keys, Kubernetes,
-    KubernetesSwitch, Limits, PrefixBytes, PrefixLimit, PrefixPattern, Settings, SurveySeconds, TenantLimit,
-    TenantName, TenantRule, WorkloadLimit, WorkloadRule,
+    Bounded, ClientLimit, Clients, CommandLine, Delimiters, Depth, Discovery, Http, IdleSeconds, Keys,
+    Kubernetes, KubernetesSwitch, Limits, PrefixBytes, PrefixLimit, PrefixPattern, Settings, SurveySeconds,
+    TenantLimit, TenantName, TenantRule, WorkloadLimit, WorkloadRule,
 };
 pub use status::{ConfigStatus, FIXED_KEYS, Refusal, WaitingKey, waiting_keys};
 pub use storms::{

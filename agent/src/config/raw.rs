@@ -19,6 +19,7 @@ pub(super) type Later = Option<Spanned<IgnoredAny>>;
 #[serde(deny_unknown_fields, default)]
 pub(super) struct File {
     pub(super) http: Http,
+    pub(super) command_line: CommandLine,
     pub(super) discovery: Discovery,
     pub(super) keys: Keys,
     pub(super) limits: Limits,
@@ -35,6 +36,16 @@ pub(super) struct File {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Http {
     pub(super) listen: Option<Spanned<String>>,
+    pub(super) web_config: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct CommandLine {
+    pub(super) url: Option<Spanned<String>>,
+    pub(super) ca_file: Option<Spanned<String>>,
+    pub(super) basic_auth_user: Option<Spanned<String>>,
+    pub(super) basic_auth_password_file: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -10,7 +10,7 @@ use toml::Spanned;
 use super::check::{Result, bounded, is_label_name};
 use super::error::Source;
 use super::raw;
-use super::settings::Bounded;
+use super::settings::{Bounded, CommandLine};
 
 /// Where the state of alerts lies, unless the file says otherwise.
 const DIR: &str = "/var/lib/stormglass/alerts";
@@ -365,6 +365,27 @@ fn credentials(file: &Source<'_>, raw: raw::Transport<'_>) -> Result<Option<Cred
             ))
         }
     }
+}
+
+/// `[command_line]`: a receiver of questions, so to speak.
+pub(super) fn command_line(file: &Source<'_>, raw: &raw::CommandLine) -> Result<CommandLine> {
+    let transport = raw::Transport {
+        timeout_seconds: None,
+        ca_file: raw.ca_file.as_ref(),
+        bearer_token_file: None,
+        basic_auth_user: raw.basic_auth_user.as_ref(),
+        basic_auth_password_file: raw.basic_auth_password_file.as_ref(),
+    };
+    let basic_auth = match credentials(file, transport)? {
+        Some(Credentials::Basic(user, password)) => Some((user, password)),
+        _ => None,
+    };
+    let ca_file = transport.ca_file.map(|path| folder(file, "ca_file", path));
+    Ok(CommandLine {
+        url: raw.url.as_ref().map(|url| page(file, url)).transpose()?,
+        ca_file: ca_file.transpose()?,
+        basic_auth,
+    })
 }
 
 /// Names given so far among receivers of a kind.

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use agent_common::limits;
 use globset::{Glob, GlobBuilder};
@@ -20,6 +21,8 @@ use crate::valkey::DiscoverySettings;
 pub struct Settings {
     /// The HTTP server.
     pub http: Http,
+    /// How the other commands reach the running agent.
+    pub command_line: CommandLine,
     /// Which servers are watched.
     pub discovery: Discovery,
     /// How a prefix is cut out of a key.
@@ -61,6 +64,19 @@ impl Settings {
 pub struct Http {
     /// Address and port to listen on.
     pub listen: SocketAddr,
+    /// File with TLS and passwords; `None`: neither.
+    pub web_config: Option<PathBuf>,
+}
+
+/// `[command_line]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CommandLine {
+    /// Where the agent answers; `None`: `http.listen`, without TLS.
+    pub url: Option<String>,
+    /// Certificates to trust; `None`: none by TLS.
+    pub ca_file: Option<PathBuf>,
+    /// User, and the file with the password.
+    pub basic_auth: Option<(String, PathBuf)>,
 }
 
 /// `[discovery]`. At least one process or port.
@@ -346,6 +362,7 @@ impl Default for Http {
     fn default() -> Self {
         Self {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9466),
+            web_config: None,
         }
     }
 }

@@ -73,9 +73,13 @@ impl ConfigStatus {
 type Key = (&'static str, fn(&Settings) -> String);
 
 /// Keys that are fixed while the agent runs, with their values: an address that is listened on, and sizes of kernel maps.
-pub const FIXED_KEYS: [Key; 5] = [
+pub const FIXED_KEYS: [Key; 6] = [
     ("alerts.dir", |settings| settings.alerts.dir.display().to_string()),
     ("http.listen", |settings| settings.http.listen.to_string()),
+    ("http.web_config", |settings| {
+        let path = settings.http.web_config.as_ref();
+        path.map_or_else(String::new, |path| path.display().to_string())
+    }),
     ("limits.prefixes", |settings| {
         settings.limits.prefixes.get().to_string()
     }),

@@ -158,6 +158,7 @@ fn receivers_are_checked_where_they_stand() {
 fn the_shipped_example_has_every_key_with_a_comment_above_it() {
     let sections = [
         ("http", fields::<raw::Http>()),
+        ("command_line", fields::<raw::CommandLine>()),
         ("discovery", fields::<raw::Discovery>()),
         ("keys", fields::<raw::Keys>()),
         ("limits", fields::<raw::Limits>()),
@@ -316,7 +317,7 @@ fn an_unknown_key_is_refused_with_its_place_and_the_nearest_key() {
     );
     assert_eq!(
         refusal("[http]\nlisten_on = 1"),
-        "2:1: unknown key `listen_on`: known here: listen"
+        "2:1: unknown key `listen_on`: known here: listen, web_config"
     );
 }
 

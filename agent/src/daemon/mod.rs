@@ -42,6 +42,7 @@ use crate::{
     kernel::{Events, Kernel, KernelSettings},
     kubernetes::Kubernetes,
     metrics::Report,
+    privileges,
     snapshot::ConnectionSnapshot,
     storms::Moment,
     tenants::{ClassTables, Classes, PrefixTable, Rules},
@@ -81,6 +82,9 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
     let listen = configuration.settings.http.listen;
+    let web = configuration.settings.http.web_config.as_deref();
+    let web = web.map(|path| http::Web::open(path).map(Arc::new)).transpose();
+    let web = web.context("http.web_config cannot be used")?;
     let listener = http::bind(listen).await?;
     let address = listener.local_addr().unwrap_or(listen);
     let state = Arc::new(Mutex::new(Health {
@@ -114,6 +118,8 @@ pub async fn run(
         .name("watch".into())
         .spawn(move || watch_thread(&at_start, &shared, evidence, inbox, started))
         .context("cannot start the watching thread")?;
+    // Only now: a thread starts with what the thread that starts it has.
+    privileges::give_up().context("cannot give up capabilities")?;
     if starting.await.is_err() {
         teller.stop();
         keeper.stop();
@@ -132,7 +138,7 @@ pub async fn run(
         alerts,
         incidents,
     });
-    http::serve(listener, source, shutdown).await;
+    http::serve(listener, source, web, shutdown).await;
     // The thread may have ended by itself; its error says why.
     let _ = stop.send(());
     let ended = join(watcher);
@@ -185,6 +191,7 @@ fn watch_thread(
     runtime.block_on(async move {
         let mut classes = Classes::default();
         let (kernel, events) = Kernel::load(&kernel_settings(settings, &mut classes)?)?;
+        privileges::keep_watching().context("cannot give up capabilities")?;
         let host = Host::open("/proc", crate::kernel::netns_cookie)?;
         let rules = Rules::new(settings)?;
         let governed = Governed::new(settings.clone(), rules.clone(), status);

@@ -8,10 +8,12 @@ mod config;
 mod identities;
 mod incidents;
 mod inventory;
+mod passwords;
 mod routes;
 mod status;
 mod storms;
 mod views;
+mod web;
 mod workloads;
 
 #[cfg(test)]
@@ -24,17 +26,19 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Extension;
+use axum::{Extension, middleware};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
 
 use self::announcements::Peer;
 pub use self::inventory::Process;
+pub use self::web::{Web, WebConfigError};
 use crate::alerts::Announcements;
 use crate::incidents::Archive;
 pub use crate::metrics::Report;
@@ -47,6 +51,12 @@ const CONNECTIONS: usize = 32;
 /// How long a connection may take to send a request's head, or be idle between two: longer than the usual scrape
 /// intervals, so that Prometheus keeps its connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// How long TLS may take to agree with a client.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often `http.web_config` is read again, with the certificates that it names.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Largest head of a request in bytes.
 const HEAD_BYTES: usize = 16 * 1024;
@@ -119,12 +129,23 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
 }
 
 /// Serves until `shutdown` is done; then replies under way get a moment to end, and nothing is left behind. Errors of a
-/// single connection concern its client alone and are logged at debug level.
-pub async fn serve(listener: TcpListener, source: Arc<dyn Source>, shutdown: impl Future<Output = ()>) {
-    let router = routes::router(source);
+/// single connection concern its client alone and are logged at debug level. With `web`, by TLS or with passwords, as it says.
+pub async fn serve(
+    listener: TcpListener,
+    source: Arc<dyn Source>,
+    web: Option<Arc<Web>>,
+    shutdown: impl Future<Output = ()>,
+) {
+    let mut router = routes::router(source);
+    if let Some(web) = &web {
+        router = router.layer(middleware::from_fn_with_state(Arc::clone(web), passwords::admit));
+    }
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
     let (stop, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
+    if let Some(web) = &web {
+        connections.spawn(look_after(Arc::clone(web), stopped.clone()));
+    }
     let mut shutdown = pin!(shutdown);
     loop {
         let accepted = tokio::select! {
@@ -137,9 +158,17 @@ pub async fn serve(listener: TcpListener, source: Arc<dyn Source>, shutdown: imp
             continue;
         };
         let service = TowerToHyperService::new(router.clone().layer(Extension(Peer(peer.ip()))));
-        let connection = connection(stream, service, stopped.clone());
+        let stopped = stopped.clone();
+        let web = web.as_ref().map(|web| web.current());
         connections.spawn(async move {
-            connection.await;
+            match web.as_ref().and_then(|web| web.tls.as_ref()) {
+                None => connection(stream, service, stopped).await,
+                Some(tls) => match timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+                    Ok(Ok(stream)) => connection(stream, service, stopped).await,
+                    Ok(Err(error)) => tracing::debug!(%peer, %error, "no agreement on TLS"),
+                    Err(_) => tracing::debug!(%peer, "TLS took too long"),
+                },
+            }
             drop(permit);
         });
     }
@@ -174,8 +203,37 @@ async fn accept(
     }
 }
 
-async fn connection(
-    stream: TcpStream,
+/// Reads the web configuration again and again. A wrong one is told once, and the old one stays.
+async fn look_after(web: Arc<Web>, mut stopped: watch::Receiver<()>) {
+    let mut told = None;
+    loop {
+        tokio::select! {
+            // An error here is the sender gone: the shutdown.
+            _ = stopped.changed() => return,
+            () = sleep(LOOK_INTERVAL) => {}
+        }
+        let looking = Arc::clone(&web);
+        match spawn_blocking(move || looking.look()).await {
+            Ok(Ok(changed)) => {
+                told = None;
+                if changed {
+                    tracing::info!("the web configuration has changed and is in force");
+                }
+            }
+            Ok(Err(error)) => {
+                let error = error.to_string();
+                if told.as_ref() != Some(&error) {
+                    tracing::warn!(%error, "the web configuration is wrong; the old one stays in force");
+                    told = Some(error);
+                }
+            }
+            Err(error) => tracing::error!(%error, "cannot read the web configuration"),
+        }
+    }
+}
+
+async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
     service: TowerToHyperService<axum::Router>,
     mut stopped: watch::Receiver<()>,
 ) {
@@ -197,10 +255,12 @@ async fn connection(
     }
 }
 
-type Connection = http1::Connection<TokioIo<TcpStream>, TowerToHyperService<axum::Router>>;
+type Connection<S> = http1::Connection<TokioIo<S>, TowerToHyperService<axum::Router>>;
 
 /// Lets the reply under way end, but not for ever.
-async fn end(mut connection: Pin<&mut Connection>) -> hyper::Result<()> {
+async fn end<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    mut connection: Pin<&mut Connection<S>>,
+) -> hyper::Result<()> {
     connection.as_mut().graceful_shutdown();
     timeout(CONNECTION_GRACE, connection).await.unwrap_or(Ok(()))
 }

@@ -132,7 +132,7 @@ impl Running {
                     .expect("bound");
                 tell.send(listener.local_addr().expect("an address"))
                     .expect("the test waits");
-                serve(listener, served, async { _ = stopped.await }).await;
+                serve(listener, served, None, async { _ = stopped.await }).await;
             });
         });
         let address = told.recv().expect("the server starts");

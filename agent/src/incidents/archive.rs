@@ -16,6 +16,7 @@ use super::file::{Fault, Incident, MAGIC, encode};
 use super::flight::Work;
 use super::record::Record;
 use crate::config::Incidents;
+use crate::privileges;
 use crate::storms::Storm;
 
 /// What files are called behind the incident's id.
@@ -95,7 +96,7 @@ impl Archive {
         let writing = Arc::clone(&archive);
         let thread = thread::Builder::new()
             .name("incidents".into())
-            .spawn(move || writing.write(&inbox))?;
+            .spawn(privileges::without(move || writing.write(&inbox)))?;
         let keeper = Keeper {
             archive: Arc::clone(&archive),
             thread,

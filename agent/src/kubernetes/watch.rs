@@ -29,6 +29,7 @@ use tower::util::MapResponseLayer;
 use super::{Fault, Index, Pod, Status, pod::PodObject};
 use crate::{
     config::{self, KubernetesSwitch},
+    privileges,
     valkey::Place,
 };
 
@@ -173,7 +174,7 @@ impl Kubernetes {
         let state = Arc::clone(&self.state);
         let begun = thread::Builder::new()
             .name("kubernetes".into())
-            .spawn(move || run(&plan, &state, stopped));
+            .spawn(privileges::without(move || run(&plan, &state, stopped)));
         match begun {
             Ok(_) => self.running = Some(running),
             Err(error) => tracing::warn!(%error, "cannot start a thread: pods will be unknown"),

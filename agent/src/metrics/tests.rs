@@ -374,7 +374,7 @@ fn an_idle_host_still_has_a_valid_scrape() {
         "{scrape}"
     );
     let always = scrape.lines().filter(|line| !line.starts_with('#'));
-    assert!(always.clone().count() == 16, "{scrape}");
+    assert!(always.clone().count() == 17, "{scrape}");
     assert!(
         always.clone().all(|line| {
             let mut known = [

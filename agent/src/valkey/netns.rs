@@ -14,6 +14,7 @@ use std::{
 use nix::sched::{CloneFlags, setns};
 
 use super::{Error, sock_diag::SockDiag};
+use crate::privileges;
 
 /// Reads the cookie of the network namespace of a socket (`SO_NETNS_COOKIE`), which `bpf_get_netns_cookie` shows to the
 /// kernel programs. No safe wrapper of it exists, so whoever opens the [`super::Host`] brings one.
@@ -120,6 +121,8 @@ impl Namespaces {
 fn run_in<T: Send>(netns: u64, handle: &File, work: impl FnOnce() -> T + Send) -> Result<T, Error> {
     let in_namespace = || {
         if current().ok() != Some(netns) {
+            // Without it the next call says what is missing.
+            let _ = privileges::raise_entering();
             setns(handle, CloneFlags::CLONE_NEWNET).map_err(|errno| Error::EnterNetns {
                 netns,
                 source: errno.into(),
