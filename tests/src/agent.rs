@@ -1,5 +1,6 @@
 //! The real agent as a child process.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
@@ -10,6 +11,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use crate::container::Container;
 use crate::exposition::Scrape;
 use crate::kubernetes::ApiServer;
 use crate::process::{Finished, Process};
@@ -37,6 +39,7 @@ exec \"$0\" \"$@\"";
 /// A running agent. Dropping it kills it.
 pub struct Agent {
     process: Process,
+    container: Option<Container>,
     port: u16,
     config: ConfigFile,
 }
@@ -70,6 +73,17 @@ impl Agent {
         Self::start_by(command, "info", tables)
     }
 
+    /// Starts it in its container. What it is told to record lies there.
+    pub fn start_in(container: Container, tables: &str) -> Result<Self> {
+        let port = ports::free_port()?;
+        let mut container = container;
+        let folder = container.outside("/etc/stormglass")?;
+        let config = ConfigFile::new("")?;
+        std::fs::write(folder.join("stormglass.toml"), listening(port, tables))?;
+        let mut command = container.command([OsStr::new("run")])?;
+        Self::ready("runc", &mut command, port, config, Some(container))
+    }
+
     fn start_by(mut command: Command, level: &str, tables: &str) -> Result<Self> {
         let port = ports::free_port()?;
         let config = ConfigFile::new("")?;
@@ -77,8 +91,19 @@ impl Agent {
         command
             .args(["run", "--log-level", level, "--config"])
             .arg(config.path());
+        Self::ready("stormglass", &mut command, port, config, None)
+    }
+
+    fn ready(
+        name: &str,
+        command: &mut Command,
+        port: u16,
+        config: ConfigFile,
+        container: Option<Container>,
+    ) -> Result<Self> {
         let mut agent = Self {
-            process: Process::spawn("stormglass", &mut command)?,
+            process: Process::spawn(name, command)?,
+            container,
             port,
             config,
         };
@@ -107,6 +132,12 @@ impl Agent {
     #[must_use]
     pub fn id(&self) -> Pid {
         self.process.id()
+    }
+
+    /// The container that it runs in.
+    #[must_use]
+    pub fn container(&self) -> Option<&Container> {
+        self.container.as_ref()
     }
 
     /// Its configuration.
@@ -245,7 +276,11 @@ fn config_text(port: u16, file: &ConfigFile, tables: &str) -> String {
     } else {
         format!("\n\n[incidents]\ndir = {:?}\n", file.dir.path().join("incidents"))
     };
-    format!("[http]\nlisten = \"127.0.0.1:{port}\"\n\n{tables}{incidents}")
+    format!("{}{incidents}", listening(port, tables))
+}
+
+fn listening(port: u16, tables: &str) -> String {
+    format!("[http]\nlisten = \"127.0.0.1:{port}\"\n\n{tables}")
 }
 
 /// A configuration in a folder of its own.

@@ -71,6 +71,21 @@ pub fn node() -> Result<PathBuf> {
     find("STORMGLASS_LAB_NODE", "lab/bin/node")
 }
 
+/// Runs OCI containers.
+pub fn runc() -> Result<PathBuf> {
+    find("STORMGLASS_LAB_RUNC", "lab/bin/runc")
+}
+
+/// Asks for pages as everybody does.
+pub fn curl() -> Result<PathBuf> {
+    find("STORMGLASS_LAB_CURL", "lab/bin/curl")
+}
+
+/// Makes certificates as everybody does.
+pub fn openssl() -> Result<PathBuf> {
+    find("STORMGLASS_LAB_OPENSSL", "lab/bin/openssl")
+}
+
 /// Folder of its clients.
 pub fn node_path() -> Result<PathBuf> {
     find("STORMGLASS_LAB_NODE_PATH", "lab/node-clients/node_modules")

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `lab` | where programs and clients are |
 //! | `poll`, `process`, `ports` | waiting, children, addresses |
-//! | `cgroup`, `netns`, `wire` | places to put a server |
+//! | `cgroup`, `netns`, `wire`, `container` | places to put a server, or the agent |
 //! | `server`, `resp` | a server, and connections whose bytes are counted |
 //! | `agent`, `exposition` | the agent, and what it shows |
 //! | `ledger` | both counts over the same interval |
@@ -21,6 +21,7 @@ pub mod agent;
 pub mod alertmanager;
 pub mod bpf;
 pub mod cgroup;
+pub mod container;
 pub mod crowd;
 pub mod exposition;
 pub mod images;

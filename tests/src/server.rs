@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::cgroup::Cgroup;
+use crate::container::Container;
 use crate::netns::Netns;
 use crate::process::Process;
 use crate::resp::Connection;
@@ -30,6 +31,7 @@ pub struct Plan {
     config: String,
     cgroup: Rc<Cgroup>,
     netns: Option<Rc<Netns>>,
+    container: Option<Rc<Container>>,
 }
 
 impl Plan {
@@ -62,6 +64,7 @@ impl Plan {
             config: String::new(),
             cgroup: Rc::new(Cgroup::create(name)?),
             netns: None,
+            container: None,
         })
     }
 
@@ -93,6 +96,12 @@ impl Plan {
         self
     }
 
+    /// Puts it into a container of its own, with its own cgroup and this network namespace.
+    pub fn contained(mut self, netns: &Rc<Netns>) -> Result<Self> {
+        self.container = Some(Rc::new(Container::of_server(&self.program, netns)?));
+        Ok(self.netns(netns))
+    }
+
     /// The cgroup it is put into.
     #[must_use]
     pub fn place(&self) -> &Cgroup {
@@ -102,8 +111,10 @@ impl Plan {
     /// Starts it without waiting for it.
     pub fn spawn(&self) -> Result<Server> {
         let dir = tempfile::tempdir()?;
-        let mut command = self.command();
-        command.arg(&self.program);
+        let mut command = match self.container {
+            Some(_) => Command::new(&self.program),
+            None => self.command(),
+        };
         if !self.config.is_empty() {
             let config = dir.path().join("server.conf");
             std::fs::write(&config, &self.config)?;
@@ -116,6 +127,10 @@ impl Plan {
             .args(["--loglevel", "warning"])
             // Not by `--dir`: one with a root of its own does not have the folder.
             .current_dir(dir.path());
+        if let Some(container) = &self.container {
+            let arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+            command = container.command(arguments.iter().map(AsRef::as_ref))?;
+        }
         let process = Process::spawn(self.name, &mut command)?;
         Ok(Server {
             process,
@@ -147,6 +162,7 @@ impl Plan {
             flag.push(netns.path());
             command.arg("nsenter").arg(flag);
         }
+        command.arg(&self.program);
         command
     }
 }

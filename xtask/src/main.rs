@@ -7,6 +7,7 @@ mod clippy;
 mod dashboards;
 mod demo;
 mod deny;
+mod deploy;
 mod fuzz;
 mod gen_commands;
 mod lab;
@@ -43,6 +44,9 @@ enum Command {
     Clippy,
     /// Check licences, bans and sources of all dependencies
     Deny,
+    /// Chart, manifests and package
+    #[command(subcommand)]
+    Deploy(deploy::Deploy),
     /// Run the tests
     Test(test::Options),
     /// Fuzz the RESP meter
@@ -63,6 +67,7 @@ fn main() -> ExitCode {
         Command::GenCommands => gen_commands::run(&lab),
         Command::Clippy => clippy::run(&lab),
         Command::Deny => deny::run(&lab),
+        Command::Deploy(command) => deploy::run(&lab, &command),
         Command::Test(options) => test::run(&lab, &options),
         Command::Fuzz(options) => fuzz::run(&lab, &options),
         Command::Bench(options) => bench::run(&lab, &options),

@@ -144,6 +144,31 @@ impl Lab {
         self.bin("chromium")
     }
 
+    /// Runs OCI containers. From [`tools::ensure_tools`].
+    pub(crate) fn runc(&self) -> PathBuf {
+        self.bin("runc")
+    }
+
+    /// Asks for pages. From [`tools::ensure_tools`].
+    pub(crate) fn curl(&self) -> PathBuf {
+        self.bin("curl")
+    }
+
+    /// Makes certificates. From [`tools::ensure_tools`].
+    pub(crate) fn openssl(&self) -> PathBuf {
+        self.bin("openssl")
+    }
+
+    /// Helm, which reads charts. From [`tools::ensure_helm`].
+    pub(crate) fn helm(&self) -> PathBuf {
+        self.bin("helm")
+    }
+
+    /// Folder of the check by Kubernetes' schemas, for `PYTHONPATH`. From [`tools::ensure_helm`].
+    pub(crate) fn kubernetes_schemas(&self) -> PathBuf {
+        self.dir().join("kubernetes-validate")
+    }
+
     /// Node.js. From [`tools::ensure_tools`].
     pub(crate) fn node(&self) -> PathBuf {
         self.bin("node")
@@ -185,6 +210,9 @@ impl Lab {
             .env("STORMGLASS_LAB_VALKEY_8_1", self.valkey_8_1())
             .env("STORMGLASS_LAB_NFT", self.nft())
             .env("STORMGLASS_LAB_ETHTOOL", self.ethtool())
+            .env("STORMGLASS_LAB_RUNC", self.runc())
+            .env("STORMGLASS_LAB_CURL", self.curl())
+            .env("STORMGLASS_LAB_OPENSSL", self.openssl())
             .env("STORMGLASS_LAB_NODE", self.node())
             .env("STORMGLASS_LAB_NODE_PATH", self.node_path())
             .env("STORMGLASS_LAB_PROMETHEUS", self.prometheus())

