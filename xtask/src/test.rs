@@ -74,17 +74,17 @@ fn live_tests(lab: &Lab, options: &Options) -> Result<()> {
     tools::ensure_tools(lab)?;
     let object = build::kernel_object(lab)?;
     build::for_tests(lab)?;
-    for package in ["stormglass", "stormglass-tests"] {
-        say(format!("live tests of {package}"));
-        let mut command = cargo_test(lab);
-        lab.export(&mut command)
-            .args(["--package", package])
-            // The agent's own live tests load the programs that are embedded in the test binary.
-            .env("STORMGLASS_BPF_OBJECT", &object)
-            .args(["--", "--ignored", "--test-threads=1"])
-            .args(&options.filter)
-            .run()?;
-    }
+    say("live tests");
+    let mut command = cargo_test(lab);
+    lab.export(&mut command)
+        // Of all packages, as the host's tests: named one by one, each would have its dependencies built anew, with
+        // the features that it alone asks for.
+        .args(["--lib", "--test", "live"])
+        // The agent's own live tests load the programs that are embedded in the test binary.
+        .env("STORMGLASS_BPF_OBJECT", &object)
+        .args(["--", "--ignored", "--test-threads=1"])
+        .args(&options.filter)
+        .run()?;
     demo_test(lab, options)
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 
 use agent_common::limits;
 
-use super::{Kernel, Readings};
+use super::{Kernel, Readings, Supply};
 use crate::snapshot::{MapUsage, ProgramUsage};
 
 impl Kernel {
@@ -42,9 +42,18 @@ impl Kernel {
     pub fn map_usage(&self, readings: &Readings, slots_in_use: usize) -> Vec<MapUsage> {
         let [common, of_tenants, of_classes] = readings.rows_in_use;
         [
-            ("SG_PREFIXES", common, self.capacity.prefixes as usize),
+            // Rows between two owners are taken, too.
+            (
+                "SG_PREFIXES",
+                common + self.resting(Supply::Common),
+                self.capacity.prefixes as usize,
+            ),
             ("SG_FREE_CLASS_ROWS", of_classes, limits::CLASS_ROWS),
-            ("SG_FREE_TENANT_ROWS", of_tenants, limits::TENANT_ROWS),
+            (
+                "SG_FREE_TENANT_ROWS",
+                of_tenants + self.resting(Supply::Tenants),
+                limits::TENANT_ROWS,
+            ),
             (
                 "SG_CLIENTS",
                 readings.clients.len(),
