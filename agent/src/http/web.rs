@@ -42,7 +42,7 @@ pub enum WebConfigError {
 /// What the file says, ready for use.
 pub(super) struct WebConfig {
     /// Everything that was read, to tell a change.
-    read: Vec<Vec<u8>>,
+    read: Vec<(PathBuf, Vec<u8>)>,
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) passwords: Passwords,
 }
@@ -76,10 +76,12 @@ impl Web {
     ///
     /// [`WebConfigError`]; what was in force stays so.
     pub(super) fn look(&self) -> Result<bool, WebConfigError> {
-        let fresh = WebConfig::read(&self.path)?;
-        if fresh.read == self.current().read {
+        let current = self.current();
+        let is_same = |(path, bytes): &(PathBuf, Vec<u8>)| fs::read(path).is_ok_and(|now| now == *bytes);
+        if current.read.iter().all(is_same) {
             return Ok(false);
         }
+        let fresh = WebConfig::read(&self.path)?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
         Ok(true)
     }
@@ -157,14 +159,17 @@ enum ClientAuth {
 /// Reads the files that the file names, relative to its folder.
 struct Files<'a> {
     folder: &'a Path,
-    read: Vec<Vec<u8>>,
+    read: Vec<(PathBuf, Vec<u8>)>,
 }
 
 impl Files<'_> {
     fn bytes(&mut self, path: &Path) -> Result<Vec<u8>, WebConfigError> {
         let path = self.folder.join(path);
-        let bytes = fs::read(&path).map_err(|source| WebConfigError::Unreadable { path, source })?;
-        self.read.push(bytes.clone());
+        let bytes = fs::read(&path).map_err(|source| WebConfigError::Unreadable {
+            path: path.clone(),
+            source,
+        })?;
+        self.read.push((path, bytes.clone()));
         Ok(bytes)
     }
 }
