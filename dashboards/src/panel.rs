@@ -149,6 +149,15 @@ pub fn top(query: &str, ranking: &str) -> String {
     format!("{query}\nand topk({TOP}, {ranking})")
 }
 
+/// The same of the rate of one counter's series, added up by labels.
+#[must_use]
+pub fn top_rate(by: &str, series: &str) -> String {
+    top(
+        &format!("sum by ({by}) (rate({series}[$__rate_interval]))"),
+        &format!("sum by ({by}) (increase({series}[$__range] @ end()))"),
+    )
+}
+
 /// The same of one recorded or exported gauge.
 #[must_use]
 pub fn top_gauge(query: &str) -> String {

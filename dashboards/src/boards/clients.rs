@@ -2,7 +2,7 @@
 
 use super::{SERVERS, of_servers};
 use crate::dashboard::{Dashboard, Values, Variable, row};
-use crate::panel::{Panel, bars, curves, figure, label, share, stat, table, top};
+use crate::panel::{Panel, bars, curves, figure, label, share, stat, table, top, top_rate};
 
 pub(super) fn dashboard() -> Dashboard {
     let workload = Variable {
@@ -90,10 +90,7 @@ fn workloads() -> Vec<Panel> {
         curves("Opened", "Connections per second, by workload: the twelve with most of them.")
             .unit("cps")
             .ask(
-                top(
-                    &of_workloads("sum by (workload) (rate(stormglass_workload_connections_opened_total{WORKLOADS}[$__rate_interval]))"),
-                    &of_workloads("sum by (workload) (increase(stormglass_workload_connections_opened_total{WORKLOADS}[$__range] @ end()))"),
-                ),
+                of_workloads(&top_rate("workload", "stormglass_workload_connections_opened_total{WORKLOADS}")),
                 "{{workload}}",
             ),
         curves("Instances", "Addresses with a connection, by workload, at the server where they are most: autoscaling, and rollouts.")

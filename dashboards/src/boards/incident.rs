@@ -1,8 +1,8 @@
 //! Incident: one server through a storm, one signal below the other, on one axis of time.
 
-use super::{ONE_SERVER, TO_TENANT, of_server};
+use super::{ONE_SERVER, TO_TENANT, bursts, of_server};
 use crate::dashboard::{Dashboard, row};
-use crate::panel::{Panel, curves, heatmap, states, top};
+use crate::panel::{Panel, curves, heatmap, states, top_rate};
 
 pub(super) fn dashboard() -> Dashboard {
     Dashboard {
@@ -43,8 +43,7 @@ fn signals() -> Vec<Panel> {
             .ask(of_server("stormglass_connections{SERVER}"), "held")
             .ask(of_server("stormglass_accept_queue_length{SERVER}"), "wait")
             .ask(of_server("stormglass_accept_queue_limit{SERVER}"), "may wait"),
-        heatmap("Bursts", "New connections in 100 ms, by how often.")
-            .ask(of_server("sum by (le) (increase(stormglass_accept_burst_connections_bucket{SERVER}[$__rate_interval]))"), "{{le}}"),
+        bursts("New connections in 100 ms, by how often."),
         heatmap("Duration of commands", "From their arrival at the host to their reply: what clients suffer.")
             .unit("s")
             .ask(of_server("sum by (le) (increase(stormglass_tenant_request_duration_seconds_bucket{SERVER}[$__rate_interval]))"), "{{le}}"),
@@ -65,19 +64,13 @@ fn who() -> Vec<Panel> {
             .unit("cps")
             .stacked()
             .ask(
-                top(
-                    &of_server("sum by (workload) (rate(stormglass_workload_connections_opened_total{SERVER}[$__rate_interval]))"),
-                    &of_server("sum by (workload) (increase(stormglass_workload_connections_opened_total{SERVER}[$__range] @ end()))"),
-                ),
+                of_server(&top_rate("workload", "stormglass_workload_connections_opened_total{SERVER}")),
                 "{{workload}}",
             ),
         curves("Opened by address", "Connections per second: the twelve with most of them in the time shown.")
             .unit("cps")
             .ask(
-                top(
-                    &of_server("sum by (client) (rate(stormglass_client_connections_opened_total{SERVER}[$__rate_interval]))"),
-                    &of_server("sum by (client) (increase(stormglass_client_connections_opened_total{SERVER}[$__range] @ end()))"),
-                ),
+                of_server(&top_rate("client", "stormglass_client_connections_opened_total{SERVER}")),
                 "{{client}}",
             ),
         curves("Bytes by tenant", "Per second in both directions: the twelve largest of the time shown.")
@@ -85,20 +78,14 @@ fn who() -> Vec<Panel> {
             .stacked()
             .link(TO_TENANT)
             .ask(
-                top(
-                    &of_server("sum by (tenant) (rate(stormglass_tenant_bytes_total{SERVER}[$__rate_interval]))"),
-                    &of_server("sum by (tenant) (increase(stormglass_tenant_bytes_total{SERVER}[$__range] @ end()))"),
-                ),
+                of_server(&top_rate("tenant", "stormglass_tenant_bytes_total{SERVER}")),
                 "{{tenant}}",
             ),
         curves("Commands by prefix", "Per second: the twelve with most of them in the time shown.")
             .unit("ops")
             .stacked()
             .ask(
-                top(
-                    &of_server("sum by (prefix) (rate(stormglass_prefix_commands_total{SERVER}[$__rate_interval]))"),
-                    &of_server("sum by (prefix) (increase(stormglass_prefix_commands_total{SERVER}[$__range] @ end()))"),
-                ),
+                of_server(&top_rate("prefix", "stormglass_prefix_commands_total{SERVER}")),
                 "{{prefix}}",
             ),
         curves("Errors by word", "Per second, by the first word of the reply.")

@@ -8,7 +8,7 @@ mod server;
 mod tenant;
 
 use crate::dashboard::{CLUSTER, Dashboard, INSTANCE, Values, Variable};
-use crate::panel::Link;
+use crate::panel::{Link, Panel, heatmap};
 
 /// All of them, in the order in which people go through them.
 #[must_use]
@@ -80,5 +80,15 @@ fn of_servers(expression: &str) -> String {
     expression.replace(
         "SERVERS",
         "cluster=~\"$cluster\",instance=~\"$instance\",server=~\"$server\"",
+    )
+}
+
+/// Accept bursts of the one server.
+fn bursts(description: &'static str) -> Panel {
+    heatmap("Bursts", description).ask(
+        of_server(
+            "sum by (le) (increase(stormglass_accept_burst_connections_bucket{SERVER}[$__rate_interval]))",
+        ),
+        "{{le}}",
     )
 }

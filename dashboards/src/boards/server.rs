@@ -1,8 +1,8 @@
 //! Server: everything of one server.
 
-use super::{ONE_SERVER, TO_TENANT, of_server};
+use super::{ONE_SERVER, TO_TENANT, bursts, of_server};
 use crate::dashboard::{Dashboard, Values, Variable, row};
-use crate::panel::{Panel, curves, figure, heatmap, label, share, stat, states, table, top};
+use crate::panel::{Panel, curves, figure, heatmap, label, share, stat, states, table, top_rate};
 
 pub(super) fn dashboard() -> Dashboard {
     let link = Variable {
@@ -136,8 +136,7 @@ fn connections() -> Vec<Panel> {
             .ask(of_server("stormglass_accept_queue_length{SERVER}"), "wait")
             .ask(of_server("stormglass_accept_queue_limit{SERVER}"), "may wait")
             .ask(of_server("rate(stormglass_accept_queue_drops_total{SERVER}[$__rate_interval])"), "dropped per second"),
-        heatmap("Bursts", "New connections in 100 ms, by how often: a burst between two scrapes is seen here and nowhere else.")
-            .ask(of_server("sum by (le) (increase(stormglass_accept_burst_connections_bucket{SERVER}[$__rate_interval]))"), "{{le}}"),
+        bursts("New connections in 100 ms, by how often: a burst between two scrapes is seen here and nowhere else."),
         heatmap("Lifetime", "How long the connections lived that ended.")
             .unit("s")
             .ask(of_server("sum by (le) (increase(stormglass_connection_lifetime_seconds_bucket{SERVER}[$__rate_interval]))"), "{{le}}"),
@@ -181,12 +180,7 @@ fn bytes() -> Vec<Panel> {
         .stacked()
         .link(TO_TENANT)
         .ask(
-            top(
-                &of_server("sum by (tenant) (rate(stormglass_tenant_bytes_total{SERVER}[$__rate_interval]))"),
-                &of_server(
-                    "sum by (tenant) (increase(stormglass_tenant_bytes_total{SERVER}[$__range] @ end()))",
-                ),
-            ),
+            of_server(&top_rate("tenant", "stormglass_tenant_bytes_total{SERVER}")),
             "{{tenant}}",
         ),
         curves(
@@ -196,12 +190,7 @@ fn bytes() -> Vec<Panel> {
         .unit("Bps")
         .stacked()
         .ask(
-            top(
-                &of_server("sum by (prefix) (rate(stormglass_prefix_bytes_total{SERVER}[$__rate_interval]))"),
-                &of_server(
-                    "sum by (prefix) (increase(stormglass_prefix_bytes_total{SERVER}[$__range] @ end()))",
-                ),
-            ),
+            of_server(&top_rate("prefix", "stormglass_prefix_bytes_total{SERVER}")),
             "{{prefix}}",
         ),
     ]
@@ -228,10 +217,7 @@ fn commands() -> Vec<Panel> {
             .stacked()
             .link(TO_TENANT)
             .ask(
-                top(
-                    &of_server("sum by (tenant) (rate(stormglass_tenant_commands_total{SERVER}[$__rate_interval]))"),
-                    &of_server("sum by (tenant) (increase(stormglass_tenant_commands_total{SERVER}[$__range] @ end()))"),
-                ),
+                of_server(&top_rate("tenant", "stormglass_tenant_commands_total{SERVER}")),
                 "{{tenant}}",
             ),
         curves("Errors", "Per second, by the first word of the reply.")

@@ -2,7 +2,7 @@
 
 use super::{TO_SERVER, of_servers};
 use crate::dashboard::{CLUSTER, Dashboard, INSTANCE, Values, Variable, row};
-use crate::panel::{Panel, curves, figure, heatmap, label, share, stat, table, top};
+use crate::panel::{Panel, curves, figure, heatmap, label, share, stat, table, top_rate};
 
 pub(super) fn dashboard() -> Dashboard {
     let tenant = Variable {
@@ -81,10 +81,7 @@ fn traffic() -> Vec<Panel> {
             .stacked()
             .link(TO_SERVER)
             .ask(
-                top(
-                    &of_tenant("sum by (server, instance) (rate(stormglass_tenant_bytes_total{TENANT}[$__rate_interval]))"),
-                    &of_tenant("sum by (server, instance) (increase(stormglass_tenant_bytes_total{TENANT}[$__range] @ end()))"),
-                ),
+                of_tenant(&top_rate("server, instance", "stormglass_tenant_bytes_total{TENANT}")),
                 "{{server}} {{instance}}",
             ),
         curves("Share of its servers' bytes", "What it takes of each server, and so from others: the twelve servers with the largest share.")
@@ -105,10 +102,7 @@ fn traffic() -> Vec<Panel> {
             .stacked()
             .link(TO_SERVER)
             .ask(
-                top(
-                    &of_tenant("sum by (server, instance) (rate(stormglass_tenant_commands_total{TENANT}[$__rate_interval]))"),
-                    &of_tenant("sum by (server, instance) (increase(stormglass_tenant_commands_total{TENANT}[$__range] @ end()))"),
-                ),
+                of_tenant(&top_rate("server, instance", "stormglass_tenant_commands_total{TENANT}")),
                 "{{server}} {{instance}}",
             ),
         curves("Reads that hit", "Share of the values that were read and found.")
