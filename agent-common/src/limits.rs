@@ -23,8 +23,11 @@ pub const TENANT_ROWS: usize = 2048;
 /// Prefixes, with a `*` at their end or without, that the kernel recognises as tenants': ten for each of 1,600.
 pub const TENANT_PREFIXES: usize = 16_384;
 
-/// Rows of the prefix counters: the special rows of every slot, then those of prefixes, of tenants' prefixes, of classes.
-pub const PREFIX_ROWS: usize = LISTENERS * SPECIAL_ROWS + PREFIXES + TENANT_ROWS + CLASS_ROWS;
+/// Rows that belong to a key: those of prefixes, of tenants' prefixes, of classes.
+pub const KEYED_ROWS: usize = PREFIXES + TENANT_ROWS + CLASS_ROWS;
+
+/// Rows of the prefix counters: the special rows of every slot, then those that belong to a key.
+pub const PREFIX_ROWS: usize = LISTENERS * SPECIAL_ROWS + KEYED_ROWS;
 
 /// Users and client names, with a `*` at their end or without, that tenants' rules can name.
 pub const CLASS_NAMES: usize = 16_384;

@@ -164,22 +164,24 @@ fn row_of_class(key: &PrefixKey) -> u32 {
         // SAFETY: written once, when the entry was made.
         return unsafe { *row };
     }
-    match SG_FREE_CLASS_ROWS.pop() {
-        Ok(Some(row)) => own(key, row, &SG_FREE_CLASS_ROWS),
-        _ => {
-            count_loss(Loss::ClassRowsFull, 1);
-            Row::UNKNOWN
-        }
+    let row = take(key, &SG_FREE_CLASS_ROWS);
+    if row == Row::UNKNOWN {
+        count_loss(Loss::ClassRowsFull, 1);
     }
+    row
 }
 
 /// Makes a free row that of a key, unless another CPU was faster: then it goes back to where it was taken from.
+/// [`Row::UNKNOWN`]: there is none left.
 #[inline(always)]
-fn own<const ROWS: usize>(key: &PrefixKey, row: u32, taken_from: &Queue<u32, ROWS>) -> u32 {
+fn take<const ROWS: usize>(key: &PrefixKey, free: &Queue<u32, ROWS>) -> u32 {
+    let Ok(Some(row)) = free.pop() else {
+        return Row::UNKNOWN;
+    };
     if SG_PREFIXES.insert(key, &row, u64::from(BPF_NOEXIST)).is_ok() {
         return row;
     }
-    if taken_from.push(row, 0).is_err() {
+    if free.push(row, 0).is_err() {
         count_loss(Loss::MapFailure, 1);
     }
     match SG_PREFIXES.get_ptr(key) {
@@ -221,15 +223,9 @@ pub(crate) extern "C" fn sg_new_row(key: *const PrefixKey) -> u32 {
         ptr::from_ref(lookup).cast(),
     );
     let row = if found == 0 {
-        match SG_FREE_ROWS.pop() {
-            Ok(Some(row)) => own(key, row, &SG_FREE_ROWS),
-            _ => Row::UNKNOWN,
-        }
+        take(key, &SG_FREE_ROWS)
     } else {
-        match SG_FREE_TENANT_ROWS.pop() {
-            Ok(Some(row)) => own(key, row, &SG_FREE_TENANT_ROWS),
-            _ => Row::UNKNOWN,
-        }
+        take(key, &SG_FREE_TENANT_ROWS)
     };
     if row != Row::UNKNOWN {
         return row;
@@ -243,8 +239,5 @@ pub(crate) extern "C" fn sg_new_row(key: *const PrefixKey) -> u32 {
         return other;
     }
     *shared = PrefixKey::other_of(key.slot, key.class(), found as u16);
-    match row_of_class(shared) {
-        Row::UNKNOWN => other,
-        row => row,
-    }
+    special_row(shared)
 }

@@ -97,15 +97,10 @@ pub(crate) type TenantPrefix = [u8; size_of::<agent_common::abi::TenantPrefixKey
 #[btf_map]
 pub(crate) static SG_FREE_TENANT_ROWS: Queue<u32, { limits::TENANT_ROWS }> = Queue::new();
 
-/// Prefix to number of its row. Written by ingress, deleted by the daemon with its slot, or when its
-/// row is needed more elsewhere. Full: the free rows run out
-/// first, see [`SG_FREE_ROWS`].
+/// Prefix to number of its row. Written by ingress, deleted by the daemon with its slot, or when its row is needed
+/// more elsewhere. Full: the free rows run out first, see [`SG_FREE_ROWS`].
 #[btf_map]
-pub(crate) static SG_PREFIXES: HashMap<
-    PrefixKey,
-    u32,
-    { limits::PREFIXES + limits::TENANT_ROWS + limits::CLASS_ROWS },
-> = HashMap::new();
+pub(crate) static SG_PREFIXES: HashMap<PrefixKey, u32, { limits::KEYED_ROWS }> = HashMap::new();
 
 /// Counters per row. Written by the programs, read and (between two uses of a row) cleared by the daemon.
 #[btf_map]

@@ -86,7 +86,7 @@ fn tenants_stay_exact_and_the_agent_small_under_a_flood_of_prefixes_and_addresse
     let scrape = agent.scrape()?;
     let label = server.label();
     for (name, expected) in [("steady", steady.plus(more)), ("late", late), ("svc", svc)] {
-        assert_eq!(tenant(&scrape, &label, name), expected, "{name}");
+        assert_eq!(scrape.tenant(&label, name), expected, "{name}");
     }
     let of_server = [("server", &*label)];
     let all = scrape
@@ -218,17 +218,4 @@ fn addresses(server: SocketAddr, numbers: std::ops::Range<u32>) -> Result<Traffi
         }
     }
     Ok(Traffic::default())
-}
-
-fn tenant(scrape: &Scrape, server: &str, name: &str) -> Traffic {
-    let of = [("server", server), ("tenant", name)];
-    let bytes = |direction| {
-        let labels = [&of[..], &[("direction", direction)]].concat();
-        scrape.count("stormglass_tenant_bytes_total", &labels)
-    };
-    Traffic {
-        bytes_in: bytes("in"),
-        bytes_out: bytes("out"),
-        commands: scrape.count("stormglass_tenant_commands_total", &of),
-    }
 }

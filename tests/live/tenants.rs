@@ -46,22 +46,7 @@ fn a_tenant_has_the_bytes_and_commands_of_its_prefixes_and_all_together_those_of
 
     let scrape = agent.scrape()?;
     let label = server.label();
-    let tenant = |name: &str| {
-        let bytes = |direction| {
-            let labels = [
-                ("server", label.as_str()),
-                ("tenant", name),
-                ("direction", direction),
-            ];
-            scrape.count("stormglass_tenant_bytes_total", &labels)
-        };
-        let labels = [("server", label.as_str()), ("tenant", name)];
-        Traffic {
-            bytes_in: bytes("in"),
-            bytes_out: bytes("out"),
-            commands: scrape.count("stormglass_tenant_commands_total", &labels),
-        }
-    };
+    let tenant = |name: &str| scrape.tenant(&label, name);
     let prefixes = |names: &[&str]| {
         names.iter().fold(Traffic::default(), |sum, name| {
             sum.plus(account.counted.prefixes[*name])

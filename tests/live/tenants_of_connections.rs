@@ -149,7 +149,7 @@ fn users_names_and_addresses_have_their_tenants_to_the_byte_also_when_they_chang
         ("batch", of_batch),
         ("lab", of_lab),
     ] {
-        assert_eq!(tenant(&scrape, &label, name), expected, "{name}");
+        assert_eq!(scrape.tenant(&label, name), expected, "{name}");
     }
     let of_server = [("server", &*label)];
     let everything = scrape.series("stormglass_tenant_bytes_total", &of_server);
@@ -264,17 +264,4 @@ const Redis = require("ioredis");
 fn with_users() -> Result<Server> {
     let users = ["checkout-svc", "search-svc"].map(|user| format!("user {user} on >pw ~* &* +@all\n"));
     Plan::valkey()?.config(&users.concat()).start()
-}
-
-fn tenant(scrape: &Scrape, server: &str, name: &str) -> Traffic {
-    let of = [("server", server), ("tenant", name)];
-    let bytes = |direction| {
-        let labels = [&of[..], &[("direction", direction)]].concat();
-        scrape.count("stormglass_tenant_bytes_total", &labels)
-    };
-    Traffic {
-        bytes_in: bytes("in"),
-        bytes_out: bytes("out"),
-        commands: scrape.count("stormglass_tenant_commands_total", &of),
-    }
 }

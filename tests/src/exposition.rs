@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::server::Traffic;
+
 /// Labels of a sample.
 pub type Labels = BTreeMap<String, String>;
 
@@ -14,6 +16,21 @@ pub struct Scrape {
 }
 
 impl Scrape {
+    /// What a tenant has had at a server.
+    #[must_use]
+    pub fn tenant(&self, server: &str, tenant: &str) -> Traffic {
+        let of = [("server", server), ("tenant", tenant)];
+        let bytes = |direction| {
+            let labels = [&of[..], &[("direction", direction)]].concat();
+            self.count("stormglass_tenant_bytes_total", &labels)
+        };
+        Traffic {
+            bytes_in: bytes("in"),
+            bytes_out: bytes("out"),
+            commands: self.count("stormglass_tenant_commands_total", &of),
+        }
+    }
+
     /// Reads a page. Two samples of the same series are an error.
     pub fn parse(text: &str) -> Result<Self> {
         let mut samples = BTreeMap::new();

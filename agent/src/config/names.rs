@@ -4,7 +4,7 @@ use agent_common::abi::IDENTITY_BYTES;
 
 use crate::tenants::{bytes_of_name, is_special};
 
-/// A name, or all that begin with one. No other globs: the kernel tells whose a connection is, by its longest match.
+/// A name (of a client, or a prefix), or all that begin with one. No other globs: the kernel tells whose a connection is, by its longest match.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum NamePattern {
     /// The name itself.
@@ -58,6 +58,22 @@ impl NamePattern {
         } else {
             Self::Beginning(bytes)
         })
+    }
+}
+
+impl NamePattern {
+    /// The name, or its beginning.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        let (Self::Whole(bytes) | Self::Beginning(bytes)) = self;
+        bytes
+    }
+
+    /// Whatever matches all that this one does, itself the last.
+    pub fn wider(&self) -> impl Iterator<Item = Self> + '_ {
+        let bytes = self.bytes();
+        let beginnings = (0..=bytes.len()).map(|length| Self::Beginning(bytes[..length].to_vec()));
+        beginnings.chain(std::iter::once(self.clone()))
     }
 }
 

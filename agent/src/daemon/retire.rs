@@ -12,7 +12,7 @@ use anyhow::Result;
 use super::watch::Watch;
 use crate::{
     kernel::{RowInUse, Supply},
-    tenants::{Tenants, prefix_name},
+    tenants::{Tenants, client_text},
 };
 
 /// How often it is looked whether rows run out.
@@ -144,7 +144,7 @@ impl Watch {
         let with_place: Vec<(RowInUse, PrefixKey)> = retired
             .into_iter()
             .map(|row| {
-                let tenant = tenants.tenant_of_prefix(&prefix_name(row.key.bytes()));
+                let tenant = tenants.tenant_of_prefix(&client_text(row.key.bytes()));
                 let tenant = tenant.map_or(0, |name| self.classes.number_of(name));
                 (row, PrefixKey::other_of(row.key.slot, row.key.class(), tenant))
             })

@@ -168,7 +168,7 @@ impl Totals {
     /// what the kernel can hold at once go to `(other)`.
     pub(super) fn settle(&mut self) {
         self.clients.clear();
-        while self.rows.len() > limits::PREFIXES + limits::TENANT_ROWS + limits::CLASS_ROWS {
+        while self.rows.len() > limits::KEYED_ROWS {
             // Special rows stand in front.
             let Some((RowAt { prefix, class, .. }, counters)) = self.rows.pop_last() else {
                 return;

@@ -13,7 +13,7 @@ use agent_common::abi::{ERROR_CELLS, ErrorWord, PrefixCounters, PrefixKey, Row};
 use super::watch::Watch;
 use crate::{
     storms::{SIZES, Sizes, Traffic, TrafficRow},
-    tenants::{Classes, Rules, TenantRef, client_text},
+    tenants::{Classes, Rules, client_text},
 };
 
 /// How often rows are read, at least, and how many times its cost lies between two readings: half a percent of a core.
@@ -116,10 +116,7 @@ impl TrafficBook {
 
     /// Whose a row is: the prefix decides, then the connections.
     fn tenant(&self, prefix: &str, class: Option<Arc<str>>) -> Option<Arc<str>> {
-        match self.rules.tenant_of(prefix) {
-            TenantRef::Unassigned => class,
-            tenant => Some(self.rules.name(tenant).into()),
-        }
+        self.rules.tenant_named(prefix).map(Into::into).or(class)
     }
 
     fn read_link(&mut self, now: Instant) {

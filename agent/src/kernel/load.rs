@@ -162,8 +162,7 @@ impl Kernel {
                 .push(slot, 0)
                 .context("cannot fill the list of free slots")?;
         }
-        let all = limits::PREFIXES + limits::TENANT_ROWS + limits::CLASS_ROWS;
-        for id in (0..self.capacity.prefixes).chain(limits::PREFIXES as u32..all as u32) {
+        for id in (0..self.capacity.prefixes).chain(limits::PREFIXES as u32..limits::KEYED_ROWS as u32) {
             self.free_row(Row::interned(id))
                 .context("cannot fill the lists of free rows")?;
         }

@@ -5,7 +5,7 @@
 //! owner.
 
 use std::{
-    collections::{BTreeMap, HashMap as StdHashMap},
+    collections::BTreeMap,
     mem::offset_of,
     time::{Duration, Instant},
 };
@@ -21,7 +21,7 @@ use aya::maps::{
 };
 
 use super::{Kernel, Raw, classes::bring_in_line, slots::ignore_missing};
-use crate::tenants::{PrefixNode, PrefixTable};
+use crate::{config::NamePattern, tenants::PrefixTable};
 
 /// How long the counters of a retired prefix rest: until nearly all replies that it waited for have been sent.
 const REST: Duration = Duration::from_secs(60);
@@ -89,7 +89,7 @@ struct Resting {
 pub(super) struct Rows {
     resting: Vec<Resting>,
     trie: LpmTrie<MapData, Data, u32>,
-    known: BTreeMap<PrefixNode, u32>,
+    known: BTreeMap<NamePattern, u32>,
 }
 
 impl Rows {
@@ -221,18 +221,10 @@ impl Kernel {
         Ok(left)
     }
 
-    /// What retired prefixes have had that are on their way: part of rows `(other)`.
-    pub(super) fn counters_in_motion(&self) -> impl Iterator<Item = (PrefixKey, PrefixCounters)> + '_ {
+    /// Rows of retired prefixes that are on their way, each with the row `(other)` that it is part of.
+    pub(super) fn rows_in_motion(&self) -> impl Iterator<Item = (PrefixKey, u32)> + '_ {
         let resting = self.rows_in_motion.resting.iter();
-        resting.map(|resting| (resting.goes_to, self.row(resting.row)))
-    }
-
-    /// Bytes of the same, by slot.
-    pub(super) fn add_bytes_in_motion(&self, sums: &mut StdHashMap<u32, (u64, u64)>) {
-        for (key, counters) in self.counters_in_motion() {
-            let sum = sums.entry(key.slot).or_default();
-            *sum = (sum.0 + counters.bytes_in, sum.1 + counters.bytes_out);
-        }
+        resting.map(|resting| (resting.goes_to, resting.row))
     }
 
     /// Frees what rests of a slot that has been read out, and has no connection left.
@@ -278,14 +270,14 @@ impl Kernel {
     }
 }
 
-fn prefix_key(node: &PrefixNode) -> Key<Data> {
+fn prefix_key(node: &NamePattern) -> Key<Data> {
     let bytes = node.bytes();
     let length = bytes.len().min(PREFIX_BYTES);
     let mut words = [0; 4];
     bytemuck::cast_slice_mut(&mut words)[..length].copy_from_slice(&bytes[..length]);
     let key = match node {
-        PrefixNode::Whole(_) => TenantPrefixKey::whole(words, length as u32),
-        PrefixNode::Beginning(_) => TenantPrefixKey::beginning(words, length as u32),
+        NamePattern::Whole(_) => TenantPrefixKey::whole(words, length as u32),
+        NamePattern::Beginning(_) => TenantPrefixKey::beginning(words, length as u32),
     };
     let mut data: Data = [0; size_of::<Data>()];
     data.copy_from_slice(&bytemuck::bytes_of(&key)[4..]);

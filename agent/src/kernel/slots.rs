@@ -107,7 +107,7 @@ impl Kernel {
             (key, self.row(row))
         });
         let mut prefixes: Vec<_> = rows.collect();
-        prefixes.extend(self.counters_in_motion());
+        prefixes.extend(self.rows_in_motion().map(|(key, row)| (key, self.row(row))));
         Readings {
             prefixes,
             rows_in_use,
@@ -130,12 +130,11 @@ impl Kernel {
     #[must_use]
     pub fn prefix_bytes(&self) -> StdHashMap<u32, (u64, u64)> {
         let mut sums: StdHashMap<u32, (u64, u64)> = StdHashMap::new();
-        for (key, row) in self.owners_of_rows() {
+        for (key, row) in self.owners_of_rows().into_iter().chain(self.rows_in_motion()) {
             let (bytes_in, bytes_out) = self.bytes_of_row(row);
             let sum = sums.entry(key.slot).or_default();
             *sum = (sum.0 + bytes_in, sum.1 + bytes_out);
         }
-        self.add_bytes_in_motion(&mut sums);
         sums
     }
 

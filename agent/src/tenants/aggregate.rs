@@ -197,10 +197,7 @@ impl Tenants {
     /// The tenant whose rule matches a prefix, given as its row's name.
     #[must_use]
     pub fn tenant_of_prefix(&self, name: &str) -> Option<&str> {
-        match self.rules.tenant_of(name) {
-            TenantRef::Unassigned => None,
-            tenant => Some(self.rules.name(tenant)),
-        }
+        self.rules.tenant_named(name)
     }
 
     /// Every tenant that can have a row, in the order of the rows, so that a join on owners loses no row. At most

@@ -71,10 +71,8 @@ impl ClassTables {
     /// [`TooManyTenants`].
     pub fn new(settings: &Settings, classes: &mut Classes) -> Result<Self, TooManyTenants> {
         let mut tables = Self::default();
-        let limit = settings.limits.tenants.get();
         for (rule, tenant) in settings.tenants.iter().enumerate() {
-            let name = if rule < limit { tenant.name.as_str() } else { OTHER };
-            let class = classes.number(name)?;
+            let class = classes.number(tenant_of_rule(settings, rule))?;
             for (kind, pattern) in name_patterns(tenant) {
                 tables.names.entry((kind, pattern.clone())).or_insert(class);
             }
@@ -111,22 +109,12 @@ impl ClassTables {
                 addresses.entry(*range).or_insert(rule);
             }
         }
-        let limit = settings.limits.tenants.get();
-        let class = |rule: usize| {
-            let name = match settings.tenants.get(rule) {
-                Some(tenant) if rule < limit => tenant.name.as_str(),
-                _ => OTHER,
-            };
-            classes.numbers.get(name).copied().unwrap_or(0)
-        };
+        let class = |rule: usize| classes.number_of(tenant_of_rule(settings, rule));
         for ((kind, pattern), entry) in &mut self.names {
-            let (NamePattern::Whole(bytes) | NamePattern::Beginning(bytes)) = pattern;
-            let own = names.get(&(*kind, pattern)).copied();
-            let wider = (0..=bytes.len()).filter_map(|length| {
-                let beginning = NamePattern::Beginning(bytes[..length].to_vec());
-                names.get(&(*kind, &beginning)).copied()
-            });
-            if let Some(first) = own.into_iter().chain(wider).min() {
+            let wider = pattern
+                .wider()
+                .filter_map(|wider| names.get(&(*kind, &wider)).copied());
+            if let Some(first) = wider.min() {
                 *entry = class(first);
             }
         }
@@ -136,6 +124,14 @@ impl ClassTables {
                 *entry = class(first);
             }
         }
+    }
+}
+
+/// The name under which a rule's tenant is counted.
+pub(super) fn tenant_of_rule(settings: &Settings, rule: usize) -> &str {
+    match settings.tenants.get(rule) {
+        Some(tenant) if rule < settings.limits.tenants.get() => tenant.name.as_str(),
+        _ => OTHER,
     }
 }
 

@@ -16,8 +16,8 @@ mod suggest;
 pub use aggregate::{PrefixAt, TenantRow, Tenants};
 pub use classes::{ClassTables, Classes, TooManyTenants};
 pub use disagreements::Disagreement;
-pub use names::{bytes_of_name, client_text, prefix_name, printable, row_name};
-pub use prefix_table::{PrefixNode, PrefixTable};
+pub use names::{bytes_of_name, client_text, printable, row_name};
+pub use prefix_table::PrefixTable;
 pub use rules::{Rules, RulesError, TenantInfo, TenantRef};
 pub use suggest::{Candidate, SUGGESTED_TENANTS, Suggestion, Traffic, suggest, to_toml};
 

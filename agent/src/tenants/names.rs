@@ -15,13 +15,7 @@ pub fn row_name(row: &PrefixSnapshot) -> Cow<'_, str> {
     }
 }
 
-/// The name of an ordinary prefix's row.
-#[must_use]
-pub fn prefix_name(bytes: &[u8]) -> String {
-    unlike_special(&printable(bytes)).into_owned()
-}
-
-/// What clients call themselves, as a label value: names in parentheses are the agent's own.
+/// What clients have made up, a prefix or what they call themselves, as a label value: names in parentheses are the agent's own.
 #[must_use]
 pub fn client_text(bytes: &[u8]) -> String {
     unlike_special(&printable(bytes)).into_owned()

@@ -6,22 +6,13 @@ use std::collections::BTreeMap;
 use agent_common::abi::TenantPrefixKey;
 use agent_common::limits::{PREFIX_BYTES, TENANT_PREFIXES};
 
-use super::{Classes, OTHER, TooManyTenants, bytes_of_name, is_special};
-use crate::config::{PrefixPattern, Settings};
+use super::{Classes, TooManyTenants, bytes_of_name, classes::tenant_of_rule, is_special};
+use crate::config::{NamePattern, PrefixPattern, Settings};
 
 /// Prefixes that rules name, so that the longest match decides: each has the tenant of the first rule of the file that
 /// matches whatever it does, and [`TenantPrefixKey::UNSURE`] where an earlier rule of another kind might match.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PrefixTable(pub BTreeMap<PrefixNode, u32>);
-
-/// A prefix that a rule names.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum PrefixNode {
-    /// The prefix itself.
-    Whole(Vec<u8>),
-    /// All that begin with these bytes.
-    Beginning(Vec<u8>),
-}
+pub struct PrefixTable(pub BTreeMap<NamePattern, u32>);
 
 impl PrefixTable {
     /// The table of a configuration; of more than [`TENANT_PREFIXES`] the first.
@@ -30,12 +21,12 @@ impl PrefixTable {
     ///
     /// [`TooManyTenants`].
     pub fn new(settings: &Settings, classes: &mut Classes) -> Result<Self, TooManyTenants> {
-        let mut rules: BTreeMap<PrefixNode, usize> = BTreeMap::new();
+        let mut rules: BTreeMap<NamePattern, usize> = BTreeMap::new();
         let mut other_kinds = usize::MAX;
         for (rule, tenant) in settings.tenants.iter().enumerate() {
             for pattern in &tenant.prefixes {
-                match PrefixNode::named_by(pattern) {
-                    Named::Node(node) if rules.len() < TENANT_PREFIXES => {
+                match Named::new(pattern) {
+                    Named::Pattern(node) if rules.len() < TENANT_PREFIXES => {
                         rules.entry(node).or_insert(rule);
                     }
                     Named::Special => {}
@@ -47,11 +38,7 @@ impl PrefixTable {
         for node in rules.keys() {
             let first = node.wider().filter_map(|wider| rules.get(&wider)).min();
             let Some(first) = first.copied() else { continue };
-            let tenant = settings
-                .tenants
-                .get(first)
-                .filter(|_| first < settings.limits.tenants.get());
-            let class = classes.number(tenant.map_or(OTHER, |tenant| tenant.name.as_str()))?;
+            let class = classes.number(tenant_of_rule(settings, first))?;
             let unsure = if other_kinds < first {
                 TenantPrefixKey::UNSURE
             } else {
@@ -65,21 +52,21 @@ impl PrefixTable {
 
 /// What a pattern names.
 enum Named {
-    Node(PrefixNode),
+    Pattern(NamePattern),
     /// A special row: no prefix.
     Special,
     /// What a longest match cannot find.
     Otherwise,
 }
 
-impl PrefixNode {
-    fn named_by(pattern: &PrefixPattern) -> Named {
+impl Named {
+    fn new(pattern: &PrefixPattern) -> Self {
         match pattern {
-            PrefixPattern::Exact(name) if is_special(name) => Named::Special,
+            PrefixPattern::Exact(name) if is_special(name) => Self::Special,
             PrefixPattern::Exact(name) => match bytes_of_name(name) {
-                Some(bytes) if bytes.len() <= PREFIX_BYTES => Named::Node(Self::Whole(bytes)),
+                Some(bytes) if bytes.len() <= PREFIX_BYTES => Self::Pattern(NamePattern::Whole(bytes)),
                 // No prefix has such a name.
-                _ => Named::Special,
+                _ => Self::Special,
             },
             PrefixPattern::Glob(glob) => {
                 let literal = glob.glob().strip_suffix('*');
@@ -99,26 +86,12 @@ impl PrefixNode {
                             && bytes.last() != Some(&0)
                             && std::str::from_utf8(&bytes).is_ok() =>
                     {
-                        Named::Node(Self::Beginning(bytes))
+                        Self::Pattern(NamePattern::Beginning(bytes))
                     }
-                    _ => Named::Otherwise,
+                    _ => Self::Otherwise,
                 }
             }
         }
-    }
-
-    /// The bytes.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        let (Self::Whole(bytes) | Self::Beginning(bytes)) = self;
-        bytes
-    }
-
-    /// Whatever matches all that this one does.
-    fn wider(&self) -> impl Iterator<Item = Self> + '_ {
-        let bytes = self.bytes();
-        let beginnings = (0..=bytes.len()).map(|length| Self::Beginning(bytes[..length].to_vec()));
-        beginnings.chain(std::iter::once(self.clone()))
     }
 }
 
@@ -126,6 +99,7 @@ impl PrefixNode {
 mod tests {
     use std::path::Path;
 
+    use super::super::OTHER;
     use super::*;
 
     /// Tenant and sureness of a prefix, as the kernel's trie finds them.
@@ -133,12 +107,12 @@ mod tests {
         let settings = Settings::parse(Path::new("test.toml"), text).expect("a good configuration");
         let mut classes = Classes::default();
         let table = PrefixTable::new(&settings, &mut classes).expect("few tenants");
-        let whole = table.0.get(&PrefixNode::Whole(prefix.as_bytes().to_vec()));
+        let whole = table.0.get(&NamePattern::Whole(prefix.as_bytes().to_vec()));
         let beginnings = (0..=prefix.len()).rev();
         let mut beginnings = beginnings.filter_map(|length| {
             table
                 .0
-                .get(&PrefixNode::Beginning(prefix.as_bytes()[..length].to_vec()))
+                .get(&NamePattern::Beginning(prefix.as_bytes()[..length].to_vec()))
         });
         let value = whole.or_else(|| beginnings.next()).copied().unwrap_or(0);
         let name = classes

@@ -82,6 +82,15 @@ impl Rules {
         })
     }
 
+    /// The name of the tenant whose rule matches a prefix, given as its row's name; `None`: no rule does.
+    #[must_use]
+    pub fn tenant_named(&self, prefix: &str) -> Option<&str> {
+        match self.tenant_of(prefix) {
+            TenantRef::Unassigned => None,
+            tenant => Some(self.name(tenant)),
+        }
+    }
+
     /// The tenant of a prefix, given as its row's name ([`super::row_name`]). The choice of who is `(other)` depends on
     /// the file alone, so that no tenant's counters ever move between its row and `(other)`.
     #[must_use]
