@@ -31,7 +31,7 @@ const HELD: usize = 2_000;
 /// Docs/ARCHITECTURE.md, Memory.
 const DAEMON_BYTES: u64 = 160 << 20;
 const MAP_BYTES: u64 = 64 << 20;
-/// The figure is 250 ms (docs/BENCHMARKS.md); here beside whatever else the machine does.
+/// What it takes on an idle machine is in docs/adr/0027-floods.md; here beside whatever else the machine does.
 const SCRAPE: Duration = Duration::from_secs(2);
 
 const CONFIG: &str = r#"
