@@ -53,10 +53,15 @@ pub(crate) struct Maps {
 /// The counters of a row. One that has another owner by now is that of nobody: its prefix was retired while something still
 /// waited, for long, or while this program was at work.
 #[inline(always)]
-fn counters_of(slot: u32, row: u32) -> Option<*mut PrefixCounters> {
+fn counters_of(slot: u32, row: u32, direction: Direction) -> Option<*mut PrefixCounters> {
     let counters = SG_ROWS.get_ptr_mut(Row::index(row))?;
-    // SAFETY: a cell of the map's value; volatile because the daemon writes it.
-    let epoch = unsafe { ptr::read_volatile(&raw const (*counters).epoch) };
+    // SAFETY: cells of the map's value; volatile because the daemon writes them.
+    let epoch = unsafe {
+        match direction {
+            Direction::In => ptr::read_volatile(&raw const (*counters).epoch_in),
+            Direction::Out => ptr::read_volatile(&raw const (*counters).epoch_out),
+        }
+    };
     if epoch == u64::from(Row::epoch(row)) {
         return Some(counters);
     }
@@ -104,7 +109,7 @@ impl Ledger for Maps {
 
     #[inline(always)]
     fn requests(&mut self, slot: u32, row: u32, counts: &RequestCounts) {
-        let Some(counters) = counters_of(slot, row) else {
+        let Some(counters) = counters_of(slot, row, Direction::In) else {
             return count_loss(Loss::MapFailure, 1);
         };
         // SAFETY: cells of the map's value.
@@ -119,7 +124,7 @@ impl Ledger for Maps {
 
     #[inline(always)]
     fn replies(&mut self, slot: u32, row: u32, counts: &ReplyCounts) {
-        let Some(counters) = counters_of(slot, row) else {
+        let Some(counters) = counters_of(slot, row, Direction::Out) else {
             return count_loss(Loss::MapFailure, 1);
         };
         // SAFETY: a cell of the map's value.
@@ -130,7 +135,7 @@ impl Ledger for Maps {
 
     #[inline(always)]
     fn error(&mut self, slot: u32, row: u32, word: ErrorWord) {
-        let Some(counters) = counters_of(slot, row) else {
+        let Some(counters) = counters_of(slot, row, Direction::Out) else {
             return count_loss(Loss::MapFailure, 1);
         };
         // SAFETY: cells of the map's value.

@@ -21,20 +21,16 @@ impl Mode {
     pub const OPAQUE: u8 = 2;
 }
 
-/// The cells that both directions use. Each has one rule; all access is volatile.
+/// The cells that both directions use, and hardly ever write. Each has one rule; all access is volatile.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub struct Shared {
-    /// When the server spoke last, in units of 2^20 ns; kept only out of synchronisation and on trial. Egress.
-    spoke_at: u32,
     /// 0: unsynchronised. Otherwise the number of the synchronised stretch; ingress raises it, either direction clears.
     sync: u8,
     /// Why it is unsynchronised: a `Reason`.
     reason: u8,
     /// [`Mode`]. Ingress.
     mode: u8,
-    /// Which direction sent data last: a `Direction`. Both.
-    last_direction: u8,
     /// Which kinds of channels a RESP2 subscriber has: [`Self::CHANNELS`], [`Self::SHARD_CHANNELS`]. Egress.
     subscribed: u8,
     /// The stretch is on trial: read, but not attributed yet. Ingress.
@@ -43,6 +39,8 @@ pub struct Shared {
     replying: u8,
     /// Not 0: a command with a key or a channel has come. Ingress.
     served: u8,
+    /// How often a reply has settled who the client is, wrapping. Egress.
+    settlements: u8,
 }
 
 macro_rules! volatile_cells {
@@ -76,12 +74,11 @@ impl Shared {
         sync, set_sync, u8;
         reason, set_reason, u8;
         mode, set_mode, u8;
-        last_direction, set_last_direction, u8;
         subscribed, set_subscribed, u8;
         trial, set_trial, u8;
         replying, set_replying, u8;
         served, set_served, u8;
-        spoke_at, set_spoke_at, u32;
+        settlements, set_settlements, u8;
     }
 }
 
@@ -89,12 +86,12 @@ impl Shared {
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub struct RequestState {
+    /// The unfinished token; the current word in inline commands. Zeros behind it.
+    pub carry: [u64; TOKEN_BYTES / 8],
     /// Bytes of the current argument still to come, with its CRLF.
     pub skip: u64,
     /// Bytes of the current command that are not part of a run yet.
     pub pending: u64,
-    /// Name of a container command, while its subcommand is awaited; argument of CLIENT REPLY.
-    pub word: u64,
     // Fields that are set to zero together are not neighbours: the optimiser would make a call of it.
     /// Number of the argument being read; the name is 0.
     pub argument: u32,
@@ -104,8 +101,6 @@ pub struct RequestState {
     pub content_length: u32,
     /// Set while a program works on this direction.
     pub busy: u32,
-    /// Number of the next argument whose content matters.
-    pub wanted_argument: u32,
     /// Row of the current command; [`super::Row::UNKNOWN`] until its key has been seen.
     pub row: u32,
     /// What the command table says about the current command.
@@ -124,10 +119,6 @@ pub struct RequestState {
     pub carry_length: u8,
     /// Bit set: sequence known, first frame seen, restart on trial, inside quotes.
     pub flags: u8,
-    /// Sequence number behind the last byte of the segments that came early.
-    pub parked_end: u32,
-    /// The unfinished token; the current word in inline commands. Zeros behind it.
-    pub carry: [u64; TOKEN_BYTES / 8],
 }
 
 /// The reply direction. Written by egress only.
@@ -150,8 +141,6 @@ pub struct ReplyState {
     pub reads: u8,
     /// Which name of [`super::run_flag::CONFIRMED_NAMES`] the current frame of pub/sub has, counted from 1.
     pub name: u8,
-    /// How often a reply has settled who the client is, wrapping.
-    pub settlements: u8,
     /// What is expected next.
     pub phase: u8,
     /// The current reply answers no command.
@@ -160,11 +149,38 @@ pub struct ReplyState {
     pub carry_length: u8,
     /// Bit set: sequence known, RESP3, confirmed, no channel named, monitor, refused.
     pub flags: u8,
+    /// Padding.
+    pub reserved: u8,
+    /// When the server spoke last, in units of 2^20 ns. Ingress reads it.
+    spoke_at: u32,
+    /// Padding.
+    pub reserved_word: u32,
     /// The unfinished token. Zeros behind it.
     pub carry: [u64; REPLY_TOKEN_BYTES / 8],
 }
 
+impl ReplyState {
+    /// When the server spoke last, in units of 2^20 ns.
+    #[inline(always)]
+    #[must_use]
+    pub fn spoke_at(&self) -> u32 {
+        // SAFETY: a valid reference; volatile because egress may write it meanwhile.
+        unsafe { ptr::read_volatile(&raw const self.spoke_at) }
+    }
+
+    /// The server speaks.
+    #[inline(always)]
+    pub fn set_spoke_at(&mut self, moment: u32) {
+        // SAFETY: a valid reference; volatile because ingress may read it meanwhile.
+        unsafe { ptr::write_volatile(&raw mut self.spoke_at, moment) };
+    }
+}
+
 /// One connection of a server.
+///
+/// Its two directions run on two CPUs more often than not, so that a line of the cache which both write moves from one to the
+/// other with every segment. What they hardly ever write comes first, with the pointer that the kernel looks at on its way
+/// here (`struct bpf_local_storage_data`); then the one line in which they meet; then what is the one's or the other's.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub struct Connection {
@@ -184,14 +200,6 @@ pub struct Connection {
     pub stretches: u8,
     /// Segments that came early and are kept until those before them arrive. Ingress.
     pub parked: u8,
-    /// Cells of both directions.
-    pub shared: Shared,
-    /// Commands waiting for replies.
-    pub runs: RunQueue,
-    /// Ingress.
-    pub requests: RequestState,
-    /// Egress.
-    pub replies: ReplyState,
     /// Port of the client, host byte order.
     pub client_port: u16,
     /// Whose it is by its user, client name or address; 0: nobody's. Found anew at a segment of the client when one of the
@@ -199,11 +207,41 @@ pub struct Connection {
     pub class: u16,
     /// The low half of [`super::KeySettings::class_generation`] for which the class was found. Ingress.
     pub class_generation: u16,
-    /// [`ReplyState::settlements`] after which the class was found. Ingress.
+    /// [`Shared::settlements`] after which the class was found. Ingress.
     pub class_settlements: u8,
     /// The bits of when it was established that `state` has no room for.
     pub opened_epoch: u8,
+    /// Cells of both directions.
+    pub shared: Shared,
+    /// Number of the next argument whose content matters. Ingress.
+    pub wanted_argument: u32,
+    /// Name of a container command, while its subcommand is awaited; argument of CLIENT REPLY. Ingress.
+    pub word: u64,
+    /// Commands waiting for replies. Both.
+    pub runs: RunQueue,
+    /// Sequence number behind the last byte of the segments that came early. Ingress.
+    pub parked_end: u32,
+    /// Ingress.
+    pub requests: RequestState,
+    /// Egress.
+    pub replies: ReplyState,
 }
+
+/// Where a line of the cache begins in a value of socket storage: the pointer before it takes 8 bytes of the first.
+const fn begins_line(offset: usize) -> bool {
+    (offset + 8) % 64 == 0
+}
+
+const _: () = {
+    use core::mem::offset_of;
+    assert!(begins_line(offset_of!(Connection, runs)));
+    // But for the end of the token that is carried, which is touched where one is.
+    assert!(begins_line(
+        offset_of!(Connection, requests) + offset_of!(RequestState, skip) - 8
+    ));
+    assert!(begins_line(offset_of!(Connection, replies)));
+    assert!(begins_line(size_of::<Connection>()));
+};
 
 impl Connection {
     /// [`Self::state`] of a connection that counts as established.

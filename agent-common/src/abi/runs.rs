@@ -8,7 +8,7 @@
 use bytemuck::{Pod, Zeroable};
 use core::ptr;
 
-use super::Row;
+use super::{Direction, Row};
 use crate::limits::PREFIX_ROWS;
 
 /// Runs of one connection that can wait in the connection itself; a power of two. Of a pipeline that alternates between
@@ -26,9 +26,9 @@ const LOOSE: u32 = run_flag::READS | run_flag::UNTIMED;
 const TIMED_RUNS: u32 = RUNS as u32 / 2;
 
 /// [`RunQueue::next`]: the next commands start a run of their own.
-const FRESH: u32 = 1;
+const FRESH: u8 = 1;
 /// [`RunQueue::next`]: they go to the spill.
-pub(super) const SPILLING: u32 = 2;
+pub(super) const SPILLING: u8 = 2;
 
 /// What answers the commands of a run; the top bits of a run's tag.
 #[repr(u32)]
@@ -248,6 +248,23 @@ impl Run {
         Self::store(&mut self.pushed, commands.count);
     }
 
+    /// Producer: whether this run, all of which has been answered, can go on as that of `commands`: one reply for each,
+    /// before and after.
+    #[inline(always)]
+    fn is_open_for(&self, commands: &Commands) -> bool {
+        let kinds = (self.tag | commands.tag) >> KIND_SHIFT & 15;
+        kinds ^ RunKind::Reply as u32 | self.pushed >> RUN_LIMIT_SHIFT == 0
+    }
+
+    /// Producer: goes on as the run of `commands`. A client that waits for each reply stays in one place of the queue, and in
+    /// the line of the cache that both sides look at anyway. The consumer reads the rest only once `pushed` has grown.
+    #[inline(always)]
+    fn take_over(&mut self, commands: &Commands) {
+        Self::store(&mut self.tag, commands.tag);
+        Self::store(&mut self.since, commands.since);
+        self.add(commands);
+    }
+
     /// Producer: adds commands, whatever they are.
     #[inline(always)]
     pub(super) fn add(&mut self, commands: &Commands) {
@@ -300,9 +317,13 @@ pub struct RunQueue {
     /// Replies seen of that run, or of the run of the spill that stands for it. Consumer.
     pub(super) popped: u32,
     /// Where the next commands go: 0, [`FRESH`] or [`SPILLING`]. Producer.
-    pub(super) next: u32,
+    pub(super) next: u8,
     /// The consumer has not gone on from `restart` yet, as far as the producer knows. Producer.
-    restarting: u32,
+    restarting: u8,
+    /// Which direction sent data last: a [`Direction`]. Both.
+    last_direction: u8,
+    /// Padding.
+    reserved: u8,
     runs: [Run; RUNS],
 }
 
@@ -319,6 +340,21 @@ impl RunQueue {
         unsafe { &mut *self.runs.as_mut_ptr().add(number as usize & (RUNS - 1)) }
     }
 
+    /// Which direction sent data last.
+    #[inline(always)]
+    #[must_use]
+    pub fn last_direction(&self) -> u8 {
+        // SAFETY: a valid reference; volatile because the other direction's program may write it meanwhile.
+        unsafe { ptr::read_volatile(&raw const self.last_direction) }
+    }
+
+    /// This direction sends data.
+    #[inline(always)]
+    pub fn set_last_direction(&mut self, direction: Direction) {
+        // SAFETY: a valid reference; volatile because the other direction's program may read it meanwhile.
+        unsafe { ptr::write_volatile(&raw mut self.last_direction, direction as u8) };
+    }
+
     /// Producer: appends commands. [`Pushed::Not`]: call [`Self::push_spilled`], or [`Self::push_roughly`] where there is no
     /// spill.
     #[inline(always)]
@@ -326,7 +362,14 @@ impl RunQueue {
         let tail = self.tail;
         let waiting = self.waiting();
         if self.next == 0 && tail != 0 {
+            // Whether the consumer is at the last run, and through with it.
+            let idle = waiting ^ 1 | u32::from(self.restarting);
+            let popped = Run::load(&self.popped);
             let last = self.run_mut(tail.wrapping_sub(1));
+            if idle | last.pushed ^ popped == 0 && last.is_open_for(commands) {
+                last.take_over(commands);
+                return Pushed::Exactly;
+            }
             let joined = last.join(commands, 0, waiting >= TIMED_RUNS);
             if joined != Pushed::Not {
                 return joined;
@@ -432,7 +475,9 @@ impl RunQueue {
     pub fn is_awaited(&self) -> bool {
         let (mut head, mut popped) = (Run::load(&self.head), Run::load(&self.popped));
         let restart = Run::load(&self.restart);
-        if Run::load(&self.restarting) != 0 && head.wrapping_sub(restart) >= 1 << 31 {
+        // SAFETY: a valid reference; volatile because the producer may write it meanwhile.
+        let restarting = unsafe { ptr::read_volatile(&raw const self.restarting) };
+        if restarting != 0 && head.wrapping_sub(restart) >= 1 << 31 {
             (head, popped) = (restart, 0);
         }
         let tail = Run::load(&self.tail);
@@ -544,6 +589,30 @@ mod tests {
         assert_eq!(drain(&mut queue), [7, 7, 7, 8]);
         assert!(push(&mut queue, 8, RunKind::Reply, 1, 0));
         assert_eq!(drain(&mut queue), [8]);
+    }
+
+    #[test]
+    fn a_client_that_waits_for_each_reply_stays_in_one_place() {
+        let mut queue = RunQueue::zeroed();
+        let command = |row, kind, since| Commands::new(row, kind, 0, since, 1);
+        for (row, since) in [(7, 1), (7, 2), (8, 3), (7, 4)] {
+            assert_eq!(queue.push(&command(row, RunKind::Reply, since)), Pushed::Exactly);
+            assert_eq!(queue.tail, 1, "the run before has been answered");
+            let front = queue.front();
+            assert_eq!((front.row, front.since), (row, since));
+            queue.pop();
+        }
+        // What still waits keeps its moment, and what is answered otherwise has a run of its own.
+        queue.push(&command(7, RunKind::Reply, 5));
+        queue.push(&command(7, RunKind::Reply, 6));
+        assert_eq!((queue.tail, queue.front().since), (2, 5));
+        queue.pop();
+        assert_eq!(queue.front().since, 6);
+        queue.pop();
+        queue.push(&command(7, RunKind::Monitor, 7));
+        queue.pop();
+        queue.push(&command(7, RunKind::Reply, 8));
+        assert_eq!(queue.tail, 4);
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use super::{replies, requests};
 use crate::abi::{Connection, KeySettings, Reason, Row};
-use core::ptr;
 
 impl Connection {
     /// Makes zeroed storage a connection that was seen from its first byte: both sequence numbers are known.
@@ -44,21 +43,14 @@ impl Connection {
     #[must_use]
     pub fn is_class_stale(&self, settings: &KeySettings) -> bool {
         let generation = self.class_generation ^ settings.class_generation as u16;
-        u32::from(generation) | u32::from(self.class_settlements ^ self.settlements()) != 0
+        u32::from(generation) | u32::from(self.class_settlements ^ self.shared.settlements()) != 0
     }
 
-    #[inline(always)]
-    pub(super) fn settlements(&self) -> u8 {
-        // SAFETY: a valid reference; volatile because egress writes it.
-        unsafe { ptr::read_volatile(&raw const self.replies.settlements) }
-    }
-
-    /// Egress: who the client is may have changed.
+    /// Egress: who the client is may have changed. Ingress reads this, and then the names.
     #[inline(always)]
     pub(super) fn count_settlement(&mut self) {
-        let settlements = self.replies.settlements.wrapping_add(1);
-        // SAFETY: a valid reference; volatile: ingress reads it, and then the names.
-        unsafe { ptr::write_volatile(&raw mut self.replies.settlements, settlements) };
+        let settlements = self.shared.settlements().wrapping_add(1);
+        self.shared.set_settlements(settlements);
     }
 
     /// Whether a segment with this sequence number is the next one, as far as is known.

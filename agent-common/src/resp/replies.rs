@@ -94,7 +94,7 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
             return false;
         };
         state.next_sequence = payload.sequence.wrapping_add(payload.length);
-        self.connection.shared.set_last_direction(Direction::Out as u8);
+        self.connection.runs.set_last_direction(Direction::Out);
         self.scratch.now = tick(payload.seen_at);
         self.scratch.pending = 0;
         self.scratch.hits = 0;
@@ -111,7 +111,7 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
             return false;
         }
         let stretch = self.connection.shared.sync();
-        self.connection.shared.set_spoke_at(moment(payload.seen_at));
+        self.connection.replies.set_spoke_at(moment(payload.seen_at));
         if mode == Mode::OPAQUE || stretch == 0 {
             self.forget_reply(bytes);
             return false;

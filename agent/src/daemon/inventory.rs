@@ -129,7 +129,7 @@ mod tests {
         let server = found(ourselves, valkey::start_time(ourselves).unwrap());
         let process = (server.pid, server.start_time);
         inventory.learn([&server].into_iter(), now);
-        let answer = inventory.answers.recv_timeout(Duration::from_secs(10)).unwrap();
+        let answer = inventory.answers.recv_timeout(Duration::from_secs(60)).unwrap();
         assert_eq!(answer.0, process);
         inventory.known.insert(answer.0, answer.1);
         inventory.learn([&server].into_iter(), now);

@@ -29,8 +29,11 @@ const REST: Duration = Duration::from_secs(60);
 /// How long after its row has another number: a program that looked at the old one is at work for microseconds.
 const LAST_LOOK: Duration = Duration::from_secs(1);
 
-/// Which word of a row is [`PrefixCounters::epoch`].
-const EPOCH: usize = offset_of!(PrefixCounters, epoch) / 8;
+/// Which words of a row say whose it is.
+const EPOCHS: [usize; 2] = [
+    offset_of!(PrefixCounters, epoch_in) / 8,
+    offset_of!(PrefixCounters, epoch_out) / 8,
+];
 
 /// What follows the number of bits in a [`TenantPrefixKey`].
 type Data = [u8; size_of::<TenantPrefixKey>() - 4];
@@ -124,7 +127,8 @@ impl Kernel {
     /// The counters of a row.
     pub(super) fn row(&self, row: u32) -> PrefixCounters {
         PrefixCounters {
-            epoch: 0,
+            epoch_in: 0,
+            epoch_out: 0,
             ..self.rows.get(Row::index(row) as usize)
         }
     }
@@ -249,13 +253,15 @@ impl Kernel {
     }
 
     fn renumber(&self, row: u32) {
-        self.rows
-            .set_word_of(Row::index(row) as usize, EPOCH, u64::from(Row::epoch(row)));
+        for word in EPOCHS {
+            self.rows
+                .set_word_of(Row::index(row) as usize, word, u64::from(Row::epoch(row)));
+        }
     }
 
     /// Clears all but the number: under none can anything count meanwhile.
     fn clear_row(&self, row: u32) {
-        for offset in (0..size_of::<PrefixCounters>() / 8).filter(|offset| *offset != EPOCH) {
+        for offset in (0..size_of::<PrefixCounters>() / 8).filter(|offset| !EPOCHS.contains(offset)) {
             self.rows.set_word_of(Row::index(row) as usize, offset, 0);
         }
     }

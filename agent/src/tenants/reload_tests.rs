@@ -30,7 +30,7 @@ static FILE_RULES: LazyLock<Vec<Rules>> = LazyLock::new(|| FILES.map(rules).to_v
 const SERVERS: usize = 2;
 
 /// The cell of the bytes out.
-const BYTES_OUT: usize = 1;
+const BYTES_OUT: usize = std::mem::offset_of!(PrefixCounters, bytes_out) / 8;
 
 /// Tenants of connections; one that no file has.
 const CLASSES: [Option<&str>; 4] = [None, Some("a"), Some("e"), Some("nobody")];

@@ -106,7 +106,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
             return replying | replying::DOUBT;
         }
         let mode = if state.argument == ARGUMENTS {
-            state.word
+            self.connection.word
         } else {
             0
         };
@@ -166,7 +166,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         Member {
             row: state.row,
             kind,
-            flags: run_flags(state.command, state.word, queued),
+            flags: run_flags(state.command, self.connection.word, queued),
             since: state.since,
             size_bucket: self.scratch.forget(size_bucket),
         }
@@ -235,7 +235,9 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         };
         let row = self.of_class(run.row);
         self.attribute(row, &counts);
-        if run.row != Row::special(self.connection.slot, Row::KEYLESS) {
+        let keyless = run.row == Row::special(self.connection.slot, Row::KEYLESS);
+        // Not written again and again: egress reads that line, too.
+        if !keyless && self.connection.shared.served() == 0 {
             self.connection.shared.set_served(1);
         }
         if run.answers == 0 {

@@ -20,7 +20,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
             state.flags |= flag::SEQUENCE;
             state.next_sequence = payload.sequence;
             // Nothing has been seen of the client: as far as is known, the server spoke last.
-            self.connection.shared.set_last_direction(Direction::Out as u8);
+            self.connection.runs.set_last_direction(Direction::Out);
         }
         let state = &self.connection.requests;
         let Some(new) = fresh(state.next_sequence, payload) else {
@@ -36,7 +36,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     /// super-segment and begins the next; both are looked for where they begin.
     #[inline(always)]
     pub fn trim(&self, payload: &mut Payload) {
-        let overlap = self.connection.requests.parked_end.wrapping_sub(payload.sequence);
+        let overlap = self.connection.parked_end.wrapping_sub(payload.sequence);
         if self.connection.parked != 0 && overlap < payload.length {
             payload.sequence = payload.sequence.wrapping_add(overlap);
             payload.offset = payload.offset.wrapping_add(overlap);
@@ -48,8 +48,8 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     #[inline(always)]
     pub fn parked(&mut self, payload: &Payload, places: u8) {
         let end = payload.sequence.wrapping_add(payload.length);
-        if self.connection.parked == 0 || end.wrapping_sub(self.connection.requests.parked_end) < 1 << 31 {
-            self.connection.requests.parked_end = end;
+        if self.connection.parked == 0 || end.wrapping_sub(self.connection.parked_end) < 1 << 31 {
+            self.connection.parked_end = end;
         }
         self.connection.parked = self.connection.parked.wrapping_add(places);
     }
@@ -73,7 +73,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
             && shared.mode() != Mode::OPAQUE
             && !self.can_bridge(
                 u64::from(new.hole),
-                shared.last_direction() == Direction::Out as u8,
+                self.connection.runs.last_direction() == Direction::Out as u8,
             )
             && self.connection.parked <= PARKED_SEGMENTS_OF_CONNECTION.wrapping_sub(PLACES_OF_SEGMENT as u8)
             && self.segment.is_awaited(self.connection.requests.next_sequence)
@@ -82,8 +82,8 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     #[inline(always)]
     pub(super) fn take(&mut self, payload: &Payload, new: &Fresh) -> Plan {
         self.connection.requests.next_sequence = payload.sequence.wrapping_add(payload.length);
-        let answered = self.connection.shared.last_direction() == Direction::Out as u8;
-        self.connection.shared.set_last_direction(Direction::In as u8);
+        let answered = self.connection.runs.last_direction() == Direction::Out as u8;
+        self.connection.runs.set_last_direction(Direction::In);
         self.scratch.now = tick(payload.seen_at);
         self.scratch.requests.row = Row::UNKNOWN;
         self.scratch.requests.commands = 0;
@@ -116,7 +116,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     #[inline(always)]
     fn classify(&mut self) {
         // Before the names are looked at: if egress settles another one meanwhile, the next segment finds it.
-        let settlements = self.connection.settlements();
+        let settlements = self.connection.shared.settlements();
         let class = self.ledger.class(self.connection);
         // SAFETY: a valid reference; volatile because egress reads it.
         unsafe { ptr::write_volatile(&raw mut self.connection.class, class) };
@@ -143,7 +143,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     #[inline(always)]
     pub fn forget_passed(&mut self) {
         let state = &self.connection.requests;
-        if state.next_sequence.wrapping_sub(state.parked_end) < 1 << 31 {
+        if state.next_sequence.wrapping_sub(self.connection.parked_end) < 1 << 31 {
             self.connection.parked = 0;
         }
     }
@@ -156,11 +156,11 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         }
         self.connection.parked = 0;
         let state = &mut self.connection.requests;
-        let beyond = state.parked_end.wrapping_sub(state.next_sequence);
+        let beyond = self.connection.parked_end.wrapping_sub(state.next_sequence);
         if beyond >= 1 << 31 {
             return 0;
         }
-        state.next_sequence = state.parked_end;
+        state.next_sequence = self.connection.parked_end;
         u64::from(beyond)
     }
 
@@ -245,7 +245,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     /// Whether the server has been silent for so long.
     #[inline(always)]
     pub(super) fn is_quiet(&self, now: u32, units: u32) -> bool {
-        now.wrapping_sub(self.connection.shared.spoke_at()) >= units
+        now.wrapping_sub(self.connection.replies.spoke_at()) >= units
     }
 
     /// The hole is payload that would not have been looked at: TCP delivers it later, the meter does not need it.

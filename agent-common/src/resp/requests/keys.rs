@@ -50,12 +50,12 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         let state = &mut self.connection.requests;
         let Some(info) = known else {
             state.wanted = wanted::KEY;
-            state.wanted_argument = 1;
+            self.connection.wanted_argument = 1;
             self.ledger.loss(Loss::UnknownCommand, 1);
             return true;
         };
         state.command = info;
-        state.word = name[0];
+        self.connection.word = name[0];
         self.want(info);
         true
     }
@@ -90,17 +90,17 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     pub(super) fn want(&mut self, info: u32) {
         let slot = self.connection.slot;
         let state = &mut self.connection.requests;
-        state.wanted_argument = command::argument(info);
+        self.connection.wanted_argument = command::argument(info);
         match command::kind(info) {
             command::KIND_KEY => state.wanted = wanted::KEY,
             command::KIND_KEY_COUNT => state.wanted = wanted::KEY_COUNT,
             command::KIND_KEYWORD => state.wanted = wanted::KEYWORD,
             command::KIND_CONTAINER => {
                 state.wanted = wanted::SUBCOMMAND;
-                state.wanted_argument = 1;
+                self.connection.wanted_argument = 1;
             }
             _ => {
-                state.wanted_argument = NO_ARGUMENT;
+                self.connection.wanted_argument = NO_ARGUMENT;
                 let row = match command::effect(info) {
                     command::EFFECT_SUBSCRIBE | command::EFFECT_UNSUBSCRIBE | command::EFFECT_PUBLISH => {
                         Row::PUBSUB
@@ -110,8 +110,8 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
                 };
                 if command::effect(info) == command::EFFECT_CLIENT_REPLY {
                     state.wanted = wanted::REPLY_MODE;
-                    state.wanted_argument = 2;
-                    state.word = 0;
+                    self.connection.wanted_argument = 2;
+                    self.connection.word = 0;
                 }
                 state.row = Row::special(slot, row);
                 if matches!(
@@ -126,7 +126,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
 
     #[inline(always)]
     pub(super) fn subcommand(&mut self, content: &Content) {
-        let container = self.connection.requests.word;
+        let container = self.connection.word;
         let zero = equal_bytes(container, 0);
         let length = if zero == 0 { 8 } else { first_marked(zero) };
         let mut known = None;
@@ -160,13 +160,13 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     pub(super) fn key_count(&mut self, content: &Content) {
         let zeros = keep([repeat(b'0'), 0, 0, 0], content.length);
         if content.length <= 8 && content.words[0] == zeros[0] {
-            self.connection.requests.wanted_argument = NO_ARGUMENT;
+            self.connection.wanted_argument = NO_ARGUMENT;
             self.connection.requests.row = Row::special(self.connection.slot, Row::KEYLESS);
             return;
         }
         let state = &mut self.connection.requests;
         state.wanted = wanted::KEY;
-        state.wanted_argument = state.argument.wrapping_add(command::offset(state.command));
+        self.connection.wanted_argument = state.argument.wrapping_add(command::offset(state.command));
     }
 
     #[inline(always)]
@@ -183,17 +183,16 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
             state.wanted = wanted::KEY;
         }
         if content.length == 5 && word == BLOCK {
-            state.word = BLOCKS;
+            self.connection.word = BLOCKS;
         }
-        state.wanted_argument = state.argument.wrapping_add(1);
+        self.connection.wanted_argument = state.argument.wrapping_add(1);
     }
 
     #[inline(always)]
     pub(super) fn reply_mode(&mut self, content: &Content) {
-        let state = &mut self.connection.requests;
-        state.wanted_argument = NO_ARGUMENT;
+        self.connection.wanted_argument = NO_ARGUMENT;
         // Nothing longer is a mode: it is not kept.
-        state.word = if content.length <= 4 {
+        self.connection.word = if content.length <= 4 {
             lower(content.words[0])
         } else {
             0
@@ -210,14 +209,14 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
             && state.argument == command::argument(state.command);
         if elsewhere {
             state.wanted = wanted::KEYWORD;
-            state.wanted_argument = state.argument.wrapping_add(1);
+            self.connection.wanted_argument = state.argument.wrapping_add(1);
         }
         elsewhere
     }
 
     #[inline(always)]
     pub(super) fn key(&mut self, content: &mut Content) {
-        self.connection.requests.wanted_argument = NO_ARGUMENT;
+        self.connection.wanted_argument = NO_ARGUMENT;
         let mut length = prefix(content, self.settings);
         if length == 0 && self.settings.declared != 0 {
             length = self.ledger.declared(&content.words, content.length);
