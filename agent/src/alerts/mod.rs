@@ -68,6 +68,12 @@ const LAST_WORDS: Duration = Duration::from_millis(300);
 /// Name of this host, as the kernel has it.
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
 
+/// Name of this host; empty if there is none to be read.
+pub(crate) fn host_name() -> String {
+    let name = std::fs::read_to_string(HOSTNAME).unwrap_or_default();
+    name.trim().to_owned()
+}
+
 /// Takes storms and tells of them. Clones are the same.
 #[derive(Debug, Clone)]
 pub struct Alerts {
@@ -222,8 +228,7 @@ struct Office {
 
 impl Office {
     fn new(desk: Arc<Desk>, settings: config::Alerts, listen: SocketAddr) -> Self {
-        let host = std::fs::read_to_string(HOSTNAME).unwrap_or_default();
-        let host = host.trim().to_owned();
+        let host = host_name();
         Self {
             identity: Identity::new(&settings, &host, listen),
             started: desk.now(),

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::book::Labels;
 use crate::config::Alerts;
-use crate::storms::{Culprit, Figure, Kind, Storm, Subject};
+use crate::storms::{Culprit, Figure, Kind, Storm};
 use crate::time::utc;
 
 /// Culprits that are named in a text.
@@ -99,7 +99,7 @@ fn figure(figure: &Figure) -> String {
 fn culprit(culprit: &Culprit) -> String {
     let mut text = format!(
         "{} {}, {:.0} %",
-        subject(culprit.subject),
+        culprit.subject.label(),
         culprit.name,
         culprit.share * 100.0
     );
@@ -116,17 +116,6 @@ fn culprit(culprit: &Culprit) -> String {
         _ = write!(text, " ({})", held.join(", "));
     }
     text
-}
-
-const fn subject(subject: Subject) -> &'static str {
-    match subject {
-        Subject::Workload => "workload",
-        Subject::Client => "client",
-        Subject::User => "user",
-        Subject::Library => "library",
-        Subject::Tenant => "tenant",
-        Subject::Prefix => "prefix",
-    }
 }
 
 /// As many digits as a person reads: three of them behind the leading ones, none behind the point from a hundred on.

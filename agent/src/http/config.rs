@@ -1,8 +1,7 @@
-//! What has become of the configuration file: `/api/v1/config`, and a paragraph of the status page.
+//! What has become of the configuration file: `/api/v1/config`.
 
 use serde::Serialize;
 
-use super::status::escape;
 use crate::config::ConfigStatus;
 use crate::time::utc;
 
@@ -27,31 +26,6 @@ pub(super) fn json(status: &ConfigStatus) -> serde_json::Result<Vec<u8>> {
             refused: status.refusals,
         },
     })
-}
-
-/// The same as sentences of a page.
-pub(super) fn paragraph(status: &ConfigStatus) -> String {
-    let mut text = match &status.file {
-        Some(file) => format!("Configuration: {}, ", escape(file)),
-        None => "Configuration: the defaults, ".into(),
-    };
-    text.push_str(&format!("read at {}.", utc(status.read_at_ms)));
-    for key in &status.waiting {
-        text.push_str(&format!(
-            " <b>{} = {} waits for a restart</b>; {} is in force.",
-            key.key,
-            escape(&key.wanted),
-            escape(&key.running)
-        ));
-    }
-    if let Some(refusal) = &status.refused {
-        text.push_str(&format!(
-            " <b>A newer file was refused at {}</b>: {}",
-            utc(refusal.at_ms),
-            escape(&refusal.reason)
-        ));
-    }
-    format!("<p>{text}</p>\n")
 }
 
 /// What has become of the configuration file.
@@ -119,25 +93,9 @@ mod tests {
     }
 
     #[test]
-    fn the_page_says_what_is_in_force_and_what_waits() {
-        assert_eq!(
-            paragraph(&status()),
-            "<p>Configuration: /etc/a&amp;b.toml, read at 2026-11-23T05:41:46Z. \
-             <b>limits.clients = 7 waits for a restart</b>; 65536 is in force.</p>\n"
-        );
-        assert_eq!(
-            paragraph(&ConfigStatus::started(None, 0)),
-            "<p>Configuration: the defaults, read at 1970-01-01T00:00:00Z.</p>\n"
-        );
-    }
-
-    #[test]
     fn a_refused_file_is_named_with_its_reason() {
         let mut status = status();
         status.refused(1_795_412_800_000, "a.toml:3:1: unknown key `<b>`".into());
-        assert!(paragraph(&status).ends_with(
-            " <b>A newer file was refused at 2026-11-23T05:46:40Z</b>: a.toml:3:1: unknown key `&lt;b&gt;`</p>\n"
-        ));
         let page: serde_json::Value = serde_json::from_slice(&json(&status).expect("written")).expect("JSON");
         assert_eq!(
             page,

@@ -27,8 +27,13 @@ pub(super) fn connections(connections: &[ConnectionSnapshot]) -> serde_json::Res
     })
 }
 
-/// `/api/v1/libraries`: connections by client library and version, and by user, per server.
-pub(super) fn libraries(report: &Report) -> serde_json::Result<Vec<u8>> {
+/// `/api/v1/libraries`.
+pub(super) fn json(report: &Report) -> serde_json::Result<Vec<u8>> {
+    serde_json::to_vec(&libraries(report))
+}
+
+/// Connections by client library and version, and by user, per server.
+pub(super) fn libraries(report: &Report) -> Libraries<'_> {
     let servers = report.snapshot.servers.iter();
     let libraries = servers.clone().flat_map(|server| {
         server.libraries.iter().map(|row| Library {
@@ -45,10 +50,10 @@ pub(super) fn libraries(report: &Report) -> serde_json::Result<Vec<u8>> {
             connections: row.connections,
         })
     });
-    serde_json::to_vec(&Libraries {
+    Libraries {
         libraries: libraries.collect(),
         users: users.collect(),
-    })
+    }
 }
 
 /// The connections.
@@ -93,7 +98,7 @@ struct Connection<'a> {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Libraries<'a> {
     /// By server, the most used first.
-    libraries: Vec<Library<'a>>,
+    pub(super) libraries: Vec<Library<'a>>,
     /// Likewise.
     users: Vec<User<'a>>,
 }
@@ -101,15 +106,15 @@ pub(super) struct Libraries<'a> {
 /// A version of a client library at a server.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct Library<'a> {
+pub(super) struct Library<'a> {
     /// Label of the server.
     server: &'a str,
     /// Name of the library; `(none)`, `(unknown)`, or `(other)` beyond the limit of rows.
-    library: &'a str,
+    pub(super) library: &'a str,
     /// Its version, likewise.
-    version: &'a str,
+    pub(super) version: &'a str,
     /// Connections established now.
-    connections: u64,
+    pub(super) connections: u64,
 }
 
 /// An ACL user at a server.

@@ -19,7 +19,13 @@ use crate::{
 const LARGEST_CLIENTS: usize = 10;
 
 /// `/api/v1/servers`.
-pub(super) fn servers(report: &Report) -> serde_json::Result<Vec<u8>> {
+pub(super) fn json(report: &Report) -> serde_json::Result<Vec<u8>> {
+    let servers = servers(report).collect();
+    serde_json::to_vec(&Servers { servers })
+}
+
+/// The servers, with all that is shown of them.
+pub(super) fn servers(report: &Report) -> impl Iterator<Item = Server<'_>> {
     let owners: BTreeMap<&str, &str> = report
         .tenant_infos
         .iter()
@@ -29,7 +35,7 @@ pub(super) fn servers(report: &Report) -> serde_json::Result<Vec<u8>> {
     for row in &report.tenants {
         tenants.entry(&row.server).or_default().push(row);
     }
-    let servers = report.snapshot.servers.iter().map(|server| {
+    report.snapshot.servers.iter().map(move |server| {
         let tenants = tenants.remove(&*server.label).unwrap_or_default();
         let workloads = report.workloads.servers.iter();
         let workloads = workloads
@@ -37,9 +43,6 @@ pub(super) fn servers(report: &Report) -> serde_json::Result<Vec<u8>> {
             .flat_map(|of| &of.workloads);
         let radius = BlastRadius::new(server, &tenants, &owners, workloads);
         Server::new(server, radius)
-    });
-    serde_json::to_vec(&Servers {
-        servers: servers.collect(),
     })
 }
 
@@ -52,7 +55,7 @@ pub struct Process<'a> {
     /// Its number, in the agent's namespace.
     pid: i32,
     /// Null: not known for certain.
-    version: Option<&'a str>,
+    pub(super) version: Option<&'a str>,
     /// That it listens on.
     ports: Vec<u16>,
     /// Addresses with ports.
@@ -72,7 +75,7 @@ pub struct Process<'a> {
     /// `command_line` or `config_file`.
     maxclients_source: Option<&'static str>,
     /// Most clients that `maxclients` and the descriptors allow.
-    clients_at_most: Option<u64>,
+    pub(super) clients_at_most: Option<u64>,
 }
 
 /// The container that a process runs in.
@@ -161,33 +164,33 @@ pub(super) struct Servers<'a> {
 /// A server: all its listening sockets added up. Counters begin when the agent first sees it.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct Server<'a> {
+pub(super) struct Server<'a> {
     /// Its label: unique on this host, and the same after a restart.
-    server: &'a str,
+    pub(super) server: &'a str,
     #[serde(flatten)]
-    process: Process<'a>,
+    pub(super) process: Process<'a>,
     /// Connections open now.
-    connections: u64,
+    pub(super) connections: u64,
     /// Connections that began.
-    opened: u64,
+    pub(super) opened: u64,
     /// Connections that ended.
     closed: u64,
     /// Connections that wait to be accepted.
-    accept_queue: AcceptQueue,
+    pub(super) accept_queue: AcceptQueue,
     /// Addresses.
     clients: usize,
     /// Rows of prefixes, special ones such as (keyless) included.
     prefixes: usize,
     /// Commands that arrived whole.
-    commands: u64,
+    pub(super) commands: u64,
     /// Bytes of commands, attributed to prefixes.
-    bytes_in: u64,
+    pub(super) bytes_in: u64,
     /// Bytes of replies and pushed messages, attributed to prefixes.
-    bytes_out: u64,
+    pub(super) bytes_out: u64,
     /// Payload that could not be attributed; reasons that did not occur are left out.
-    unattributed: Vec<Unattributed>,
+    pub(super) unattributed: Vec<Unattributed>,
     /// All bytes; null during the first second.
-    bytes_per_second: Option<BytesPerSecond>,
+    pub(super) bytes_per_second: Option<BytesPerSecond>,
     /// Who would notice a restart.
     blast_radius: BlastRadius<'a>,
 }
@@ -195,35 +198,35 @@ struct Server<'a> {
 /// Accept queues of a server's listening sockets, added up.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct AcceptQueue {
+pub(super) struct AcceptQueue {
     /// Connections that wait.
-    length: u64,
+    pub(super) length: u64,
     /// Connections that may wait: backlog or net.core.somaxconn, whichever is less.
-    limit: u64,
+    pub(super) limit: u64,
 }
 
 /// Payload that could not be attributed.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct Unattributed {
+pub(super) struct Unattributed {
     /// `in` or `out`, as the server sees it.
     direction: &'static str,
     /// Why; METRICS.md explains each.
     reason: &'static str,
     /// How much.
-    bytes: u64,
+    pub(super) bytes: u64,
 }
 
 /// Bytes per second.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct BytesPerSecond {
+pub(super) struct BytesPerSecond {
     /// From clients.
     #[serde(rename = "in")]
-    bytes_in: f64,
+    pub(super) bytes_in: f64,
     /// To clients.
     #[serde(rename = "out")]
-    bytes_out: f64,
+    pub(super) bytes_out: f64,
     /// What they are the average of.
     over_seconds: f64,
 }

@@ -7,15 +7,16 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::middleware::{self, Next};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use super::page::{self, Page};
 use super::views::{self, ClientsQuery, TenantsQuery};
 use super::{
-    Report, Source, announcements, config, identities, incidents, inventory, status, storms as storm_views,
+    Report, Source, announcements, config, identities, incidents, inventory, storms as storm_views,
     workloads as workload_views,
 };
 use crate::alerts::runbooks;
@@ -38,6 +39,9 @@ const BODY_BYTES: usize = 4 * 1024;
 pub(super) fn router(source: Arc<dyn Source>) -> Router {
     Router::new()
         .route("/", get(index))
+        .route("/incidents", get(page::incidents::list))
+        .route("/incidents/{id}", get(page::incidents::one))
+        .route("/assets/{version}/{name}", get(page::asset))
         .route("/metrics", get(scrape))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -126,13 +130,16 @@ pub(super) async fn written(
 }
 
 async fn index(State(pages): State<Pages>) -> Response {
-    match pages.report().await {
-        Ok((_permit, report)) => written(HTML, move || Ok(status::page(&report).into_bytes())).await,
-        Err(reason) => {
-            let page = Html(status::page_without_report(&reason));
-            (StatusCode::SERVICE_UNAVAILABLE, page).into_response()
-        }
-    }
+    let (_permit, report) = match pages.report().await {
+        Ok(made) => made,
+        Err(reason) => return page::without_report(&reason).into_response(),
+    };
+    let (_, now) = pages.source.announcements();
+    let (health, archive) = (pages.source.health(), pages.source.incidents());
+    let make = move || page::status(&report, &health, now, &|id| archive.knows(id)).into_response();
+    spawn_blocking(make)
+        .await
+        .unwrap_or_else(|error| failed(&error.to_string()))
 }
 
 async fn scrape(State(pages): State<Pages>, headers: HeaderMap) -> Response {
@@ -153,7 +160,7 @@ async fn scrape(State(pages): State<Pages>, headers: HeaderMap) -> Response {
 async fn servers(State(pages): State<Pages>) -> Response {
     pages
         .page(JSON, |report| {
-            inventory::servers(report).map_err(|error| error.to_string())
+            inventory::json(report).map_err(|error| error.to_string())
         })
         .await
 }
@@ -161,7 +168,7 @@ async fn servers(State(pages): State<Pages>) -> Response {
 async fn tenants(State(pages): State<Pages>, Query(query): Query<TenantsQuery>) -> Response {
     pages
         .page_of(query.server.clone(), move |report| {
-            views::tenants(report, &query).map_err(|error| error.to_string())
+            views::json(report, &query).map_err(|error| error.to_string())
         })
         .await
 }
@@ -177,7 +184,7 @@ async fn clients(State(pages): State<Pages>, Query(query): Query<ClientsQuery>) 
 async fn workloads(State(pages): State<Pages>, Query(query): Query<ClientsQuery>) -> Response {
     pages
         .page_of(query.server.clone(), move |report| {
-            workload_views::page(report, &query).map_err(|error| error.to_string())
+            workload_views::json(report, &query).map_err(|error| error.to_string())
         })
         .await
 }
@@ -193,7 +200,7 @@ async fn storms(State(pages): State<Pages>, Query(query): Query<ClientsQuery>) -
 async fn libraries(State(pages): State<Pages>) -> Response {
     pages
         .page(JSON, |report| {
-            identities::libraries(report).map_err(|error| error.to_string())
+            identities::json(report).map_err(|error| error.to_string())
         })
         .await
 }
@@ -252,7 +259,19 @@ async fn runbook(Path(kind): Path<String>) -> Response {
     }
 }
 
-async fn unknown() -> Response {
+/// A person gets a page, a program a line.
+async fn unknown(headers: HeaderMap) -> Response {
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok());
+    if accept.is_some_and(|accept| accept.contains("text/html")) {
+        return Page::sorry(
+            StatusCode::NOT_FOUND,
+            "No such page",
+            "This agent has no page of this address.",
+        )
+        .into_response();
+    }
     (StatusCode::NOT_FOUND, "no such page; / lists them\n").into_response()
 }
 
@@ -269,10 +288,11 @@ async fn in_time(request: Request, next: Next) -> Response {
     response
         .headers_mut()
         .insert(nosniff.0, header::HeaderValue::from_static(nosniff.1));
-    response.headers_mut().insert(
-        header::CACHE_CONTROL,
-        header::HeaderValue::from_static("no-store"),
-    );
+    // What says nothing else is of the moment.
+    response
+        .headers_mut()
+        .entry(header::CACHE_CONTROL)
+        .or_insert(header::HeaderValue::from_static("no-store"));
     response
 }
 
@@ -298,7 +318,6 @@ pub(super) fn failed(reason: &str) -> Response {
 }
 
 pub(super) const JSON: &str = "application/json";
-const HTML: &str = "text/html; charset=utf-8";
 
 /// Written by the tests from the types that are served; see `tests/openapi.rs`.
 pub(super) const OPENAPI: &str = include_str!("openapi.json");

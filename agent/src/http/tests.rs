@@ -1,6 +1,7 @@
 //! The server over a real socket, with a hand-made report behind it.
 
 mod openapi;
+mod pages;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -35,7 +36,7 @@ struct Fixed {
     health: Mutex<Health>,
     announcements: Arc<Announcements>,
     incidents: Arc<Archive>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Source for Fixed {
@@ -115,7 +116,7 @@ impl Running {
         let source = Arc::new(Fixed {
             announcements: Arc::new(Announcements::open(dir.path(), NOW)),
             incidents: archive(dir.path()),
-            _dir: dir,
+            dir,
             report: Mutex::new(Ok(Arc::new(report))),
             health: Mutex::new(Health {
                 since_last_tick: Some(Duration::ZERO),
@@ -569,7 +570,7 @@ fn each_scrape_collects_anew() {
 }
 
 #[test]
-fn storms_go_on_or_are_over_and_the_status_page_shows_both() {
+fn storms_go_on_or_are_over() {
     let server = Running::start(report());
     let page = json(&server.get("/api/v1/storms"));
     assert_eq!(page["active"][0]["culprits"][0]["name"], "cart-api");
@@ -586,12 +587,6 @@ fn storms_go_on_or_are_over_and_the_status_page_shows_both() {
         ),
         (Some(1), Some(0))
     );
-    let index = server.get("/");
-    assert!(
-        index.contains("critical, goes on") && index.contains("<td>2.0</td>"),
-        "{index}"
-    );
-    assert!(index.contains("reconnect churn: &lt;b&gt;"), "{index}");
 }
 
 #[test]
@@ -903,56 +898,6 @@ fn every_kind_has_its_runbook() {
         body(&reply).contains("reconnect_churn, cold_reconnect"),
         "{reply}"
     );
-}
-
-#[test]
-fn the_index_lists_every_page_and_each_of_them_is_there() {
-    let server = Running::start(report());
-    let index = server.get("/");
-    assert_eq!(header(&index, "content-type"), Some("text/html; charset=utf-8"));
-    let links: Vec<_> = index
-        .split("href=\"")
-        .skip(1)
-        .filter_map(|rest| rest.split('"').next().map(str::to_owned))
-        .collect();
-    assert_eq!(links.len(), 14);
-    for link in links {
-        let reply = server.get(&link);
-        assert_eq!(status(&reply), 200, "{link}");
-        assert_eq!(
-            header(&reply, "x-content-type-options"),
-            Some("nosniff"),
-            "{link}"
-        );
-    }
-}
-
-#[test]
-fn the_index_shows_the_numbers_or_why_there_are_none() {
-    let server = Running::start(report());
-    let index = server.get("/");
-    assert_eq!(status(&index), 200);
-    assert!(
-        body(&index).contains("<td>valkey-server:6379</td><td>3</td>"),
-        "{index}"
-    );
-    assert!(
-        body(&index).contains("<td>checkout</td><td>team</td><td>14</td>"),
-        "{index}"
-    );
-    assert!(
-        body(&index).contains("Configuration: a.toml, read at 1970-01-02T00:00:00Z."),
-        "{index}"
-    );
-    assert_eq!(json(&server.get("/api/v1/config"))["file"], "a.toml");
-    *server.source.report.lock().expect("not poisoned") = Err("the maps cannot be read".into());
-    let index = server.get("/");
-    assert_eq!(status(&index), 503);
-    assert!(
-        body(&index).contains("No numbers: the maps cannot be read"),
-        "{index}"
-    );
-    assert!(body(&index).contains("href=\"/healthz\""), "{index}");
 }
 
 #[test]

@@ -40,10 +40,16 @@ pub(super) struct ClientsQuery {
 }
 
 /// `/api/v1/tenants`: every tenant of the configuration, whether it was seen or not, then `(other)` and `(unassigned)`.
-pub(super) fn tenants(report: &Report, query: &TenantsQuery) -> serde_json::Result<Vec<u8>> {
+pub(super) fn json(report: &Report, query: &TenantsQuery) -> serde_json::Result<Vec<u8>> {
+    let tenants = tenants(report, query).collect();
+    serde_json::to_vec(&Tenants { tenants })
+}
+
+/// The tenants, with all that is shown of them.
+pub(super) fn tenants<'a>(report: &'a Report, query: &'a TenantsQuery) -> impl Iterator<Item = Tenant<'a>> {
     let wanted = |label: &str| query.server.as_ref().is_none_or(|server| server == label);
     let mut by_tenant = rows::by_tenant(report);
-    let tenants = report.tenant_infos.iter().map(|info| {
+    report.tenant_infos.iter().map(move |info| {
         let mut rows = by_tenant.remove(&*info.name).unwrap_or_default();
         rows.retain(|row| wanted(&row.server));
         let mut sum = PrefixCounters::default();
@@ -65,9 +71,6 @@ pub(super) fn tenants(report: &Report, query: &TenantsQuery) -> serde_json::Resu
             disagreements: disagreements(report, &info.name, wanted),
             unassigned: (info.name == UNASSIGNED).then(|| UnassignedPrefixes::new(report, query)),
         }
-    });
-    serde_json::to_vec(&Tenants {
-        tenants: tenants.collect(),
     })
 }
 
@@ -102,24 +105,24 @@ pub(super) struct Tenants<'a> {
 /// A tenant: the sums of the prefixes that its rules match, over the servers asked for.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct Tenant<'a> {
+pub(super) struct Tenant<'a> {
     /// Its name; (other): all tenants beyond `limits.tenants`; (unassigned): what no rule matches.
-    tenant: &'a str,
+    pub(super) tenant: &'a str,
     /// Who answers for it; empty if nobody is named.
-    owner: &'a str,
+    pub(super) owner: &'a str,
     /// Free labels of the configuration.
     labels: &'a BTreeMap<String, String>,
     #[serde(flatten)]
-    traffic: Traffic,
+    pub(super) traffic: Traffic,
     #[serde(flatten)]
-    details: Details,
+    pub(super) details: Details,
     /// The same per server that has seen it.
     servers: Vec<TenantServer<'a>>,
     /// How much of it came on connections that are another tenant's by user, client name or address.
     disagreements: Vec<DisagreeingTenant>,
     /// Only at (unassigned): what a rule is missing for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    unassigned: Option<UnassignedPrefixes>,
+    pub(super) unassigned: Option<UnassignedPrefixes>,
 }
 
 /// Another tenant whose connections used prefixes of this one, over the servers asked for.
@@ -147,57 +150,57 @@ struct TenantServer<'a> {
 /// Prefixes that no rule matches.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct UnassignedPrefixes {
+pub(super) struct UnassignedPrefixes {
     /// How many there are, special rows included. Those that have moved nothing are left out.
-    count: usize,
+    pub(super) count: usize,
     /// Those with the most bytes, the most first: 20, or as many as `prefixes` asks for.
-    prefixes: Vec<UnassignedPrefix>,
+    pub(super) prefixes: Vec<UnassignedPrefix>,
 }
 
 /// A prefix that no rule matches, over the servers asked for.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct UnassignedPrefix {
+pub(super) struct UnassignedPrefix {
     /// As a rule has to be written: bytes that are no text as `\xNN`.
-    prefix: String,
+    pub(super) prefix: String,
     /// Whether it is one of the special rows, such as (none) for keys without prefix: no glob matches those.
     special: bool,
     #[serde(flatten)]
-    traffic: Traffic,
+    pub(super) traffic: Traffic,
 }
 
 /// What is known of a tenant beside its traffic. Distributions are null as long as nothing is in them.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct Details {
+pub(super) struct Details {
     /// Answered commands: seconds from arrival to the departure of the reply.
-    duration_seconds: Option<Distribution<f64>>,
+    pub(super) duration_seconds: Option<Distribution<f64>>,
     /// Commands: bytes, by the upper bound of a bucket.
     request_bytes: Option<Distribution<u64>>,
     /// Replies and pushed messages, likewise.
-    reply_bytes: Option<Distribution<u64>>,
+    pub(super) reply_bytes: Option<Distribution<u64>>,
     /// Error replies by word; those that occurred.
-    errors: BTreeMap<&'static str, u64>,
+    pub(super) errors: BTreeMap<&'static str, u64>,
     /// Values that reads found.
     hits: u64,
     /// Values that reads did not find.
     misses: u64,
     /// Hits among hits and misses, 0 to 1; null before the first read.
-    hit_ratio: Option<f64>,
+    pub(super) hit_ratio: Option<f64>,
 }
 
 /// A distribution by its quantiles: so many of all values are at most so large.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Distribution_of_{T}"))]
-struct Distribution<T> {
+pub(super) struct Distribution<T> {
     /// Values in it.
     count: u64,
     /// Half of them.
-    p50: T,
+    pub(super) p50: T,
     /// 90 %.
     p90: T,
     /// 99 %.
-    p99: T,
+    pub(super) p99: T,
     /// 99.9 %.
     p999: T,
 }
@@ -252,13 +255,13 @@ struct Client<'a> {
 /// Commands and their bytes.
 #[derive(Clone, Copy, Default, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct Traffic {
+pub(super) struct Traffic {
     /// Commands that arrived whole.
-    commands: u64,
+    pub(super) commands: u64,
     /// Bytes of commands.
-    bytes_in: u64,
+    pub(super) bytes_in: u64,
     /// Bytes of replies and of pushed messages.
-    bytes_out: u64,
+    pub(super) bytes_out: u64,
 }
 
 impl Traffic {
@@ -270,7 +273,7 @@ impl Traffic {
         }
     }
 
-    fn is_nothing(self) -> bool {
+    pub(super) fn is_nothing(self) -> bool {
         (self.commands, self.bytes_in, self.bytes_out) == (0, 0, 0)
     }
 

@@ -5,8 +5,13 @@ use serde::Serialize;
 use super::{Report, views::ClientsQuery};
 use crate::workloads::{self, Kind, Range, SurveyStatus, WorkloadRow};
 
+/// `/api/v1/workloads`.
+pub(super) fn json(report: &Report, query: &ClientsQuery) -> serde_json::Result<Vec<u8>> {
+    serde_json::to_vec(&page(report, query))
+}
+
 /// The page: one entry per workload and server, one per server, and when the connections were looked at.
-pub(super) fn page(report: &Report, query: &ClientsQuery) -> serde_json::Result<Vec<u8>> {
+pub(super) fn page<'a>(report: &'a Report, query: &ClientsQuery) -> Page<'a> {
     let wanted = |label: &str| query.server.as_ref().is_none_or(|server| server == label);
     let all = report.workloads.servers.iter();
     let servers: Vec<_> = all.filter(|server| wanted(&server.server)).collect();
@@ -14,11 +19,11 @@ pub(super) fn page(report: &Report, query: &ClientsQuery) -> serde_json::Result<
         let rows = server.detailed.iter();
         rows.map(|row| Workload::new(&server.server, row))
     });
-    serde_json::to_vec(&Page {
+    Page {
         workloads: workloads.collect(),
         servers: servers.iter().map(|server| Server::new(server)).collect(),
         survey: report.workloads.survey.map(Survey::new),
-    })
+    }
 }
 
 /// How groups of clients use their connections, and what a restart of each server would bring.
@@ -26,41 +31,41 @@ pub(super) fn page(report: &Report, query: &ClientsQuery) -> serde_json::Result<
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Workloads"))]
 pub(super) struct Page<'a> {
     /// One per workload and server.
-    workloads: Vec<Workload<'a>>,
+    pub(super) workloads: Vec<Workload<'a>>,
     /// One per server.
     servers: Vec<Server<'a>>,
     /// When the connections were looked at last; null before the first time.
-    survey: Option<Survey>,
+    pub(super) survey: Option<Survey>,
 }
 
 /// A group of clients at a server.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct Workload<'a> {
+pub(super) struct Workload<'a> {
     /// Label of the server.
-    server: &'a str,
+    pub(super) server: &'a str,
     /// Name of the workload; where no rule groups them, `namespace/owner` of pods, or an address.
-    workload: &'a str,
+    pub(super) workload: &'a str,
     /// `rule`, `owner`, `address` or `other`.
     kind: &'static str,
     /// Different client addresses that hold connections now.
-    instances: u64,
+    pub(super) instances: u64,
     /// Connections open now.
-    connections: u64,
+    pub(super) connections: u64,
     /// Connections that began.
-    opened: u64,
+    pub(super) opened: u64,
     /// Connections that began per minute, of late; null as long as it is not known.
-    opens_per_minute: Option<f64>,
+    pub(super) opens_per_minute: Option<f64>,
     /// How connections are spread over the instances.
-    connections_per_instance: Option<PerInstance>,
+    pub(super) connections_per_instance: Option<PerInstance>,
     /// Connections that were idle. Of those that the last survey found, as all from here on.
     idle: Option<u64>,
     /// Idle ones among all, 0 to 1.
-    idle_share: Option<f64>,
+    pub(super) idle_share: Option<f64>,
     /// Connections that were busy.
     busy: Option<u64>,
     /// Kernel memory that their sockets held, in bytes.
-    socket_memory_bytes: Option<u64>,
+    pub(super) socket_memory_bytes: Option<u64>,
     /// Connections that were busy at once in one instance.
     busy_per_instance: Option<Busy>,
     /// A smaller pool that would do.
@@ -70,9 +75,9 @@ struct Workload<'a> {
 /// Connections of an instance.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct PerInstance {
+pub(super) struct PerInstance {
     /// Half of the instances have at most so many.
-    median: f64,
+    pub(super) median: f64,
     /// The most that one has.
     max: u64,
 }
@@ -140,11 +145,11 @@ struct Bounds {
 /// A look at all connections.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct Survey {
+pub(super) struct Survey {
     /// Seconds since.
-    age_seconds: f64,
+    pub(super) age_seconds: f64,
     /// Seconds of CPU that it took.
-    cpu_seconds: f64,
+    pub(super) cpu_seconds: f64,
     /// Seconds between two looks, as it is now.
     interval_seconds: f64,
 }

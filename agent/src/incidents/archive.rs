@@ -123,14 +123,18 @@ impl Archive {
         lock(&self.index).values().rev().cloned().collect()
     }
 
+    /// Whether there is an incident of this id.
+    pub fn knows(&self, id: &str) -> bool {
+        lock(&self.index).contains_key(id)
+    }
+
     /// Reads an incident; `None`: there is none of this id.
     ///
     /// # Errors
     ///
     /// Its file cannot be read.
     pub fn read(&self, id: &str) -> Option<Result<Incident, String>> {
-        let known = lock(&self.index).contains_key(id);
-        known.then(|| read_file(&path_of(&self.dir, id)))
+        self.knows(id).then(|| read_file(&path_of(&self.dir, id)))
     }
 
     /// What became of incidents.

@@ -235,7 +235,7 @@ pub(super) fn sentence(noun: &str, amount: f64, seconds: f64, culprits: &[Culpri
     let mut sentence = format!(
         "{:.0} % of {of}: {} {}",
         first.share * 100.0,
-        word(first.subject),
+        first.subject.label(),
         first.name
     );
     let library = culprits
@@ -258,17 +258,6 @@ pub(super) fn sentence(noun: &str, amount: f64, seconds: f64, culprits: &[Culpri
         sentence.push_str(&format!(", {} {what}{each_of}", thousands(each)));
     }
     sentence
-}
-
-const fn word(subject: Subject) -> &'static str {
-    match subject {
-        Subject::Workload => "workload",
-        Subject::Client => "client",
-        Subject::User => "user",
-        Subject::Library => "library",
-        Subject::Tenant => "tenant",
-        Subject::Prefix => "prefix",
-    }
 }
 
 /// `4,100`.

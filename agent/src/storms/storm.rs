@@ -187,3 +187,18 @@ pub enum Subject {
     /// A key prefix.
     Prefix,
 }
+
+impl Subject {
+    /// In a sentence, and as JSON has it.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Workload => "workload",
+            Self::Client => "client",
+            Self::User => "user",
+            Self::Library => "library",
+            Self::Tenant => "tenant",
+            Self::Prefix => "prefix",
+        }
+    }
+}
