@@ -5,6 +5,7 @@ mod clients;
 
 mod agent_lifecycle;
 mod alerts;
+mod browser;
 mod byte_equality;
 mod command_line;
 mod connections;

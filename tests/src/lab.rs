@@ -86,6 +86,21 @@ pub fn openssl() -> Result<PathBuf> {
     find("STORMGLASS_LAB_OPENSSL", "lab/bin/openssl")
 }
 
+/// A browser that nobody looks at.
+pub fn chromium() -> Result<PathBuf> {
+    find("STORMGLASS_LAB_CHROMIUM", "lab/bin/chromium-headless-shell")
+}
+
+/// The only fonts that it is to see.
+pub fn fonts() -> Result<PathBuf> {
+    find("STORMGLASS_LAB_FONTS", "lab/chromium/fonts.conf")
+}
+
+/// Folder of its driver.
+pub fn browser_path() -> Result<PathBuf> {
+    find("STORMGLASS_LAB_BROWSER_PATH", "lab/browser-driver/node_modules")
+}
+
 /// Folder of its clients.
 pub fn node_path() -> Result<PathBuf> {
     find("STORMGLASS_LAB_NODE_PATH", "lab/node-clients/node_modules")

@@ -140,17 +140,23 @@ impl Apt {
         fs::remove_dir_all(&archives).context("cannot remove the downloaded archives")
     }
 
-    /// Library packages in the closure of `packages`.
+    /// Library packages that `packages` depend on, and all that these do: what a program is linked with, its own package names. Those
+    /// of further packages would be many times as much.
     fn libraries(&self, packages: &[&str]) -> Result<BTreeSet<String>> {
-        let named = |name: &str| {
-            packages
+        let names = packages.iter().filter_map(|package| package.split('=').next());
+        let depends = self.command("apt-cache").arg("depends").args(names).read()?;
+        let named = depends
+            .lines()
+            .filter_map(|line| line.strip_prefix("  Depends: "))
+            .filter(|name| name.starts_with("lib"));
+        let mut closure = self.closure(&named.collect::<Vec<_>>())?;
+        closure.retain(|name| name.starts_with("lib") && !ALWAYS_THERE.contains(&name.as_str()));
+        closure.retain(|name| {
+            !packages
                 .iter()
                 .any(|package| package.split('=').next() == Some(name))
-        };
-        let mut names = self.closure(packages)?;
-        names
-            .retain(|name| name.starts_with("lib") && !ALWAYS_THERE.contains(&name.as_str()) && !named(name));
-        Ok(names)
+        });
+        Ok(closure)
     }
 
     /// Names of `packages` and of all that they depend on.

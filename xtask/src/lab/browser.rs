@@ -7,14 +7,18 @@ use std::process::Command;
 use anyhow::Result;
 
 use super::apt::Apt;
-use super::{Lab, part};
+use super::{Lab, node, part};
 use crate::process::Run as _;
 
-/// Chromium with what it reads at its start, and the font that every picture has, whatever the host's are.
-const PACKAGES: [&str; 3] = ["chromium", "chromium-common", "fonts-dejavu-core"];
-const PROGRAM: &str = "usr/lib/chromium/chromium";
+/// Chromium's shell for pages that nobody looks at, with what it reads at its start, and the font that every picture has, whatever
+/// the host's are.
+const PACKAGES: [&str; 3] = ["chromium-headless-shell", "chromium-common", "fonts-dejavu-core"];
+const PROGRAM: &str = "usr/lib/chromium/chromium-headless-shell";
 
-/// Brings Chromium: about 300 MB unpacked, for `cargo xtask dashboards render` alone.
+/// What drives it in tests, and what finds barriers in a page.
+const DRIVER: &str = "tests/live/browser/node";
+
+/// Brings Chromium.
 pub(crate) fn ensure_chromium(lab: &Lab) -> Result<()> {
     part::ensure(lab, "chromium", &PACKAGES.join(" "), |folder| {
         Apt::new(lab)?.unpack(&PACKAGES, &[PROGRAM], folder)?;
@@ -25,6 +29,13 @@ pub(crate) fn ensure_chromium(lab: &Lab) -> Result<()> {
         fs::write(folder.join("fonts.conf"), fonts)?;
         part::offer(lab, folder, &folder.join(PROGRAM))
     })
+}
+
+/// Brings it with its driver.
+pub(super) fn ensure_driven(lab: &Lab) -> Result<()> {
+    ensure_chromium(lab)?;
+    node::ensure_node(lab)?;
+    node::ensure_locked(lab, "browser-driver", DRIVER)
 }
 
 /// Draws the page at `page` into `picture`, so many pixels wide and high.
@@ -46,7 +57,7 @@ pub(crate) fn draw(lab: &Lab, page: &Path, picture: &Path, (width, height): (u32
         .arg(format!("--window-size={width},{height}"))
         .arg(format!("--screenshot={}", picture.display()))
         .arg(format!("file://{}", page.display()))
-        .env("FONTCONFIG_FILE", lab.dir().join("chromium/fonts.conf"))
+        .env("FONTCONFIG_FILE", lab.fonts())
         .read()
         .map(|_| ())
 }

@@ -141,7 +141,17 @@ impl Lab {
 
     /// Chromium. From [`browser::ensure_chromium`].
     pub(crate) fn chromium(&self) -> PathBuf {
-        self.bin("chromium")
+        self.bin("chromium-headless-shell")
+    }
+
+    /// The only fonts that Chromium is to see, for `FONTCONFIG_FILE`. From [`browser::ensure_chromium`].
+    pub(crate) fn fonts(&self) -> PathBuf {
+        self.dir().join("chromium/fonts.conf")
+    }
+
+    /// Folder of what drives Chromium, for `NODE_PATH`. From [`tools::ensure_tools`].
+    pub(crate) fn browser_path(&self) -> PathBuf {
+        self.dir().join("browser-driver/node_modules")
     }
 
     /// Runs OCI containers. From [`tools::ensure_tools`].
@@ -215,6 +225,9 @@ impl Lab {
             .env("STORMGLASS_LAB_OPENSSL", self.openssl())
             .env("STORMGLASS_LAB_NODE", self.node())
             .env("STORMGLASS_LAB_NODE_PATH", self.node_path())
+            .env("STORMGLASS_LAB_CHROMIUM", self.chromium())
+            .env("STORMGLASS_LAB_FONTS", self.fonts())
+            .env("STORMGLASS_LAB_BROWSER_PATH", self.browser_path())
             .env("STORMGLASS_LAB_PROMETHEUS", self.prometheus())
             .env("STORMGLASS_LAB_PROMTOOL", self.promtool())
             .env("STORMGLASS_LAB_ALERTMANAGER", self.alertmanager())

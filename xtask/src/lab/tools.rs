@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use super::apt::Apt;
-use super::{Lab, node, part, pip, servers};
+use super::{Lab, browser, node, part, pip, servers};
 use crate::process::{Run as _, say};
 
 /// Client libraries that speak differently when they connect, and what the third one of them needs.
@@ -22,7 +22,8 @@ const CLIENTS: [&str; 7] = [
 ];
 const DENY_VERSION: &str = "0.20.2";
 
-/// Brings promtool, Alertmanager, bpftool, nft, ethtool, runc, curl, openssl, and the clients for Python and for Node.js.
+/// Brings promtool, Alertmanager, bpftool, nft, ethtool, runc, curl, openssl, Chromium with its driver, and the clients for
+/// Python and for Node.js.
 pub(crate) fn ensure_tools(lab: &Lab) -> Result<()> {
     ensure_prometheus(lab)?;
     ensure_alertmanager(lab)?;
@@ -34,6 +35,7 @@ pub(crate) fn ensure_tools(lab: &Lab) -> Result<()> {
     servers::from_packages(lab, "openssl", &["openssl"], &["usr/bin/openssl"])?;
     node::ensure_node(lab)?;
     node::ensure_clients(lab)?;
+    browser::ensure_driven(lab)?;
     part::ensure(lab, "python", &CLIENTS.join(" "), |folder| {
         pip::install(&CLIENTS, folder)
     })
