@@ -229,7 +229,7 @@ pub struct Connection {
 
 /// Where a line of the cache begins in a value of socket storage: the pointer before it takes 8 bytes of the first.
 const fn begins_line(offset: usize) -> bool {
-    (offset + 8) % 64 == 0
+    (offset + 8).is_multiple_of(64)
 }
 
 const _: () = {

@@ -278,7 +278,7 @@ pub struct PrefixCounters {
     pub reserved: u64,
 }
 
-const _: () = assert!(size_of::<PrefixCounters>() % 64 == 0);
+const _: () = assert!(size_of::<PrefixCounters>().is_multiple_of(64));
 
 impl PrefixCounters {
     /// Commands received whole.
