@@ -30,8 +30,8 @@ owner = \"team-checkout\"
 prefixes = [\"cart\", \"pay\"]
 
 [[tenant]]
-name = \"a-tenant-whose-name-is-as-long-as-names-of-tenants-become-where-platforms-make-them\"
-owner = \"team-search-and-recommendations-and-personalisation\"
+name = \"a_tenant_whose_name_is_as_long_as_names_of_tenants_become_where_platforms_make_them\"
+owner = \"team_search_and_recommendations_and_personalisation\"
 prefixes = [\"search\"]
 ";
 

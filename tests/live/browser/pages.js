@@ -74,9 +74,11 @@ async function policyHolds() {
   await page.goto(url);
   const refused = await page.evaluate(async () => {
     const seen = [];
-    document.addEventListener("securitypolicyviolation", (event) => seen.push(event.effectiveDirective));
+    document.addEventListener("securitypolicyviolation", (event) => seen.push(`${event.effectiveDirective} ${event.blockedURI}`));
     const add = (name, attributes) => document.body.append(Object.assign(document.createElement(name), attributes));
     add("script", { textContent: "window.ran = true" });
+    add("script", { src: "https://elsewhere.invalid/x.js" });
+    add("link", { rel: "stylesheet", href: "https://elsewhere.invalid/x.css" });
     add("style", { textContent: "body { display: none }" });
     add("img", { src: "https://elsewhere.invalid/" });
     add("div", { innerHTML: "<button onclick='window.ran = true'>x</button>" });
@@ -86,7 +88,15 @@ async function policyHolds() {
     return { seen: [...new Set(seen)].sort(), ran: window.ran === true };
   });
   assert.deepEqual(refused, {
-    seen: ["connect-src", "img-src", "script-src-attr", "script-src-elem", "style-src-elem"],
+    seen: [
+      "connect-src https://elsewhere.invalid/",
+      "img-src https://elsewhere.invalid/",
+      "script-src-attr inline",
+      "script-src-elem https://elsewhere.invalid/x.js",
+      "script-src-elem inline",
+      "style-src-elem https://elsewhere.invalid/x.css",
+      "style-src-elem inline",
+    ],
     ran: false,
   });
   await page.context().close();
