@@ -1,11 +1,14 @@
 //! TLS and passwords for the pages, with certificates by openssl and questions by curl.
 
 use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use stormglass_tests::process::{Finished, Process, read_output};
+use stormglass_tests::prometheus::{Prometheus, Target};
 use stormglass_tests::{lab, poll, ports};
 use tempfile::TempDir;
 
@@ -93,6 +96,29 @@ fn pages_are_served_by_tls_to_who_has_the_password_and_a_changed_file_is_in_forc
     stage.wait_for(&mut agent, &["--user", "operator:other"], "/metrics", "200")?;
     assert_eq!(stage.status(&strict, "/")?, "401");
     Ok(())
+}
+
+/// As docs/SECURITY.md and every scrape configuration have it.
+#[test]
+#[ignore = "needs root and the lab: cargo xtask test"]
+fn prometheus_scrapes_by_tls_with_the_password() -> Result<()> {
+    let stage = Stage::new()?;
+    stage.web("", STORM_GLASS)?;
+    let mut agent = stage.start()?;
+    stage.wait_for(&mut agent, &["--user", "operator:storm glass"], "/metrics", "200")?;
+    let scrape = format!(
+        "scheme: https\ntls_config: {{ ca_file: {:?} }}\nbasic_auth: {{ username: operator, password: storm glass }}\n",
+        stage.path("ca.pem")
+    );
+    let target = Target {
+        address: SocketAddr::from(([127, 0, 0, 1], stage.port)),
+        labels: "instance: 'host-1:9466'".into(),
+    };
+    let prometheus = Prometheus::start_with(&scrape, &[target], &[] as &[&Path], None)?;
+    poll::until_true("a scrape", WITHIN, || {
+        Ok(prometheus.query("stormglass_build_info")?.len() == 1)
+    })?;
+    prometheus.stop()
 }
 
 #[test]

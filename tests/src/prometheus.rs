@@ -38,6 +38,16 @@ impl Prometheus {
     /// Starts one that scrapes `targets` twice a second, judges by the rules in `files` as often, and tells `alertmanager`. It waits
     /// until it is ready.
     pub fn start(targets: &[Target], files: &[impl AsRef<Path>], alertmanager: Option<&str>) -> Result<Self> {
+        Self::start_with("", targets, files, alertmanager)
+    }
+
+    /// The same with further lines of the scrape's configuration: how targets are to be reached.
+    pub fn start_with(
+        scrape: &str,
+        targets: &[Target],
+        files: &[impl AsRef<Path>],
+        alertmanager: Option<&str>,
+    ) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         for (index, file) in files.iter().enumerate() {
             let text = std::fs::read_to_string(file)?;
@@ -46,7 +56,7 @@ impl Prometheus {
                 in_fast_motion(&text),
             )?;
         }
-        let config = config(targets, alertmanager);
+        let config = config(scrape, targets, alertmanager);
         std::fs::write(dir.path().join("prometheus.yml"), &config)?;
         let port = ports::free_port()?;
         let mut command = Command::new(lab::prometheus()?);
@@ -145,7 +155,7 @@ impl Prometheus {
     }
 }
 
-fn config(targets: &[Target], alertmanager: Option<&str>) -> String {
+fn config(scrape: &str, targets: &[Target], alertmanager: Option<&str>) -> String {
     let mut config =
         "global:\n  scrape_interval: 500ms\n  scrape_timeout: 500ms\n  evaluation_interval: 500ms\n\
                       rule_files: ['rules-*.yaml']\n"
@@ -155,7 +165,11 @@ fn config(targets: &[Target], alertmanager: Option<&str>) -> String {
         config +=
             &format!("alerting:\n  alertmanagers:\n  - static_configs:\n    - targets: ['{address}']\n");
     }
-    config += "scrape_configs:\n- job_name: stormglass\n  honor_labels: true\n  static_configs:\n";
+    config += "scrape_configs:\n- job_name: stormglass\n  honor_labels: true\n";
+    for line in scrape.lines() {
+        config += &format!("  {line}\n");
+    }
+    config += "  static_configs:\n";
     for target in targets {
         config += &format!(
             "  - targets: ['{}']\n    labels: {{ {} }}\n",
