@@ -66,6 +66,11 @@ pub fn ethtool() -> Result<PathBuf> {
     find("STORMGLASS_LAB_ETHTOOL", "lab/bin/ethtool")
 }
 
+/// Terminals without a screen.
+pub fn tmux() -> Result<PathBuf> {
+    find("STORMGLASS_LAB_TMUX", "lab/bin/tmux")
+}
+
 /// Node.js.
 pub fn node() -> Result<PathBuf> {
     find("STORMGLASS_LAB_NODE", "lab/bin/node")

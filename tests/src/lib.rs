@@ -8,6 +8,8 @@
 //! | `cgroup`, `netns`, `wire`, `container` | places to put a server, or the agent |
 //! | `server`, `resp` | a server, and connections whose bytes are counted |
 //! | `agent`, `exposition` | the agent, and what it shows |
+//! | `terminal` | a terminal for what is not a list |
+//! | `threads` | what the threads of a process may do |
 //! | `ledger` | both counts over the same interval |
 //! | `bpf` | what is loaded into and attached in the kernel |
 //! | `kubernetes` | a double of the Kubernetes API server |
@@ -37,4 +39,6 @@ pub mod receiver;
 pub mod resp;
 pub mod secrets;
 pub mod server;
+pub mod terminal;
+pub mod threads;
 pub mod wire;

@@ -179,6 +179,11 @@ impl Lab {
         self.dir().join("kubernetes-validate")
     }
 
+    /// Terminals without a screen. From [`tools::ensure_tools`].
+    pub(crate) fn tmux(&self) -> PathBuf {
+        self.bin("tmux")
+    }
+
     /// Node.js. From [`tools::ensure_tools`].
     pub(crate) fn node(&self) -> PathBuf {
         self.bin("node")
@@ -223,6 +228,7 @@ impl Lab {
             .env("STORMGLASS_LAB_RUNC", self.runc())
             .env("STORMGLASS_LAB_CURL", self.curl())
             .env("STORMGLASS_LAB_OPENSSL", self.openssl())
+            .env("STORMGLASS_LAB_TMUX", self.tmux())
             .env("STORMGLASS_LAB_NODE", self.node())
             .env("STORMGLASS_LAB_NODE_PATH", self.node_path())
             .env("STORMGLASS_LAB_CHROMIUM", self.chromium())

@@ -22,7 +22,7 @@ const CLIENTS: [&str; 7] = [
 ];
 const DENY_VERSION: &str = "0.20.2";
 
-/// Brings promtool, Alertmanager, bpftool, nft, ethtool, runc, curl, openssl, Chromium with its driver, and the clients for
+/// Brings promtool, Alertmanager, bpftool, nft, ethtool, runc, curl, openssl, tmux, Chromium with its driver, and the clients for
 /// Python and for Node.js.
 pub(crate) fn ensure_tools(lab: &Lab) -> Result<()> {
     ensure_prometheus(lab)?;
@@ -33,6 +33,7 @@ pub(crate) fn ensure_tools(lab: &Lab) -> Result<()> {
     servers::from_packages(lab, "runc", &["runc"], &["usr/sbin/runc"])?;
     servers::from_packages(lab, "curl", &["curl"], &["usr/bin/curl"])?;
     servers::from_packages(lab, "openssl", &["openssl"], &["usr/bin/openssl"])?;
+    servers::from_packages(lab, "tmux", &["tmux"], &["usr/bin/tmux"])?;
     node::ensure_node(lab)?;
     node::ensure_clients(lab)?;
     browser::ensure_driven(lab)?;
