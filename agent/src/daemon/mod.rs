@@ -18,6 +18,7 @@ mod watch;
 
 use std::{
     future::Future,
+    net::SocketAddr,
     sync::{Arc, Mutex, mpsc::Receiver},
     thread,
     time::{Duration, Instant},
@@ -35,10 +36,10 @@ use self::{
     watch::Watch,
 };
 use crate::{
-    alerts::{Alerts, Announcements},
+    alerts::{Alerts, Announcements, Teller},
     config::{Configuration, Settings},
     http::{self, Health, Source},
-    incidents::Archive,
+    incidents::{Archive, Keeper},
     kernel::{Events, Kernel, KernelSettings},
     kubernetes::Kubernetes,
     metrics::Report,
@@ -87,64 +88,116 @@ pub async fn run(
     let web = web.context("http.web_config cannot be used")?;
     let listener = http::bind(listen).await?;
     let address = listener.local_addr().unwrap_or(listen);
-    let state = Arc::new(Mutex::new(Health {
-        since_last_tick: None,
-        not_ready: Some("the kernel programs are being loaded".into()),
-    }));
-    let last_tick = Arc::new(Mutex::new(None));
-    let (requests, inbox) = mpsc::channel(WAITING_REQUESTS);
     let (verdicts, verdict) = mpsc::channel(1);
-    let (stop, stopped) = oneshot::channel();
-    let (started, starting) = oneshot::channel();
-    let shared = Shared {
-        state: Arc::clone(&state),
-        last_tick: Arc::clone(&last_tick),
-    };
-    let inbox = Inbox {
-        requests: inbox,
-        verdicts: verdict,
-        stopped,
-    };
-    let (alerts, teller) = Alerts::start(&configuration.settings.alerts, address)
-        .context("cannot start the thread that tells of storms")?;
-    let (incidents, keeper) = Archive::start(&configuration.settings.incidents)
-        .context("cannot start the thread that records storms")?;
-    let at_start = configuration.clone();
-    let evidence = Evidence {
-        alerts: alerts.clone(),
-        incidents: Arc::clone(&incidents),
-    };
-    let watcher = thread::Builder::new()
-        .name("watch".into())
-        .spawn(move || watch_thread(&at_start, &shared, evidence, inbox, started))
-        .context("cannot start the watching thread")?;
-    // Only now: a thread starts with what the thread that starts it has.
-    privileges::give_up().context("cannot give up capabilities")?;
-    if starting.await.is_err() {
-        teller.stop();
-        keeper.stop();
-        return join(watcher).and(Err(anyhow!("the watching thread ended before it began")));
-    }
+    let running = Running::start(&configuration, address, verdict).await?;
     tracing::info!(%address, "serving /metrics");
     // Nobody waits for its end: it may be reading from a file system that does not answer.
     thread::Builder::new()
         .name("config".into())
         .spawn(move || reload::look_after(configuration, &reload, &verdicts))
         .context("cannot start the thread that looks at the configuration")?;
-    let source = Arc::new(Daemon {
-        state,
-        last_tick,
-        requests,
-        alerts,
-        incidents,
-    });
-    http::serve(listener, source, web, shutdown).await;
-    // The thread may have ended by itself; its error says why.
-    let _ = stop.send(());
-    let ended = join(watcher);
-    teller.stop();
-    keeper.stop();
-    ended
+    http::serve(listener, Arc::clone(&running.source), web, shutdown).await;
+    running.end()
+}
+
+/// Watches for as long as `look` takes, for the eyes of one person: without a socket, nobody is told of storms, nothing is
+/// recorded, and the configuration stays as it is. Afterwards nothing is attached. The calling thread is left without any
+/// capability, as that of [`run`] is.
+///
+/// # Errors
+///
+/// As for [`run`], but for the address.
+pub async fn watch_for(mut configuration: Configuration, look: impl AsyncFnOnce(http::Local)) -> Result<()> {
+    let settings = &mut configuration.settings;
+    settings.alerts.alertmanagers.clear();
+    settings.alerts.webhooks.clear();
+    settings.incidents.enabled = false;
+    // Not even what is too old is removed from there.
+    settings.incidents.dir.clear();
+    let (_verdicts, verdict) = mpsc::channel(1);
+    let running = Running::start(&configuration, configuration.settings.http.listen, verdict).await?;
+    look(http::Local::new(Arc::clone(&running.source))).await;
+    running.end()
+}
+
+/// Threads that watch, tell and record.
+struct Running {
+    source: Arc<dyn Source>,
+    stop: oneshot::Sender<()>,
+    watcher: thread::JoinHandle<Result<()>>,
+    teller: Teller,
+    keeper: Keeper,
+}
+
+impl Running {
+    /// Returns when the programs are attached and the first servers found, on a thread that has given up every capability.
+    async fn start(
+        configuration: &Configuration,
+        address: SocketAddr,
+        verdicts: mpsc::Receiver<Verdict>,
+    ) -> Result<Self> {
+        let state = Arc::new(Mutex::new(Health {
+            since_last_tick: None,
+            not_ready: Some("the kernel programs are being loaded".into()),
+        }));
+        let last_tick = Arc::new(Mutex::new(None));
+        let (requests, inbox) = mpsc::channel(WAITING_REQUESTS);
+        let (stop, stopped) = oneshot::channel();
+        let (started, starting) = oneshot::channel();
+        let shared = Shared {
+            state: Arc::clone(&state),
+            last_tick: Arc::clone(&last_tick),
+        };
+        let inbox = Inbox {
+            requests: inbox,
+            verdicts,
+            stopped,
+        };
+        let (alerts, teller) = Alerts::start(&configuration.settings.alerts, address)
+            .context("cannot start the thread that tells of storms")?;
+        let (incidents, keeper) = Archive::start(&configuration.settings.incidents)
+            .context("cannot start the thread that records storms")?;
+        let at_start = configuration.clone();
+        let evidence = Evidence {
+            alerts: alerts.clone(),
+            incidents: Arc::clone(&incidents),
+        };
+        let watcher = thread::Builder::new()
+            .name("watch".into())
+            .spawn(move || watch_thread(&at_start, &shared, evidence, inbox, started))
+            .context("cannot start the watching thread")?;
+        // Only now: a thread starts with what the thread that starts it has.
+        privileges::give_up().context("cannot give up capabilities")?;
+        if starting.await.is_err() {
+            teller.stop();
+            keeper.stop();
+            join(watcher)?;
+            return Err(anyhow!("the watching thread ended before it began"));
+        }
+        let source = Arc::new(Daemon {
+            state,
+            last_tick,
+            requests,
+            alerts,
+            incidents,
+        });
+        Ok(Self {
+            source,
+            stop,
+            watcher,
+            teller,
+            keeper,
+        })
+    }
+
+    fn end(self) -> Result<()> {
+        // The thread may have ended by itself; its error says why.
+        let _ = self.stop.send(());
+        let ended = join(self.watcher);
+        self.teller.stop();
+        self.keeper.stop();
+        ended
+    }
 }
 
 fn join(watcher: thread::JoinHandle<Result<()>>) -> Result<()> {

@@ -26,7 +26,10 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
 use axum::{Extension, middleware};
+use http_body_util::BodyExt as _;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -35,6 +38,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
+use tower::ServiceExt as _;
 
 use self::announcements::Peer;
 pub use self::inventory::Process;
@@ -97,6 +101,35 @@ pub trait Source: Send + Sync + 'static {
 
     /// How the daemon is. Must not wait for the loop, which may be what is ill.
     fn health(&self) -> Health;
+}
+
+/// The pages without a socket, for a reader in the same process.
+pub struct Local(axum::Router);
+
+impl Local {
+    /// The pages of a source.
+    #[must_use]
+    pub fn new(source: Arc<dyn Source>) -> Self {
+        Self(routes::router(source))
+    }
+
+    /// The body of a page.
+    ///
+    /// # Errors
+    ///
+    /// What the page says instead of an answer.
+    pub async fn get(&self, path: &str) -> Result<Vec<u8>, String> {
+        let request = Request::get(path).body(Body::empty());
+        let request = request.map_err(|error| error.to_string())?;
+        let Ok(response) = self.0.clone().oneshot(request).await;
+        let status = response.status();
+        let body = response.into_body().collect().await;
+        let body = body.map_err(|error| error.to_string())?.to_bytes();
+        if status == StatusCode::OK {
+            return Ok(body.into());
+        }
+        Err(String::from_utf8_lossy(&body).trim().to_owned())
+    }
 }
 
 /// How the daemon is.

@@ -38,7 +38,7 @@ use anyhow::{Context as _, Result, anyhow};
 use aya::{
     Ebpf,
     maps::{Array, HashMap, MapData, Queue, RingBuf},
-    programs::Iter,
+    programs::{Iter, loaded_programs},
 };
 use tokio::io::unix::AsyncFd;
 
@@ -48,6 +48,24 @@ use self::{
     attach::Attachments, classes::Classes, declared::Declared, mapped::Mapped, names::Names,
     parking::Parking, rows::Rows,
 };
+
+/// Whether the programs of an agent are in the kernel already.
+///
+/// # Errors
+///
+/// The kernel does not list its programs, to whom it does not have to.
+pub fn is_watched() -> Result<bool> {
+    for program in loaded_programs() {
+        let program = program.context("cannot list the programs in the kernel")?;
+        if program.name() == PROGRAM.as_bytes() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// A program that every agent attaches.
+const PROGRAM: &str = "sg_ingress";
 
 /// A type of the boundary as aya wants it.
 #[repr(transparent)]
