@@ -36,6 +36,7 @@ mod server_lifecycle;
 mod storms;
 mod tenants;
 mod tenants_of_connections;
+mod top;
 mod web;
 mod who_owns_what;
 mod workloads;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use stormglass_tests::process::{Finished, Process, read_output};
 use stormglass_tests::prometheus::{Prometheus, Target};
+use stormglass_tests::terminal::Terminal;
 use stormglass_tests::{lab, poll, ports};
 use tempfile::TempDir;
 
@@ -85,7 +86,9 @@ fn pages_are_served_by_tls_to_who_has_the_password_and_a_changed_file_is_in_forc
         refused.stderr.contains("asks for a user and a password"),
         "{refused:?}"
     );
+    stage.top("asks for a user and a password")?;
     fs::write(stage.path("password"), "storm glass\n")?;
+    stage.top(" no storm")?;
 
     fs::write(stage.path("web.yml"), "tls_server_config: {cert_file: server.pem")?;
     poll::until_true("the bad file is told", WITHIN, || {
@@ -242,6 +245,15 @@ impl Stage {
             .args(arguments)
             .args(["--config", &self.path("stormglass.toml")]);
         Process::spawn("stormglass", &mut command)?.finish(WITHIN)
+    }
+
+    /// What `top` shows.
+    fn top(&self, shown: &str) -> Result<String> {
+        let terminal = Terminal::start(80, 24)?;
+        let (agent, config) = (lab::agent()?, self.path("stormglass.toml"));
+        terminal.types(&format!("clear; {} top --config {config}", agent.display()))?;
+        terminal.press("Enter")?;
+        terminal.shows_flowing(shown)
     }
 
     /// The status of an answer by TLS; no agreement on TLS is an error.

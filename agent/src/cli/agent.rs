@@ -1,6 +1,7 @@
 //! Asking the running agent.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -48,6 +49,11 @@ impl AgentArguments {
             Some(url) => Agent::at_url(url, &self.config.load()?.command_line),
             None => Agent::of(&self.config.load()?),
         }
+    }
+
+    /// Whether the agent was named by a URL.
+    pub(super) const fn names_url(&self) -> bool {
+        self.url.is_some()
     }
 
     /// The tenants of the configuration, unless a URL was given: that of another agent is not at hand.
@@ -121,6 +127,11 @@ impl Agent {
         }
     }
 
+    /// Where it is asked: host and port, with a scheme if that is not http.
+    pub(super) fn address(&self) -> &str {
+        self.base.trim_start_matches("http://")
+    }
+
     /// The JSON of a page, with these parameters behind its path.
     pub(super) fn get(&self, path: &str, parameters: &[(&str, &str)]) -> Result<Value> {
         let url = format!("{}{path}", self.base);
@@ -151,6 +162,11 @@ impl Agent {
                 request.query(*name, *value)
             });
         self.answer(&url, request.call())
+    }
+
+    /// Whether a question failed because nobody listens there, and not because of what somebody answered.
+    pub(super) fn is_nobody_there(error: &anyhow::Error) -> bool {
+        matches!(error.downcast_ref(), Some(ureq::Error::Io(io)) if io.kind() == ErrorKind::ConnectionRefused)
     }
 
     fn answer(&self, url: &str, answer: Result<Response<Body>, ureq::Error>) -> Result<Value> {
@@ -293,7 +309,9 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_not_json_asks_for_another_program() {
-        let said = words(answered(&page("200 OK", "<html></html>")));
+        let error = answered(&page("200 OK", "<html></html>")).expect_err("no JSON");
+        assert!(!Agent::is_nobody_there(&error), "{error:?}");
+        let said = format!("{error:#}");
         assert!(said.contains("is not JSON; is another program there?"), "{said}");
     }
 
@@ -302,7 +320,11 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
         let address = listener.local_addr().expect("an address");
         drop(listener);
-        let said = words(agent_at(address).get("/api/v1/tenants", &[]));
+        let error = agent_at(address)
+            .get("/api/v1/tenants", &[])
+            .expect_err("refused");
+        assert!(Agent::is_nobody_there(&error), "{error:?}");
+        let said = format!("{error:#}");
         assert!(
             said.starts_with(&format!("no agent answers at http://{address}; is it running?")),
             "{said}"

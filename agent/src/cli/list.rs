@@ -164,7 +164,8 @@ fn changes<L: Line>(before: &[Row<L>], after: Vec<Row<L>>) -> Vec<Row<L>> {
     changes.collect()
 }
 
-fn interval(text: &str) -> Result<Duration, String> {
+/// A time between two questions, as it is written on the command line.
+pub(super) fn interval(text: &str) -> Result<Duration, String> {
     let wrong = || "write a time such as 500ms, 2s or 1m".to_owned();
     let digits = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
     let number: u64 = digits.parse().map_err(|_| wrong())?;

@@ -14,6 +14,7 @@ mod servers;
 mod storms;
 mod table;
 mod tenants;
+mod top;
 mod workloads;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -54,6 +55,8 @@ enum Command {
     Storms(storms::StormsArguments),
     /// List, draw and export what was recorded of storms, from the running agent or from a folder.
     Incidents(incidents::IncidentsArguments),
+    /// Watch servers, tenants, clients and storms in the terminal, from the running agent; without one, from the kernel.
+    Top(top::TopArguments),
     /// Announce a restart to the running agent: storms that it brings are marked as expected, and receivers of alerts are not
     /// told.
     ExpectRestart(expect_restart::ExpectRestartArguments),
@@ -112,6 +115,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         Command::Workloads(arguments) => workloads::run(&arguments),
         Command::Storms(arguments) => storms::run(&arguments),
         Command::Incidents(arguments) => incidents::run(&arguments),
+        Command::Top(arguments) => top::run(&arguments),
         Command::ExpectRestart(arguments) => expect_restart::run(&arguments),
     }
 }
