@@ -195,9 +195,9 @@ pub async fn serve(
         let web = web.as_ref().map(|web| web.current());
         connections.spawn(async move {
             match web.as_ref().and_then(|web| web.tls.as_ref()) {
-                None => connection(stream, service, stopped).await,
+                None => connection(stream, service, HEAD_TIMEOUT, stopped).await,
                 Some(tls) => match timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => connection(stream, service, stopped).await,
+                    Ok(Ok(stream)) => connection(stream, service, HEAD_TIMEOUT, stopped).await,
                     Ok(Err(error)) => tracing::debug!(%peer, %error, "no agreement on TLS"),
                     Err(_) => tracing::debug!(%peer, "TLS took too long"),
                 },
@@ -265,15 +265,17 @@ async fn look_after(web: Arc<Web>, mut stopped: watch::Receiver<()>) {
     }
 }
 
+/// Serves a connection to its end. `patience`: for the head of a request.
 async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     service: TowerToHyperService<axum::Router>,
+    patience: Duration,
     mut stopped: watch::Receiver<()>,
 ) {
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
+            .header_read_timeout(patience)
             .max_buf_size(HEAD_BYTES)
             .serve_connection(TokioIo::new(stream), service)
     );

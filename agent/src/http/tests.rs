@@ -947,6 +947,56 @@ fn more_connections_than_the_bound_wait_for_their_turn() {
     assert_eq!(status(&reply), 200);
 }
 
+/// Bytes that trickle do not begin the patience anew: whoever sends a head slowly is cut off, and others are served meanwhile.
+#[test]
+fn a_head_that_trickles_in_is_cut_off_in_time_and_holds_nobody() {
+    const PATIENCE: Duration = Duration::from_millis(400);
+    let (mut client, stream) = pair();
+    let (_stop, stopped) = watch::channel(());
+    let served = thread::spawn(move || {
+        runtime().block_on(async {
+            stream.set_nonblocking(true).expect("set");
+            let stream = tokio::net::TcpStream::from_std(stream).expect("a stream");
+            let service = TowerToHyperService::new(axum::Router::new());
+            connection(stream, service, PATIENCE, stopped).await;
+        });
+    });
+    let began = Instant::now();
+    let head = "GET / HTTP/1.1\r\nX: ".bytes().chain(std::iter::repeat(b'x'));
+    for byte in head {
+        if client.write_all(&[byte]).is_err() {
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(5), "it may go on for ever");
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(began.elapsed() >= PATIENCE, "{:?}", began.elapsed());
+    served.join().expect("it ended");
+
+    let server = Running::start(report());
+    let slow: Vec<_> = (0..CONNECTIONS - 1)
+        .map(|_| {
+            let mut stream = server.connect();
+            stream.write_all(b"GET / HT").expect("sent");
+            stream
+        })
+        .collect();
+    assert_eq!(
+        status(&server.get("/healthz")),
+        200,
+        "beside {} of them",
+        slow.len()
+    );
+}
+
+/// Both ends of a connection.
+fn pair() -> (TcpStream, TcpStream) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    let address = listener.local_addr().expect("an address");
+    let client = TcpStream::connect(address).expect("connected");
+    (client, listener.accept().expect("accepted").0)
+}
+
 #[test]
 fn a_shutdown_is_quick_even_with_idle_and_half_sent_requests() {
     let server = Running::start(report());
