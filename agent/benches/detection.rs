@@ -1,5 +1,6 @@
 //! How soon and how rightly storms are found, and how seldom something is found in normal life, on simulated servers at full
-//! resolution; beside the z-score of INFO on the same runs. `cargo xtask bench detection` runs this and draws what it says.
+//! resolution; beside the z-score of INFO on the same runs. `cargo xtask bench detection` runs this, gives a Prometheus what its
+//! exporter would have shown, and draws what all of them say.
 
 #[path = "../src/storms/tests/baseline.rs"]
 mod baseline;
@@ -12,6 +13,8 @@ mod scenarios;
 mod simulator;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -20,6 +23,7 @@ use serde_json::{Value, json};
 // The simulator is written as a part of the agent.
 use stormglass::{config, storms};
 
+use baseline::Exporter;
 use life::Life;
 use scenarios::Scenario;
 use simulator::World;
@@ -35,7 +39,8 @@ const AFTER: u64 = 60_000;
 /// After an alarm of the z-score the next one is another one.
 const SEPARATE: u64 = 60_000;
 
-/// `detection FILE SEEDS MONTHS`: writes its figures to the file. Cargo adds `--bench`.
+/// `detection FILE SEEDS MONTHS`: writes its figures to the file, and what was scraped beside it, as `FILE.openmetrics`. Cargo
+/// adds `--bench`.
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args()
         .skip(1)
@@ -49,24 +54,62 @@ fn main() -> ExitCode {
         eprintln!("SEEDS and MONTHS are numbers");
         return ExitCode::FAILURE;
     };
-    let figures = json!({ "storms": all_storms(seeds), "life": all_months(months) });
-    match std::fs::write(file, format!("{figures:#}\n")) {
+    let mut scraped = Scraped::default();
+    let figures = json!({
+        "storms": all_storms(seeds, &mut scraped),
+        "life": all_months(months, &mut scraped),
+    });
+    let file = Path::new(file);
+    let written = std::fs::write(file, format!("{figures:#}\n"))
+        .and_then(|()| std::fs::write(file.with_extension("openmetrics"), scraped.text()));
+    match written {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("cannot write {file}: {error}");
+            eprintln!("cannot write {}: {error}", file.display());
             ExitCode::FAILURE
         }
     }
 }
 
-fn all_storms(seeds: u64) -> Vec<Value> {
-    let of_kind = |scenario: &Scenario| {
+/// What a Prometheus would have scraped, by the labels of the run.
+#[derive(Default)]
+struct Scraped(Vec<(String, Exporter)>);
+
+impl Scraped {
+    fn add(&mut self, labels: String, exporter: Option<Exporter>) {
+        self.0.extend(exporter.map(|exporter| (labels, exporter)));
+    }
+
+    /// As OpenMetrics, with the names that exporters give them.
+    fn text(&self) -> String {
+        let mut text = String::new();
+        let mut family = |name: &str, value: fn(&(u64, f64, u64)) -> f64| {
+            // Nothing fails that is written to a string.
+            let _ = writeln!(text, "# TYPE {name} gauge");
+            for (labels, exporter) in &self.0 {
+                for scrape in &exporter.scrapes {
+                    let (seconds, value) = (scrape.0 as f64 / 1e3, value(scrape));
+                    let _ = writeln!(text, "{name}{{{labels}}} {value} {seconds:.3}");
+                }
+            }
+        };
+        family("redis_connected_clients", |scrape| scrape.1);
+        family("redis_config_maxclients", |scrape| scrape.2 as f64);
+        text + "# EOF\n"
+    }
+}
+
+fn all_storms(seeds: u64, scraped: &mut Scraped) -> Vec<Value> {
+    let mut of_kind = |scenario: &Scenario| {
         let runs: Vec<Run> = (0..seeds).map(|seed| run(scenario, seed)).collect();
         let count = |of: fn(&Run) -> bool| runs.iter().filter(|run| of(run)).count();
         let delays = |of: fn(&Run) -> Option<u64>| runs.iter().filter_map(of).collect::<Vec<_>>();
-        json!({
-            "kind": scenario.kind.label(),
+        let kind = scenario.kind.label();
+        let figures = json!({
+            "kind": kind,
             "runs": runs.len(),
+            "onsets_ms": runs.iter().map(|run| run.onset).collect::<Vec<_>>(),
+            "within_ms": scenario.within,
             "delays_ms": delays(|run| run.delay),
             "missed": count(|run| run.delay.is_none()),
             "wrong_kind": count(|run| run.delay.is_some() && !run.kind_is_right),
@@ -74,23 +117,30 @@ fn all_storms(seeds: u64) -> Vec<Value> {
             "more_than_one": count(|run| run.storms > 1),
             "zscore_delays_ms": delays(|run| run.zscore),
             "zscore_missed": count(|run| run.zscore.is_none()),
-        })
+        });
+        for (seed, run) in runs.into_iter().enumerate() {
+            scraped.add(format!("kind=\"{kind}\",run=\"{seed}\""), run.exporter);
+        }
+        figures
     };
-    scenarios::ALL.iter().map(of_kind).collect()
+    scenarios::ALL.iter().map(&mut of_kind).collect()
 }
 
 /// What came of one storm.
 struct Run {
+    onset: u64,
     delay: Option<u64>,
     kind_is_right: bool,
     culprit_is_right: bool,
     storms: usize,
     zscore: Option<u64>,
+    exporter: Option<Exporter>,
 }
 
 fn run(scenario: &Scenario, seed: u64) -> Run {
     let (mut world, cast) = scenarios::usual(seed);
     world.score = Some(Box::default());
+    world.exporter = Some(exporter(seed));
     // The z-score learns for its five minutes.
     scenarios::live(&mut world, &cast, 300_000);
     let onset = (scenario.play)(&mut world, &cast);
@@ -100,6 +150,8 @@ fn run(scenario: &Scenario, seed: u64) -> Run {
     let storm = storms.iter().find(|storm| in_time(storm.found.0).is_some());
     let alarms = world.score.map(|score| score.alarms).unwrap_or_default();
     Run {
+        onset,
+        exporter: world.exporter,
         delay: storm.and_then(|storm| in_time(storm.found.0)),
         kind_is_right: storm.is_some_and(|storm| storm.kind == scenario.kind),
         culprit_is_right: storm.is_some_and(|storm| leads(storm, scenario.culprit)),
@@ -108,12 +160,17 @@ fn run(scenario: &Scenario, seed: u64) -> Run {
     }
 }
 
+/// Scraped at any second of the interval, as chance has it.
+fn exporter(seed: u64) -> Exporter {
+    Exporter::new(seed * 7 % (Exporter::INTERVAL / 1_000))
+}
+
 fn leads(storm: &Storm, name: &str) -> bool {
     storm.culprits.first().is_some_and(|culprit| culprit.name == name)
 }
 
 /// Months of normal life, as many at a time as there are processors.
-fn all_months(months: u64) -> Value {
+fn all_months(months: u64, scraped: &mut Scraped) -> Value {
     let (next, began) = (AtomicU64::new(0), Instant::now());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let work = || {
@@ -126,7 +183,7 @@ fn all_months(months: u64) -> Value {
             done.push(month(seed));
         }
     };
-    let lived: Vec<Month> = std::thread::scope(|scope| {
+    let mut lived: Vec<Month> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         workers
             .into_iter()
@@ -134,16 +191,23 @@ fn all_months(months: u64) -> Value {
             .flatten()
             .collect()
     });
+    for month in &mut lived {
+        scraped.add(format!("month=\"{}\"", month.seed), month.exporter.take());
+    }
     let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
-    for kind in lived.iter().flat_map(|month| &month.false_alarms) {
-        *kinds.entry(kind).or_default() += 1;
+    let alarms = || lived.iter().flat_map(|month| &month.false_alarms);
+    for storm in alarms() {
+        *kinds.entry(storm.kind.label()).or_default() += 1;
     }
     json!({
         "node_months": lived.len(),
+        "begins_ms": simulator::BEGINNING,
+        "ends_ms": simulator::BEGINNING + DAYS * DAY,
         "seeds": format!("0 to {}", months.saturating_sub(1)),
         "ticks": lived.len() as u64 * DAYS * DAY / 100,
         "false_alarms": kinds.values().sum::<usize>(),
         "false_alarms_by_kind": kinds,
+        "false_alarms_themselves": alarms().collect::<Vec<_>>(),
         "zscore_false_alarms": lived.iter().map(|month| month.zscore).sum::<usize>(),
         "engine_ns_per_tick": nanoseconds_per_tick(),
         "seconds": began.elapsed().as_secs_f64(),
@@ -151,7 +215,9 @@ fn all_months(months: u64) -> Value {
 }
 
 struct Month {
-    false_alarms: Vec<&'static str>,
+    seed: u64,
+    exporter: Option<Exporter>,
+    false_alarms: Vec<Storm>,
     zscore: usize,
 }
 
@@ -160,11 +226,12 @@ fn month(seed: u64) -> Month {
     world.look_every = 60_000;
     let mut life = Life::begin(&mut world);
     world.score = Some(Box::default());
+    world.exporter = Some(exporter(seed));
     while world.elapsed() < DAYS * DAY {
         life.tick(&mut world);
     }
     let storms = world.events.iter().filter_map(|event| match event {
-        Event::Ended(storm) => Some(storm.kind.label()),
+        Event::Ended(storm) => Some(storm.clone()),
         Event::Started(_) | Event::Changed(_) => None,
     });
     let alarms = world.score.take().map(|score| score.alarms).unwrap_or_default();
@@ -173,6 +240,8 @@ fn month(seed: u64) -> Month {
         .filter(|pair| pair[1] - pair[0] > SEPARATE)
         .count();
     Month {
+        seed,
+        exporter: world.exporter,
         false_alarms: storms.collect(),
         zscore: separate + usize::from(!alarms.is_empty()),
     }

@@ -2,8 +2,9 @@
 //!
 //! Every second the prefix with the largest excess over its own usual number of commands is looked at. It counts if it has at least
 //! `share_percent` of all commands and the others suffer: their commands take twice as long as is usual at this server, and half a
-//! millisecond more. Its excess is added up; `commands` of it in a second and a half are a storm. A server that has always served one
-//! prefix has no excess, and a batch that hurts nobody is none.
+//! millisecond more. Its excess is added up; `commands` of it in a second and a half are a storm, if they suffer for two seconds in a
+//! row: a server that stalls for a moment while a batch runs is none. A server that has always served one prefix has no excess, and a
+//! batch that hurts nobody is none.
 
 use super::excess::{Amount, Excess};
 use super::finding::{Finding, Measure, TrafficDetector, figure, ratio};
@@ -13,6 +14,9 @@ use super::traffic::{Measured, Second, TrafficRow};
 /// Others suffer from so many times their usual latency on, and so many seconds more.
 const SLOWER: f64 = 2.0;
 const SLOWER_SECONDS: f64 = 0.000_5;
+
+/// So many seconds in a row.
+const SECONDS: u32 = 2;
 
 /// Fewer commands of others in a second say nothing of their latency.
 const OTHERS: u64 = 10;
@@ -24,6 +28,8 @@ const CRITICAL_SLOWER: f64 = 5.0;
 #[derive(Debug, Default)]
 pub(super) struct HotPrefix {
     commands: Excess,
+    /// Seconds in a row in which others suffered.
+    suffered: u32,
 }
 
 /// One prefix against the others, in one second.
@@ -76,13 +82,15 @@ impl TrafficDetector for HotPrefix {
                 && contest.latency >= SLOWER * usual
                 && contest.latency >= usual + SLOWER_SECONDS
         });
+        self.suffered = if hot.is_some() { self.suffered + 1 } else { 0 };
+        let may_begin = second.usual.is_warm() && self.suffered >= SECONDS;
         let of = Amount {
             amount: hot.map_or(0.0, |hot| hot.excess),
             allowed: 0.0,
             threshold: 1.5 * settings.commands.get() as f64,
             measured: Measured::Commands,
         };
-        if !self.commands.add(second, of, second.usual.is_warm()) {
+        if !self.commands.add(second, of, may_begin) {
             return None;
         }
         let (share, bytes_share, latency) =

@@ -2,6 +2,7 @@
 //! found in normal life. The simulation is `agent/benches/detection.rs`; here its figures become a table and a picture.
 
 mod plot;
+mod prometheus;
 
 use std::fs;
 use std::process::Command;
@@ -10,6 +11,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use serde::Deserialize;
 
+use self::prometheus::Alerts;
 use crate::lab::Lab;
 use crate::process::{Run as _, say};
 
@@ -36,6 +38,8 @@ struct Figures {
 struct OfKind {
     kind: String,
     runs: u32,
+    onsets_ms: Vec<u64>,
+    within_ms: u64,
     delays_ms: Vec<u32>,
     missed: u32,
     wrong_kind: u32,
@@ -48,6 +52,8 @@ struct OfKind {
 #[derive(Deserialize)]
 struct Life {
     node_months: u32,
+    begins_ms: u64,
+    ends_ms: u64,
     seeds: String,
     ticks: u64,
     false_alarms: u32,
@@ -82,23 +88,24 @@ pub(super) fn run(lab: &Lab, options: &Options) -> Result<()> {
     let text = fs::read_to_string(&json).with_context(|| format!("cannot read {}", json.display()))?;
     let figures: Figures =
         serde_json::from_str(&text).context("the simulation's figures are not understood")?;
-    println!("{}", table(&figures).join("\n"));
-    plot::draw(&figures, &svg)?;
+    let alerts = prometheus::ask(lab, &json.with_extension("openmetrics"), &figures)?;
+    println!("{}", table(&figures, &alerts).join("\n"));
+    plot::draw(&figures, &alerts, &svg)?;
     say(format!("wrote {} and {}", json.display(), svg.display()));
     Ok(())
 }
 
 /// The figures as a Markdown table, and what they were measured on.
-fn table(figures: &Figures) -> Vec<String> {
+fn table(figures: &Figures, alerts: &Alerts) -> Vec<String> {
     let mut lines = vec![
-        "| kind | storms | delay p50 | p99 | most | missed | wrong kind | wrong culprit | more than one | z-score: p50 | missed |"
+        "| kind | storms | delay p50 | p99 | most | missed | wrong kind | wrong culprit | more than one | z-score: p50 | missed | Prometheus: p50 | missed |"
             .to_owned(),
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|".to_owned(),
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|".to_owned(),
     ];
     for of in &figures.storms {
         let delay = |share| seconds(quantile(&of.delays_ms, share));
         lines.push(format!(
-            "| `{}` | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            "| `{}` | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             of.kind,
             of.runs,
             delay(0.5),
@@ -110,12 +117,15 @@ fn table(figures: &Figures) -> Vec<String> {
             of.more_than_one,
             seconds(quantile(&of.zscore_delays_ms, 0.5)),
             of.zscore_missed,
+            seconds(quantile(alerts.delays_of(of), 0.5)),
+            alerts.missed(of),
         ));
     }
     let life = &figures.life;
     lines.push(String::new());
     lines.push(format!(
-        "Normal life: {} node-months ({} ticks of 100 ms, seeds {}) in {:.0} s; false alarms: {}, of the z-score {}. The detectors of a server, \
+        "Normal life: {} node-months ({} ticks of 100 ms, seeds {}) in {:.0} s; false alarms: {}, of the z-score {}, of \
+         Prometheus {}. The detectors of a server, \
          simulator included, take {:.2} us of CPU per tick.",
         life.node_months,
         life.ticks,
@@ -123,8 +133,11 @@ fn table(figures: &Figures) -> Vec<String> {
         life.seconds,
         life.false_alarms,
         life.zscore_false_alarms,
+        alerts.false_alarms,
         life.engine_ns_per_tick / 1e3,
     ));
+    lines.push(String::new());
+    lines.push(format!("The alert of Prometheus: `{}`.", prometheus::alert("")));
     lines
 }
 

@@ -55,6 +55,36 @@ impl ZScore {
     }
 }
 
+/// The other way: an exporter that a Prometheus scrapes, each time at the same second of its interval.
+#[derive(Debug)]
+pub(super) struct Exporter {
+    second: u64,
+    /// When it answered, how many clients were connected, and how many can be.
+    pub(super) scrapes: Vec<(u64, f64, u64)>,
+}
+
+impl Exporter {
+    /// Milliseconds between two scrapes: what most have.
+    pub(super) const INTERVAL: u64 = 15_000;
+
+    /// One that is scraped at this second of the interval.
+    pub(super) fn new(second: u64) -> Self {
+        Self {
+            second,
+            scrapes: Vec::new(),
+        }
+    }
+
+    /// Takes what INFO says in this second. No answer: there is nothing to be scraped.
+    pub(super) fn poll(&mut self, at: u64, info: Option<Info>, limit: Option<u64>) {
+        if let (Some(info), Some(limit)) = (info, limit)
+            && at % Self::INTERVAL / 1_000 == self.second
+        {
+            self.scrapes.push((at, info.connected_clients, limit));
+        }
+    }
+}
+
 /// The last values of a figure, with their sum and the sum of their squares.
 #[derive(Debug, Default)]
 struct Window {
@@ -98,4 +128,19 @@ fn a_step_is_an_alarm_and_a_server_that_does_not_answer_is_none() {
     info.commands_processed += 5_000.0;
     score.poll(101, Some(info));
     assert_eq!(score.alarms, [101]);
+}
+
+#[test]
+fn an_exporter_is_scraped_once_in_an_interval_and_has_nothing_of_a_server_that_does_not_answer() {
+    let mut exporter = Exporter::new(4);
+    let info = Info {
+        connected_clients: 7.0,
+        ..Info::default()
+    };
+    for second in 0..60_u64 {
+        let answers = !(30..40).contains(&second);
+        exporter.poll(second * 1_000, answers.then_some(info), Some(100));
+    }
+    let scraped = |second: u64| (second * 1_000, 7.0, 100);
+    assert_eq!(exporter.scrapes, [4, 19, 49].map(scraped));
 }

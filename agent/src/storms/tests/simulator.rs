@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::baseline::ZScore;
+use super::baseline::{Exporter, ZScore};
 use crate::config::Storms;
 use crate::storms::{
     ClientDetail, Detail, Engine, Event, Expectation, Kind, Moment, Observation, Sizes, Storm, Traffic,
@@ -14,6 +14,9 @@ use crate::storms::{
 
 pub(super) const SERVER: &str = "valkey-server:6379";
 const TICK: u64 = 100;
+
+/// The midnight at which every world begins.
+pub(super) const BEGINNING: u64 = 86_400_000 * 20_000;
 
 /// Numbers that look random and are the same for a seed (SplitMix64, Steele et al. 2014).
 pub(super) struct Dice(u64);
@@ -80,6 +83,8 @@ pub(super) struct World {
     pub(super) answers: bool,
     /// The z-score of what INFO says, if anybody wants it.
     pub(super) score: Option<Box<ZScore>>,
+    /// The exporter of INFO, if anybody wants it.
+    pub(super) exporter: Option<Exporter>,
     info: Info,
     names: BTreeMap<&'static str, Arc<str>>,
 }
@@ -97,11 +102,11 @@ pub(super) struct Info {
 }
 
 impl World {
-    /// Empty, at midnight of some day.
+    /// Empty.
     pub(super) fn new(seed: u64) -> Self {
         Self {
             dice: Dice::new(seed),
-            now: 86_400_000 * 20_000,
+            now: BEGINNING,
             seen: Observation {
                 queue_limit: 511,
                 clients_limit: Some(10_000),
@@ -114,6 +119,7 @@ impl World {
             loads: Vec::new(),
             answers: true,
             score: None,
+            exporter: None,
             info: Info::default(),
             names: BTreeMap::new(),
         }
@@ -125,7 +131,7 @@ impl World {
 
     /// Milliseconds since the beginning.
     pub(super) fn elapsed(&self) -> u64 {
-        self.now - 86_400_000 * 20_000
+        self.now - BEGINNING
     }
 
     pub(super) fn moment(&self) -> Moment {
@@ -213,6 +219,9 @@ impl World {
             let (now, info) = (self.now, self.info());
             if let Some(score) = &mut self.score {
                 score.poll(now, info);
+            }
+            if let Some(exporter) = &mut self.exporter {
+                exporter.poll(now, info, self.seen.clients_limit);
             }
         }
     }
