@@ -22,16 +22,16 @@ pub(super) const BEGINNING: u64 = 86_400_000 * 20_000;
 pub(super) struct Dice(u64);
 
 impl Dice {
+    const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
+    /// Mixed, and not a multiple of the step: such seeds would give one sequence, each a step later than the one before.
     pub(super) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        Self(mixed(seed.wrapping_add(Self::STEP)))
     }
 
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.0 = self.0.wrapping_add(Self::STEP);
+        mixed(self.0)
     }
 
     /// From 0 to 1.
@@ -57,6 +57,12 @@ impl Dice {
         }
         count
     }
+}
+
+fn mixed(mut word: u64) -> u64 {
+    word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ (word >> 31)
 }
 
 #[derive(Debug, Clone, Default)]
