@@ -9,6 +9,7 @@ pub mod incidents;
 pub mod kernel;
 pub mod kubernetes;
 pub mod metrics;
+pub mod numbers;
 pub mod privileges;
 pub mod snapshot;
 pub mod storms;

@@ -3,6 +3,7 @@
 
 mod pictures;
 
+use std::ffi::OsStr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -66,7 +67,7 @@ fn read_through_a_storm() -> Result<()> {
     agent.sees(&stormy.label())?;
     let _connections = [life(&calm)?, life(&stormy)?];
 
-    let mut reader = read(&agent, &stormy.label())?;
+    let mut reader = read(&agent, include_str!("browser/pages.js"), stormy.label())?;
     wait_for(&mut reader, "ready for the storm")?;
     let storm = Stopped::begin(stormy)?;
     let finished = reader.finish(READ_WITHIN)?;
@@ -85,19 +86,15 @@ fn wait_for(reader: &mut Process, words: &str) -> Result<()> {
     })
 }
 
-fn read(agent: &Agent, server: &str) -> Result<Process> {
-    let script = include_str!("browser/pages.js");
+/// A script that reads the agent's pages in the browser, and is told of what.
+fn read(agent: &Agent, script: &str, of: impl AsRef<OsStr>) -> Result<Process> {
     let mut node = Command::new(lab::node()?);
-    node.args(["-", &format!("http://{}", agent.address()), server]);
-    Process::spawn_with_input("browser", seeing(&mut node)?, script.as_bytes())
-}
-
-/// Gives a script the browser.
-fn seeing(node: &mut Command) -> Result<&mut Command> {
-    Ok(node
+    node.args(["-", &format!("http://{}", agent.address())])
+        .arg(of)
         .env("NODE_PATH", lab::browser_path()?)
         .env("STORMGLASS_LAB_CHROMIUM", lab::chromium()?)
-        .env("FONTCONFIG_FILE", lab::fonts()?))
+        .env("FONTCONFIG_FILE", lab::fonts()?);
+    Process::spawn_with_input("browser", &mut node, script.as_bytes())
 }
 
 /// Somebody with a hostile name, and some traffic.

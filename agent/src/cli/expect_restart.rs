@@ -1,12 +1,13 @@
 //! `stormglass expect-restart`.
 
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use clap::Args;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use stormglass::storms::Moment;
 
 use super::agent::{AgentArguments, NOT_UNDERSTOOD};
 use super::table::{Column, show, show_json, table};
@@ -52,8 +53,7 @@ struct Announcement {
 
 pub(super) fn run(arguments: &ExpectRestartArguments) -> Result<ExitCode> {
     let agent = arguments.agent.agent()?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+    let Moment(now) = Moment::now();
     let (answer, verb) = if let Some(id) = &arguments.cancel {
         (agent.delete(PAGE, &[("id", id)])?, "is no longer announced")
     } else if let Some(lasts) = arguments.lasts {

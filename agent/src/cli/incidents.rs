@@ -8,11 +8,11 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use stormglass::incidents::{self, Course, Incident, Sample};
+use stormglass::numbers::span;
 use stormglass::storms::{Moment, Storm};
 
 use super::agent::{AgentArguments, NOT_UNDERSTOOD};
 use super::inventory;
-use super::storms::span;
 use super::table::{Column, show, show_json, table};
 
 /// Columns of a picture, on however wide a terminal.

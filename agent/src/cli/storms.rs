@@ -1,13 +1,15 @@
 //! `stormglass storms`.
 
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 use serde::Deserialize;
 use serde_json::Value;
-use stormglass::storms::{Moment, Storm};
+use stormglass::{
+    numbers::span,
+    storms::{Moment, Storm},
+};
 
 use super::agent::{AgentArguments, NOT_UNDERSTOOD};
 use super::table::{Column, show, show_json, table};
@@ -34,18 +36,16 @@ pub(super) fn run(arguments: &StormsArguments) -> Result<ExitCode> {
     if arguments.json {
         show_json(&answer)?;
     } else {
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = Moment(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX));
-        show(&text(answer, now)?)?;
+        show(&text(answer, Moment::now())?)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// What is read of the page.
 #[derive(Deserialize)]
-struct Page {
-    active: Vec<Storm>,
-    ended: Vec<Storm>,
+pub(super) struct Page {
+    pub(super) active: Vec<Storm>,
+    pub(super) ended: Vec<Storm>,
 }
 
 const COLUMNS: &[Column] = &[
@@ -89,17 +89,6 @@ fn cells(storm: &Storm, now: Moment) -> Vec<String> {
     ]
 }
 
-/// A time in the unit that suits it.
-pub(super) fn span(milliseconds: u64) -> String {
-    match milliseconds {
-        short if short < 10_000 => format!("{:.1} s", short as f64 / 1e3),
-        some if some < 120_000 => format!("{} s", some / 1_000),
-        minutes if minutes < 7_200_000 => format!("{} min", minutes / 60_000),
-        hours if hours < 172_800_000 => format!("{} h", hours / 3_600_000),
-        days => format!("{} d", days / 86_400_000),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -130,19 +119,5 @@ id      server  kinds                                     severity            be
         let silence = text(json!({"active": [], "ended": []}), Moment(0)).expect("understood");
         assert_eq!(silence, "no storm since the agent started\n");
         assert!(text(json!({"active": [{}], "ended": []}), Moment(0)).is_err());
-    }
-
-    #[test]
-    fn times_have_the_unit_that_suits_them() {
-        for (milliseconds, written) in [
-            (0, "0.0 s"),
-            (9_949, "9.9 s"),
-            (90_000, "90 s"),
-            (600_000, "10 min"),
-            (7_200_000, "2 h"),
-            (200_000_000, "2 d"),
-        ] {
-            assert_eq!(span(milliseconds), written);
-        }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{
     sync::mpsc::{Receiver, RecvTimeoutError},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -13,6 +13,7 @@ use super::{key_settings, watch::Watch};
 use crate::{
     config::{Changes, ConfigFile, ConfigStatus, Configuration, Content, Look, Settings, waiting_keys},
     snapshot::Snapshot,
+    storms::Moment,
     tenants::{Rules, Tenants},
     workloads,
 };
@@ -61,11 +62,11 @@ pub(super) fn status_at_start(configuration: &Configuration) -> ConfigStatus {
         .content
         .is_there()
         .then(|| shown(&configuration.file));
-    ConfigStatus::started(file, now_ms())
+    ConfigStatus::started(file, Moment::now().0)
 }
 
 fn judge(file: &ConfigFile, look: Look) -> Verdict {
-    let at_ms = now_ms();
+    let Moment(at_ms) = Moment::now();
     match check(file, look) {
         Ok((settings, rules, file)) => Verdict::Good {
             settings: Box::new(settings),
@@ -89,11 +90,6 @@ fn check(file: &ConfigFile, look: Look) -> Result<(Settings, Rules, Option<Strin
 
 fn shown(file: &ConfigFile) -> String {
     file.path().display().to_string()
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What the configuration governs in the watching thread.

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use super::finding::{Measure, ratio};
 use super::observation::{ClientDetail, Detail};
 use super::storm::{Culprit, Moment, Subject};
+use crate::numbers;
 
 /// Culprits that are named, of each subject.
 const NAMED: usize = 3;
@@ -262,15 +263,7 @@ pub(super) fn sentence(noun: &str, amount: f64, seconds: f64, culprits: &[Culpri
 
 /// `4,100`.
 pub(super) fn thousands(number: f64) -> String {
-    let digits = format!("{:.0}", number.max(0.0));
-    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
+    numbers::thousands(number.max(0.0).round_ties_even() as u64)
 }
 
 /// `0.7 s`, `3 s`, `12 min`.

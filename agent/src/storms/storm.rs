@@ -1,6 +1,7 @@
 //! A storm: what detectors find, alerts tell and incidents record. Its JSON is what webhooks, incident files and the API show.
 
 use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +12,13 @@ use serde::{Deserialize, Serialize};
 pub struct Moment(pub u64);
 
 impl Moment {
+    /// What the system's clock says: for those that look at the agent from outside, or once.
+    #[must_use]
+    pub fn now() -> Self {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX))
+    }
+
     /// Milliseconds from `earlier` to this moment; zero if it is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> u64 {

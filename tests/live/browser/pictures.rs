@@ -1,7 +1,6 @@
 //! Pictures of the pages: two servers, three workloads, and one of the servers stops under its clients.
 
 use std::ffi::OsStr;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,8 +10,6 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use stormglass_tests::agent::Agent;
 use stormglass_tests::crowd::Crowd;
-use stormglass_tests::lab;
-use stormglass_tests::process::Process;
 use stormglass_tests::resp::Connection;
 use stormglass_tests::server::Plan;
 
@@ -96,12 +93,7 @@ pub(super) fn take(folder: &OsStr) -> Result<()> {
 /// The storm, when the reader is ready for it.
 fn pose(agent: &Agent, folder: &OsStr, server: Pid, stop: &AtomicBool) -> Result<()> {
     thread::sleep(LEARNING);
-    let mut node = Command::new(lab::node()?);
-    node.arg("-")
-        .arg(format!("http://{}", agent.address()))
-        .arg(folder);
-    let script = include_str!("pictures.js");
-    let mut reader = Process::spawn_with_input("browser", super::seeing(&mut node)?, script.as_bytes())?;
+    let mut reader = super::read(agent, include_str!("pictures.js"), folder)?;
     super::wait_for(&mut reader, "ready for the storm")?;
     kill(server, Signal::SIGSTOP)?;
     stop.store(true, Ordering::Relaxed);

@@ -10,6 +10,7 @@ use serde_json::Value;
 use stormglass::storms::Storm;
 
 use crate::cli::agent::NOT_UNDERSTOOD;
+use crate::cli::storms::Page;
 
 /// The pages that are asked for, in the order of [`Reading::new`].
 pub(super) const PAGES: [&str; 4] = [
@@ -43,7 +44,7 @@ impl Reading {
     /// Reads the four pages.
     pub(super) fn new(at: Duration, pages: [Value; 4]) -> Result<Self> {
         let [servers, tenants, workloads, storms] = pages;
-        let Storms { active, ended } = read(storms)?;
+        let Page { active, ended } = read(storms)?;
         Ok(Self {
             at,
             servers: read::<Servers>(servers)?.servers,
@@ -72,12 +73,6 @@ struct Tenants {
 #[derive(Deserialize)]
 struct Workloads {
     workloads: Vec<Workload>,
-}
-
-#[derive(Deserialize)]
-struct Storms {
-    active: Vec<Storm>,
-    ended: Vec<Storm>,
 }
 
 /// What is read of a server.

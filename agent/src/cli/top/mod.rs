@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -156,7 +156,7 @@ fn show(
     let mut unchanged = REDRAW;
     while !ended.load(Ordering::Relaxed) && !is_gone(PollFlags::empty(), Duration::ZERO) {
         if unchanged >= REDRAW {
-            match terminal.draw(|frame| view::draw(top, now(), frame)) {
+            match terminal.draw(|frame| view::draw(top, Moment::now(), frame)) {
                 Err(_) if is_gone(PollFlags::empty(), Duration::ZERO) => return Ok(()),
                 drawn => drawn.context("cannot write to the terminal")?,
             };
@@ -189,11 +189,6 @@ fn is_gone(asked: PollFlags, within: Duration) -> bool {
     let _ = poll(&mut polled, Some(&within));
     let end = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
     polled[0].revents().intersects(end)
-}
-
-fn now() -> Moment {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Moment(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// A terminal that goes away (SSH) hangs up.

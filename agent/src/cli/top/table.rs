@@ -2,10 +2,10 @@
 
 use std::cmp::Ordering;
 
+use stormglass::numbers::{bytes, span};
 use stormglass::storms::{Culprit, Figure, Moment, Severity, Storm};
 
 use super::data::{Pair, Server, Tenant};
-use crate::cli::storms::span;
 
 /// What is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -449,16 +449,4 @@ pub(super) fn per_second(rate: f64) -> String {
         many if many < 10_000_000.0 => format!("{:.0}k", many / 1e3),
         most => format!("{:.0}M", most / 1e6),
     }
-}
-
-/// Bytes in the unit that suits them.
-pub(super) fn bytes(count: f64) -> String {
-    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
-    let (mut value, mut unit) = (count, 0);
-    while value >= 999.5 && unit + 1 < UNITS.len() {
-        value /= 1e3;
-        unit += 1;
-    }
-    let decimals = usize::from(unit > 0 && value < 99.95);
-    format!("{value:.decimals$} {}", UNITS[unit])
 }

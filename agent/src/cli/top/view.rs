@@ -5,13 +5,13 @@ use ratatui::layout::{Alignment, Constraint, Layout, Rect};
 use ratatui::style::{Style, Stylize as _};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Clear, Padding, Paragraph, Wrap};
+use stormglass::numbers::{bytes, span};
 use stormglass::storms::{Moment, Storm};
 
 use super::data::{Pair, Server};
 use super::grid;
 use super::state::Top;
-use super::table::{Row, Tone, View, bytes, lasted, loudness, per_second, tone};
-use crate::cli::storms::span;
+use super::table::{Row, Tone, View, lasted, loudness, per_second, tone};
 
 const NAME: &str = "stormglass  ";
 

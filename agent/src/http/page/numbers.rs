@@ -1,17 +1,6 @@
-//! Numbers as people read them.
+//! Numbers as the pages have them, beyond those of [`crate::numbers`].
 
-/// A number with its thousands apart.
-pub(super) fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3 + 1);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
+pub(super) use crate::numbers::{bytes, span, thousands as count};
 
 /// Something measured: as many decimals as it takes to see it.
 pub(super) fn value(number: f64) -> String {
@@ -22,18 +11,6 @@ pub(super) fn value(number: f64) -> String {
     }
 }
 
-/// Bytes in the unit that suits them.
-pub(super) fn bytes(count: f64) -> String {
-    const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
-    let (mut value, mut unit) = (count, 0);
-    while value >= 999.5 && unit + 1 < UNITS.len() {
-        value /= 1e3;
-        unit += 1;
-    }
-    let decimals = usize::from(unit > 0 && value < 99.95);
-    format!("{value:.decimals$} {}", UNITS[unit])
-}
-
 /// A share of a whole.
 pub(super) fn percent(share: f64) -> String {
     let percent = share * 100.0;
@@ -41,18 +18,7 @@ pub(super) fn percent(share: f64) -> String {
     format!("{percent:.decimals$} %")
 }
 
-/// Milliseconds in the unit that suits them.
-pub(super) fn span(milliseconds: u64) -> String {
-    match milliseconds {
-        short if short < 10_000 => format!("{:.1} s", short as f64 / 1e3),
-        some if some < 120_000 => format!("{} s", some / 1_000),
-        minutes if minutes < 7_200_000 => format!("{} min", minutes / 60_000),
-        hours if hours < 172_800_000 => format!("{} h", hours / 3_600_000),
-        days => format!("{} d", days / 86_400_000),
-    }
-}
-
-/// The same to a tenth of a second: `5 s`, `12.5 s`, `2 min`.
+/// Milliseconds as [`span`] writes them, but to a tenth of a second: `5 s`, `12.5 s`, `2 min`.
 pub(super) fn round_span(milliseconds: u64) -> String {
     let short = milliseconds < 120_000;
     match milliseconds {
@@ -105,14 +71,8 @@ mod tests {
 
     #[test]
     fn numbers_are_written_for_people() {
-        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
-            assert_eq!(count(number), text);
-        }
         for (number, text) in [(0.0, "0"), (0.256, "0.26"), (12.34, "12.3"), (4_100.6, "4,101")] {
             assert_eq!(value(number), text);
-        }
-        for (number, text) in [(0.0, "0 B"), (1500.0, "1.5 kB"), (152_000.0, "152 kB")] {
-            assert_eq!(bytes(number), text);
         }
         for (share, text) in [(0.0, "0 %"), (0.004, "0.4 %"), (0.92, "92 %"), (1.0, "100 %")] {
             assert_eq!(percent(share), text);
@@ -153,14 +113,6 @@ mod tests {
 
     #[test]
     fn times_are_written_in_the_unit_that_suits_them() {
-        for (number, text) in [
-            (900, "0.9 s"),
-            (60_000, "60 s"),
-            (600_000, "10 min"),
-            (7_200_000, "2 h"),
-        ] {
-            assert_eq!(span(number), text);
-        }
         for (seconds, text) in [
             (0.000_001_2, "1.2 µs"),
             (0.052, "52 ms"),

@@ -12,7 +12,7 @@ use crate::http::inventory::{self, Server};
 use crate::http::views::{self, Tenant, TenantsQuery};
 use crate::http::workloads::{self, Workload};
 use crate::http::{Health, Report};
-use crate::storms::{Culprit, Moment, Severity, Storm};
+use crate::storms::{Culprit, Moment, Storm};
 use crate::time::utc;
 
 /// Rows of a table; the API has them all.
@@ -105,15 +105,11 @@ fn culprit(culprit: &Culprit) -> Html {
 
 /// How bad it is: a word, since colours are not for everybody.
 pub(super) fn severity(storm: &Storm) -> Html {
-    let class = match storm.severity {
-        Severity::Info => "info",
-        Severity::Warning => "warning",
-        Severity::Critical => "critical",
-    };
+    let severity = storm.severity.label();
     let expected = storm
         .expected
         .then(|| html!(" <span class=\"badge\">expected</span>"));
-    html!("<span class=\"badge " (class) "\">" (storm.severity.label()) "</span>" (expected))
+    html!("<span class=\"badge " (severity) "\">" (severity) "</span>" (expected))
 }
 
 /// What was found, the leading cause first.
