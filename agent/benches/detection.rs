@@ -223,7 +223,6 @@ struct Month {
 
 fn month(seed: u64) -> Month {
     let mut world = World::new(1_000 + seed);
-    world.look_every = 60_000;
     let mut life = Life::begin(&mut world);
     world.score = Some(Box::default());
     world.exporter = Some(exporter(seed));

@@ -110,9 +110,9 @@ kind! {
     /// `[storms.cold_reconnect]`.
     ColdReconnect, RawColdReconnect, "cold_reconnect" {
         /// Fewer connections opened anew are no storm.
-        connections: Floor = 50,
+        connections: Floor = 30,
         /// A smaller share of the connections held is no storm.
-        share_percent: Percent = 12,
+        share_percent: Percent = 7,
     }
 }
 

@@ -5,7 +5,7 @@
 //! A queue that is `queue_percent` full for a third of a second is a storm; one that drops connections is one at once. A burst
 //! that the server takes in is none.
 
-use super::course::Onset;
+use super::course::{Onset, Tick};
 use super::finding::{Detector, Finding, Measure, Scene, figure, ratio};
 use super::storm::{Kind, Severity};
 
@@ -63,11 +63,13 @@ impl AcceptQueueSaturation {
     }
 
     fn goes_on(scene: &Scene<'_>) -> bool {
+        scene.course.back(QUIET_MILLISECONDS).any(Self::shows(scene))
+    }
+
+    /// Whether a tick is a part of a storm.
+    fn shows(scene: &Scene<'_>) -> impl Fn(&Tick) -> bool + use<> {
         let percent = scene.settings.accept_queue_saturation.queue_percent.get() as u64;
-        scene
-            .course
-            .back(QUIET_MILLISECONDS)
-            .any(|tick| tick.queue_drops > 0 || tick.queue_length * 200 >= percent * tick.queue_limit.max(1))
+        move |tick| tick.queue_drops > 0 || tick.queue_length * 200 >= percent * tick.queue_limit.max(1)
     }
 }
 
@@ -103,6 +105,7 @@ impl Detector for AcceptQueueSaturation {
                 Severity::Warning
             },
             onset: onset.at,
+            seen: scene.last(QUIET_MILLISECONDS, Self::shows(scene)),
             evidence: vec![
                 figure("accept_queue_most", most as f64, "connections"),
                 figure("accept_queue_limit", limit as f64, "connections"),

@@ -100,6 +100,7 @@ impl TrafficDetector for BandwidthSaturation {
                 Severity::Warning
             },
             onset: self.bytes.onset(),
+            seen: second.now,
             evidence,
             noun: "bytes",
             amount: self.bytes.amount(),

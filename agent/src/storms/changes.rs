@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 
+use super::course::Onset;
 use super::finding::{Measure, ratio};
+use super::guests::{Guests, RESTART_SECONDS};
 use super::observation::{ClientDetail, Detail};
 use super::storm::{Culprit, Moment, Subject};
 use crate::numbers;
@@ -22,17 +24,20 @@ const MINUTES_BACK: u64 = 300_000;
 /// Clients as they were in quiet moments.
 #[derive(Debug, Default)]
 pub(super) struct Quiet {
-    recent: Option<Look>,
-    /// The oldest first.
-    looks: VecDeque<Look>,
-    old: Option<Look>,
+    recent: Option<Look<Then>>,
+    /// Connections held. The oldest first.
+    looks: VecDeque<Look<u32>>,
+    old: Option<Look<u32>>,
+    guests: Guests,
 }
 
-/// Clients at one moment: 32 bytes for each address.
+/// Clients at one moment: 36 bytes for each address, 24 of those that are past.
 #[derive(Debug, Clone, Default)]
-struct Look {
+struct Look<T> {
     at: Moment,
-    clients: HashMap<IpAddr, Then>,
+    /// What the server had counted.
+    opened_total: u64,
+    clients: HashMap<IpAddr, T>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -41,84 +46,148 @@ struct Then {
     connections: u32,
     /// Opens per second before.
     rate: f32,
+    /// The most connections that it held lately; what is past fades as fast as a restart is done. A guest's do not count.
+    held: f32,
 }
 
 impl Quiet {
-    /// Takes a look at a quiet moment.
-    pub(super) fn remember(&mut self, at: Moment, detail: &Detail) {
-        let before = self.recent.take();
-        let clients = detail.clients.iter().map(|client| {
-            let then = before
-                .as_ref()
-                .and_then(|look| Some((look.at, look.clients.get(&client.address)?)));
-            let rate = then.map_or(0.0, |(moment, then)| {
-                let opened = client.opened.saturating_sub(u64::from(then.opened)) as f64;
-                // Half of it new: a batch that ran once is soon forgotten.
-                f64::midpoint(f64::from(then.rate), ratio(opened * 1e3, at.since(moment) as f64))
-            });
-            let then = Then {
-                opened: u32::try_from(client.opened).unwrap_or(u32::MAX),
-                connections: u32::try_from(client.connections).unwrap_or(u32::MAX),
-                rate: rate as f32,
-            };
-            (client.address, then)
+    /// Whether there was a look.
+    pub(super) const fn has_looked(&self) -> bool {
+        self.recent.is_some()
+    }
+
+    /// Takes a look at a quiet moment, at which the server had counted so many opens.
+    pub(super) fn remember(&mut self, at: Moment, opened_total: u64, detail: &Detail) {
+        let before = self.recent.take().unwrap_or_default();
+        let seconds = at.since(before.at) as f64 / 1e3;
+        self.guests.learn(seconds, detail);
+        let fading = (-seconds / RESTART_SECONDS).exp() as f32;
+        let now = detail.clients.iter().map(|client| {
+            let then = before.clients.get(&client.address);
+            (client.address, self.remembered(client, then, seconds, fading))
         });
+        let mut clients: HashMap<IpAddr, Then> = now.collect();
+        for (address, then) in &before.clients {
+            // The kernel forgets who is gone, and what it has opened.
+            let held = then.held * fading;
+            if held >= 1.0 {
+                let gone = || Then {
+                    held,
+                    ..Then::default()
+                };
+                clients.entry(*address).or_insert_with(gone);
+            }
+        }
         self.recent = Some(Look {
             at,
-            clients: clients.collect(),
+            opened_total,
+            clients,
         });
-        let is_past = |look: Option<&Look>, age| look.is_none_or(|look| at.since(look.at) > age);
-        if is_past(self.looks.back(), SPACING_MILLISECONDS) {
-            self.looks.extend(before);
-            if self.looks.len() > LOOKS {
-                let oldest = self.looks.pop_front();
-                if is_past(self.old.as_ref(), 2 * MINUTES_BACK) {
-                    self.old = oldest;
-                }
+        self.put_aside(at, before);
+    }
+
+    fn remembered(&self, client: &ClientDetail, then: Option<&Then>, seconds: f64, fading: f32) -> Then {
+        let rate = then.map_or(0.0, |then| {
+            let opened = client.opened.saturating_sub(u64::from(then.opened)) as f64;
+            // Half of it new: a batch that ran once is soon forgotten.
+            f64::midpoint(f64::from(then.rate), ratio(opened, seconds))
+        });
+        let faded = then.map_or(0.0, |then| then.held * fading);
+        Then {
+            opened: u32::try_from(client.opened).unwrap_or(u32::MAX),
+            connections: u32::try_from(client.connections).unwrap_or(u32::MAX),
+            rate: rate as f32,
+            held: if self.guests.have(client) {
+                0.0
+            } else {
+                faded.max(client.connections as f32)
+            },
+        }
+    }
+
+    /// Keeps a look that is past for those who want to know what has grown.
+    fn put_aside(&mut self, at: Moment, before: Look<Then>) {
+        let is_past = |look: Option<&Look<u32>>, age| look.is_none_or(|look| at.since(look.at) > age);
+        if before.clients.is_empty() || !is_past(self.looks.back(), SPACING_MILLISECONDS) {
+            return;
+        }
+        let clients = before.clients.into_iter();
+        self.looks.push_back(Look {
+            at: before.at,
+            opened_total: before.opened_total,
+            clients: clients
+                .map(|(address, then)| (address, then.connections))
+                .collect(),
+        });
+        if self.looks.len() > LOOKS {
+            let oldest = self.looks.pop_front();
+            if is_past(self.old.as_ref(), 2 * MINUTES_BACK) {
+                self.old = oldest;
             }
         }
     }
 
-    /// The look that is nearest to a moment.
-    fn nearest(&self, moment: Moment) -> Option<&Look> {
-        let looks = self.old.iter().chain(&self.looks).chain(&self.recent);
-        looks.min_by_key(|look| look.at.0.abs_diff(moment.0))
+    /// Connections that an address held at the look nearest to a moment; none if there was no look.
+    fn held_near(&self, moment: Moment) -> impl Fn(IpAddr) -> u32 {
+        let past = self.old.iter().chain(&self.looks);
+        let nearest = past.min_by_key(|look| look.at.0.abs_diff(moment.0));
+        let recent = self.recent.as_ref().filter(|recent| {
+            nearest.is_none_or(|look| recent.at.0.abs_diff(moment.0) <= look.at.0.abs_diff(moment.0))
+        });
+        move |address| match (recent, nearest) {
+            (Some(recent), _) => recent.clients.get(&address).map_or(0, |then| then.connections),
+            (None, Some(look)) => look.clients.get(&address).copied().unwrap_or(0),
+            (None, None) => 0,
+        }
     }
 
     /// What has changed since the last look; and what has grown since `onset`.
     pub(super) fn changes(&self, now: Moment, onset: Moment, detail: &Detail) -> Changes {
-        let nobody = Look::default();
-        let recent = self.recent.as_ref().unwrap_or(&nobody);
-        let old = self.nearest(onset).unwrap_or(recent);
-        let seconds = if self.recent.is_some() {
-            now.since(recent.at) as f64 / 1e3
-        } else {
-            0.0
+        let held_at_onset = self.held_near(onset);
+        let grown = |client: &ClientDetail| {
+            (client.connections as f64 - f64::from(held_at_onset(client.address))).max(0.0)
         };
+        let Some(recent) = &self.recent else {
+            // Nobody has opened anything yet that could be told from what is usual.
+            let rows = detail.clients.iter().map(|client| Change {
+                client: client.clone(),
+                opened: 0.0,
+                held_before: 0.0,
+                held: 0.0,
+                lost: 0.0,
+                unnoticed: 0.0,
+                grown: grown(client),
+            });
+            return Changes {
+                rows: rows.collect(),
+                ..Changes::default()
+            };
+        };
+        let seconds = now.since(recent.at) as f64 / 1e3;
         let rows = detail.clients.iter().map(|client| {
-            let then = recent.clients.get(&client.address).copied();
-            let before = then.unwrap_or_default();
+            let before = recent.clients.get(&client.address).copied().unwrap_or_default();
             let opened = client.opened.saturating_sub(u64::from(before.opened)) as f64;
-            let expected = f64::from(before.rate) * seconds;
-            let long_ago = old
-                .clients
-                .get(&client.address)
-                .map_or(0, |then| then.connections);
+            let held = f64::from(before.held);
+            let still_there = (client.connections as f64 - opened).clamp(0.0, held);
+            // Who opens as many again has lost them, even if the server has not noticed yet.
+            let unnoticed = if opened >= held { still_there } else { 0.0 };
             Change {
                 client: client.clone(),
-                // Before the first look nobody has opened anything that could be told from what is usual.
-                opened: if self.recent.is_some() {
-                    (opened - expected).max(0.0)
-                } else {
-                    0.0
-                },
+                opened: (opened - f64::from(before.rate) * seconds).max(0.0),
                 held_before: f64::from(before.connections),
-                grown: (client.connections as f64 - f64::from(long_ago)).max(0.0),
+                held,
+                lost: held - still_there + unnoticed,
+                unnoticed,
+                grown: grown(client),
             }
         });
+        let rows: Vec<Change> = rows.collect();
+        let all: f64 = recent.clients.values().map(|then| f64::from(then.held)).sum();
+        let of_rows: f64 = rows.iter().map(|row| row.held).sum();
         Changes {
-            rows: rows.collect(),
-            known: self.recent.is_some(),
+            rows,
+            known: Some((recent.at, recent.opened_total)),
+            gone: (all - of_rows).max(0.0),
         }
     }
 }
@@ -127,8 +196,10 @@ impl Quiet {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Changes {
     rows: Vec<Change>,
-    /// Whether there was a quiet look.
-    pub(super) known: bool,
+    /// When the quiet look was, and what the server had counted by then; `None` if there was none.
+    known: Option<(Moment, u64)>,
+    /// Connections held lately by addresses that nothing is known of any more.
+    gone: f64,
 }
 
 #[derive(Debug, Clone)]
@@ -137,16 +208,67 @@ struct Change {
     /// Connections opened beyond what this address usually does.
     opened: f64,
     held_before: f64,
+    /// The most that it held lately, unless it is a guest, and those of them that are lost.
+    held: f64,
+    lost: f64,
+    /// Of the lost ones, those that the server still holds.
+    unnoticed: f64,
     grown: f64,
 }
 
+/// Connections that took the place of others.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Replaced {
+    /// Of those opened beyond what is usual.
+    pub(super) share: f64,
+    /// So many of those whose place was taken are still counted.
+    pub(super) unnoticed: f64,
+    /// Addresses that opened them, about.
+    pub(super) clients: usize,
+}
+
 impl Changes {
-    /// Connections that took the place of others: of each address no more than it holds, or held. Somebody who opens the same
-    /// connection again and again counts once.
-    pub(super) fn renewed(&self) -> f64 {
-        let rows = self.rows.iter();
-        rows.map(|row| row.opened.min(row.held_before.max(row.client.connections as f64)))
-            .sum()
+    /// What was opened between the quiet look and `onset` beyond so many per second; `None` if there was no quiet look.
+    pub(super) fn opened_before(&self, onset: &Onset, usual: f64) -> Option<f64> {
+        let (at, opened_total) = self.known?;
+        let opened = onset.before.opened_total.saturating_sub(opened_total) as f64;
+        Some((opened - usual * onset.at.since(at) as f64 / 1e3).max(0.0))
+    }
+
+    /// Who took the place of others: a workload the place of its own connections, and where the workload is not known anybody that
+    /// of anybody. Of each address no more counts than it holds, or held: somebody who opens the same connection again and
+    /// again counts once. Of all this, `before` was done before it became too much.
+    pub(super) fn replaced(&self, before: f64) -> Replaced {
+        let mut by_workload: BTreeMap<Option<&str>, (f64, f64, usize)> = BTreeMap::new();
+        for row in &self.rows {
+            let of = by_workload.entry(row.client.workload.as_deref()).or_default();
+            let most = row.held.max(row.held_before).max(row.client.connections as f64);
+            of.0 += row.opened.min(most);
+            of.1 += row.lost;
+            of.2 += usize::from(row.opened >= 1.0);
+        }
+        let (opened, lost, anybody) = by_workload.remove(&None).unwrap_or_default();
+        let lost = lost + self.gone;
+        let (mut replaced, mut clients, mut opened_by_others, mut lost_by_others) = (0.0, 0, 0.0, 0.0);
+        for (opened, lost, count) in by_workload.into_values() {
+            let own = opened.min(lost);
+            replaced += own;
+            clients += if own >= 1.0 { count } else { 0 };
+            opened_by_others += opened - own;
+            lost_by_others += lost - own;
+        }
+        let by_anybody = opened.min(lost + lost_by_others);
+        let of_anybody = opened_by_others.min(lost - opened.min(lost));
+        if by_anybody + of_anybody >= 1.0 {
+            clients += anybody;
+        }
+        let all: f64 = self.rows.iter().map(|row| row.opened).sum();
+        let replaced = replaced + by_anybody + of_anybody;
+        Replaced {
+            share: ratio((replaced - before).max(0.0), all - before),
+            unnoticed: self.rows.iter().map(|row| row.unnoticed).sum(),
+            clients,
+        }
     }
 
     /// Connections opened by addresses that had some before, and how many they had.
@@ -303,7 +425,7 @@ mod tests {
                 .map(|host| client(host, Some("cart-api"), 13, 13))
                 .collect();
             clients.push(client(9, None, 10 * second, 1));
-            quiet.remember(Moment(1_000 * second), &detail(clients));
+            quiet.remember(Moment(1_000 * second), 0, &detail(clients));
         }
         quiet
     }
@@ -326,7 +448,11 @@ mod tests {
             sentence("opens", 4_100.0, 3.2, &culprits),
             "90 % of 4,100 opens in 3 s: workload cart-api, go-redis 8.11, 3 instances, 13 connections each"
         );
-        assert_eq!(changes.renewed().round(), 40.0, "13 each, and one");
+        let replaced = changes.replaced(0.0);
+        assert!(
+            (replaced.share * 100.0 - 40.0).abs() < 1.0,
+            "13 each, and one: {replaced:?}"
+        );
         assert_eq!(changes.reopening(2.0), 4);
     }
 
@@ -337,6 +463,7 @@ mod tests {
             let leaked = 2 * second;
             quiet.remember(
                 Moment(1_000 * second),
+                0,
                 &detail(vec![client(1, None, leaked, leaked)]),
             );
         }
@@ -360,7 +487,7 @@ mod tests {
     fn nobody_is_accused_before_the_first_quiet_look() {
         let changes =
             Quiet::default().changes(Moment(5), Moment(5), &detail(vec![client(1, None, 1_000, 1_000)]));
-        assert!(!changes.known);
+        assert_eq!(changes.known, None);
         assert_eq!(changes.culprits(&Measure::Opens), []);
         assert_eq!(sentence("opens", 7.0, 0.71, &[]), "7 opens in 0.7 s");
     }

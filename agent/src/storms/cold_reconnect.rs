@@ -2,9 +2,11 @@
 //! everything at three in the morning, when nobody asks anything.
 //!
 //! The signal is opens in a cumulative sum over what is usual and over a slow turnover of the connections held, as a staggered
-//! deploy has. It is a storm once the sum is as large as `connections` and `share_percent` of the connections held, if these
-//! opens took the place of connections (no fleet that grows), are spread over those who hold connections (no client that opens
-//! the same one again and again), and the connections that ended had nothing to wait for (that is `reconnect_churn`).
+//! deploy has. It is a storm once those of them that took the place of others are as many as `connections` and `share_percent`
+//! of the connections held, and the connections that ended had nothing to wait for (that is `reconnect_churn`). What takes the
+//! place of what is seen in who they are: connections that the usual clients lost within the last two minutes, those of a
+//! workload replaced by the same workload. A fleet that grows has lost none, a client that opens the same one again and again
+//! has lost that one, and guests do not count.
 
 use super::course::{Onset, sum};
 use super::finding::{Detector, Finding, Measure, Scene, figure, ratio};
@@ -16,6 +18,10 @@ const TURNOVER_PER_SECOND: f64 = 0.02;
 
 /// Share of closes with a waiting command from which on it is not this kind.
 const WAITING_SHARE: f64 = 0.2;
+
+/// One client that opens its connections anew is a client that was restarted, unless it holds half of all.
+const CLIENTS: usize = 3;
+const HALF: f64 = 0.5;
 
 /// Window in which a storm has to show something to go on.
 const QUIET_MILLISECONDS: u64 = 5_000;
@@ -42,19 +48,23 @@ impl ColdReconnect {
             .max(TURNOVER_PER_SECOND * usual.held)
     }
 
-    /// Connections that took the place of others since the onset, by all that is known.
-    fn renewed(&self, scene: &Scene<'_>, onset: &Onset) -> f64 {
-        let grown = (scene.tick.connections as f64 - scene.held_at(onset)).max(0.0);
-        let replaced = self.opens.sum() - grown;
-        match scene.changes.filter(|changes| changes.known) {
-            Some(changes) => {
-                // Who held connections and opens as many again has lost them, even if the server has not noticed yet.
-                let (by_the_same, held) = changes.by_the_same();
-                replaced
-                    .min(changes.renewed())
-                    .max(by_the_same.min(held).min(self.opens.sum()))
-            }
-            None => replaced,
+    /// Connections that took the place of others since the onset, by all that is known. Who the clients are may have been seen some
+    /// ticks ago: what was opened since is taken to be like what was opened before.
+    fn replaced(&self, scene: &Scene<'_>, onset: &Onset) -> f64 {
+        let (opened, held) = (self.opens.sum(), scene.held_at(onset));
+        let grown = (scene.tick.connections as f64 - held).max(0.0);
+        // Without an answer they are looked at in the next tick.
+        let Some(changes) = scene.changes else { return 0.0 };
+        let Some(before) = changes.opened_before(onset, scene.course.usual.opens.mean()) else {
+            return opened - grown;
+        };
+        let seen = changes.replaced(before);
+        let grown = (grown - seen.unnoticed).max(0.0);
+        let replaced = (opened * seen.share).min(opened - grown);
+        if seen.clients >= CLIENTS || replaced >= HALF * held {
+            replaced
+        } else {
+            0.0
         }
     }
 
@@ -104,7 +114,7 @@ impl Detector for ColdReconnect {
                 );
                 let begins = self.opens.sum() >= threshold
                     && waiting < WAITING_SHARE * closed.max(threshold)
-                    && self.renewed(scene, &onset) >= threshold;
+                    && self.replaced(scene, &onset) >= threshold;
                 if !begins {
                     return None;
                 }
@@ -125,6 +135,9 @@ impl Detector for ColdReconnect {
                 Severity::Warning
             },
             onset: onset.at,
+            seen: scene.last(QUIET_MILLISECONDS, |tick| {
+                tick.opened as f64 > tick.share_of(Self::allowed(scene))
+            }),
             evidence: vec![
                 figure("opens", opened, "connections"),
                 figure("share_of_held", share, "ratio"),

@@ -136,6 +136,8 @@ impl Detector for ConnectionGrowth {
                 Severity::Warning
             },
             onset,
+            // Growth is seen over a minute; what is held near the limit is seen now.
+            seen: scene.now,
             evidence: vec![
                 figure("connections", connections as f64, "connections"),
                 figure("clients_limit", limit as f64, "clients"),

@@ -40,6 +40,11 @@ impl Tick {
         self.opened as f64 - self.rejected as f64
     }
 
+    /// What its length has of so much per second.
+    pub(super) const fn share_of(&self, per_second: f64) -> f64 {
+        per_second * self.milliseconds as f64 / 1e3
+    }
+
     /// When it began, and what had been counted by then.
     pub(super) const fn onset(&self) -> Onset {
         Onset {
@@ -72,6 +77,11 @@ pub(super) struct Course {
 }
 
 impl Course {
+    /// What was counted when it was observed for the last time.
+    pub(super) fn counted(&self) -> Option<&Observation> {
+        self.last.as_ref().map(|(_, seen)| seen)
+    }
+
     /// Takes an observation. `None`: it is the first, or no time has passed.
     pub(super) fn advance(&mut self, now: Moment, seen: &Observation) -> Option<Tick> {
         let Some((then, before)) = self.last.replace((now, *seen)) else {

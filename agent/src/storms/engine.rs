@@ -22,13 +22,12 @@ use super::storm::{Culprit, Kind, Moment, Severity, Storm};
 use super::traffic::{Second, Traffic, UsualTraffic};
 use crate::config::Storms;
 
-/// A storm is over when nothing was found for so long: what begins again before is the same one.
+/// A storm is over when nothing of it was seen for so long: what begins again before is the same one.
 const HOLD_MILLISECONDS: u64 = 10_000;
 
-/// How long the clients of a suspected server are not looked at again: first, and once that has lasted for a while.
-const DETAIL_MILLISECONDS: u64 = 300;
-const LATER_DETAIL_MILLISECONDS: u64 = 2_000;
-const A_WHILE_MILLISECONDS: u64 = 3_000;
+/// How long the clients of a suspected server are not looked at again, by how long it has been suspected: in the first second, in
+/// which it turns out what it is, they are looked at in every tick.
+const RESTS_MILLISECONDS: [(u64, u64); 3] = [(1_000, 0), (3_000, 300), (u64::MAX, 2_000)];
 
 /// What is suspected began about so long ago.
 const LATELY_MILLISECONDS: u64 = 15_000;
@@ -55,8 +54,8 @@ const MEMORY: usize = 100;
 /// - Each carries the whole storm as it is then: an event that was missed is made up for by the next one.
 /// - `kinds` and `severity` only grow, `onset` only gets earlier, `expected` is never taken back. `kind` may become one that
 ///   stands before it in [`Kind::ALL`]. `evidence`, `culprits` and `summary` are those of the last finding.
-/// - `culprits` may be empty in `Started` (before the first quiet look at the clients nobody is accused); when they are known,
-///   that is a `Changed` at once.
+/// - `culprits` may be empty in `Started` (a look at the clients was too expensive to be taken at once); when they are known, that
+///   is a `Changed` at once.
 /// - The engine forgets storms when the agent ends, without an event: whoever remembers them over a restart ends them.
 ///
 /// They are logged once, where people are told (`alerts`); whoever else takes them logs what it does about them.
@@ -67,7 +66,7 @@ pub enum Event {
     /// Another kind joined, it got worse, culprits became known, somebody else leads (for two seconds and by a tenth of the
     /// whole), it turned out to be expected, or ten seconds have passed.
     Changed(Storm),
-    /// It is over: nothing was found for ten seconds, or the server is gone. `ended` is set.
+    /// It is over: nothing of it was seen for ten seconds, or the server is gone. `ended` is set.
     Ended(Storm),
 }
 
@@ -131,11 +130,9 @@ impl Clients {
         detail: &mut dyn FnMut() -> Option<Detail>,
     ) {
         let since = *self.suspected.get_or_insert(now);
-        let rest = if now.since(since) < A_WHILE_MILLISECONDS {
-            DETAIL_MILLISECONDS
-        } else {
-            LATER_DETAIL_MILLISECONDS
-        };
+        let suspected = now.since(since);
+        let rest = RESTS_MILLISECONDS.iter().find(|(until, _)| suspected < *until);
+        let rest = rest.map_or(0, |(_, rest)| *rest);
         if self.looked.is_some_and(|looked| now.since(looked) < rest) {
             return;
         }
@@ -152,7 +149,8 @@ struct Active {
     storm: Storm,
     /// The last finding of each kind.
     findings: BTreeMap<Kind, Finding>,
-    last_found: Moment,
+    /// When something of it was seen for the last time.
+    last_seen: Moment,
     /// When it was told, and as what.
     told_at: Moment,
     told: Told,
@@ -231,7 +229,7 @@ impl Engine {
     /// suspected is not taken for usual.
     pub fn remember(&mut self, server: &str, now: Moment, detail: &Detail) {
         if let Some(server) = self.servers.get_mut(server).filter(|server| server.is_quiet()) {
-            server.quiet.remember(now, detail);
+            server.remember(now, detail);
         }
     }
 
@@ -250,11 +248,25 @@ impl Engine {
         let Some(server) = self.servers.get_mut(label) else {
             return Vec::new();
         };
-        let Some(tick) = server.course.advance(now, seen) else {
+        // Whoever is there when the server is met is its usual company until more is known.
+        let tick = server.course.advance(now, seen);
+        if !server.quiet.has_looked() {
+            server.get_to_know(now, detail);
+        }
+        let Some(tick) = tick else {
             return Vec::new();
         };
+        let was_warm = server.course.usual.is_warm();
         let findings = server.look(now, &tick, &self.settings, detail);
-        self.judge(label, now, &findings).into_iter().collect()
+        if !was_warm && server.course.usual.is_warm() {
+            server.get_to_know(now, detail);
+        }
+        let event = self.judge(label, now, &findings);
+        if let (Some(Event::Ended(_)), Some(server)) = (&event, self.servers.get_mut(label)) {
+            // What was done in this storm is nothing that somebody did in the next one.
+            server.get_to_know(now, detail);
+        }
+        event.into_iter().collect()
     }
 
     /// Takes what the commands of a server have come to, every second.
@@ -303,9 +315,9 @@ impl Engine {
             return self.found(label, now, findings);
         }
         let storm = &mut self.servers.get_mut(label)?.storm;
-        let active = storm.take_if(|active| now.since(active.last_found) >= HOLD_MILLISECONDS)?;
-        let last_found = active.last_found;
-        Some(self.end(active, last_found))
+        let active = storm.take_if(|active| now.since(active.last_seen) >= HOLD_MILLISECONDS)?;
+        let last_seen = active.last_seen;
+        Some(self.end(active, last_seen))
     }
 
     /// Findings begin a storm, or go into the one that there is.
@@ -316,7 +328,6 @@ impl Engine {
             self.number += 1;
             Active::begun(label, now, self.number)
         });
-        active.last_found = now;
         let new = active.merge(now, findings, server.clients.changes.as_ref());
         active.storm.expected |= covers(&self.expectations, &active.storm);
         for kind in new {
@@ -353,7 +364,7 @@ impl Active {
     fn begun(label: &str, now: Moment, number: u64) -> Self {
         let storm = begun(label, now, number);
         Self {
-            last_found: now,
+            last_seen: Moment::default(),
             told_at: now,
             told: Told::of(&storm),
             storm,
@@ -369,6 +380,7 @@ impl Active {
         for finding in findings {
             storm.severity = storm.severity.max(finding.severity);
             storm.onset = storm.onset.min(finding.onset);
+            self.last_seen = self.last_seen.max(finding.seen);
             if self.findings.insert(finding.kind, finding.clone()).is_none() {
                 new.push(finding.kind);
             }
@@ -429,6 +441,20 @@ impl Told {
 }
 
 impl Server {
+    fn remember(&mut self, now: Moment, detail: &Detail) {
+        let opened_total = self.course.counted().map_or(0, |seen| seen.opened_total);
+        self.quiet.remember(now, opened_total, detail);
+    }
+
+    /// Looks at its clients for no other reason than to know them.
+    fn get_to_know(&mut self, now: Moment, detail: &mut dyn FnMut() -> Option<Detail>) {
+        if self.is_quiet()
+            && let Some(detail) = detail()
+        {
+            self.remember(now, &detail);
+        }
+    }
+
     /// What every detector finds in this tick.
     fn look(
         &mut self,

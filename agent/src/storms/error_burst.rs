@@ -62,6 +62,7 @@ impl TrafficDetector for ErrorBurst {
                 Severity::Warning
             },
             onset: self.faults.onset(),
+            seen: second.now,
             evidence,
             noun: "errors",
             amount: self.faults.amount(),

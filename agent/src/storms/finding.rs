@@ -23,6 +23,12 @@ impl Scene<'_> {
     pub(super) fn held_at(&self, onset: &Onset) -> f64 {
         (onset.before.connections as f64).max(self.course.usual.held)
     }
+
+    /// When the last tick ended that shows something, of those that began so long ago; else now.
+    pub(super) fn last(&self, milliseconds: u64, shows: impl Fn(&Tick) -> bool) -> Moment {
+        let mut ticks = self.course.back(milliseconds);
+        ticks.find(|tick| shows(tick)).map_or(self.now, |tick| tick.at)
+    }
 }
 
 /// One kind of storm, looked for at one server. A state machine: it knows nothing but what it is given.
@@ -55,6 +61,8 @@ pub(super) struct Finding {
     pub(super) kind: Kind,
     pub(super) severity: Severity,
     pub(super) onset: Moment,
+    /// When it showed for the last time. A detector goes on finding for some seconds: a storm may only take a breath.
+    pub(super) seen: Moment,
     /// The most telling first.
     pub(super) evidence: Vec<Figure>,
     /// What there is too much of: `opens`.

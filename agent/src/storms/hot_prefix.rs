@@ -104,6 +104,7 @@ impl TrafficDetector for HotPrefix {
                 Severity::Warning
             },
             onset: self.commands.onset(),
+            seen: second.now,
             evidence: vec![
                 figure(
                     "commands_beyond_usual_per_second",

@@ -55,6 +55,7 @@ impl Detector for MaxclientsRejection {
             kind: Kind::MaxclientsRejection,
             severity: Severity::Critical,
             onset: onset.at,
+            seen: scene.last(QUIET_MILLISECONDS, |tick| tick.rejected > 0),
             evidence,
             noun: "refused connections",
             amount: rejected,

@@ -8,6 +8,7 @@
 //! | `course` | the last seconds of a server, tick by tick |
 //! | `usual` | what is usual for it: rates with their spread, hours of the day; cumulative sums |
 //! | `changes` | what each client did since a quiet moment, and who stands out |
+//! | `guests` | who comes and goes |
 //! | `traffic` | what the commands come to, second by second; what is usual of it, and who has more |
 //! | `excess` | what the detectors of traffic have in common |
 //! | `finding` | what a detector is given and answers |
@@ -27,6 +28,7 @@ mod error_burst;
 mod excess;
 mod expectation;
 mod finding;
+mod guests;
 mod hot_prefix;
 mod maxclients_rejection;
 mod observation;

@@ -59,6 +59,7 @@ impl TrafficDetector for OversizedValues {
                 Severity::Warning
             },
             onset: self.values.onset(),
+            seen: second.now,
             evidence: vec![
                 figure("values", self.values.amount(), "values"),
                 figure("bytes_of_values", self.bytes, "bytes"),

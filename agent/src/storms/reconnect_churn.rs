@@ -8,7 +8,7 @@
 
 use super::course::{Onset, sum};
 use super::finding::{Detector, Finding, Measure, Scene, figure, ratio};
-use super::storm::{Kind, Severity};
+use super::storm::{Kind, Moment, Severity};
 use super::usual::Cusum;
 
 /// Window in which a storm has to show something to go on.
@@ -59,6 +59,14 @@ impl ReconnectChurn {
             && opened >= AMPLIFICATION * held_by_them.max(held / 2.0)
             && changes.reopening(AMPLIFICATION) >= CLIENTS;
         again.then_some(onset)
+    }
+
+    fn last_seen(scene: &Scene<'_>) -> Moment {
+        let usual = &scene.course.usual;
+        let (waiting, opens) = (usual.waiting_closes.allowed(), usual.opens_allowed(scene.now));
+        scene.last(QUIET_MILLISECONDS, |tick| {
+            tick.closed_waiting as f64 > tick.share_of(waiting) || tick.opened as f64 > tick.share_of(opens)
+        })
     }
 
     fn goes_on(scene: &Scene<'_>, onset: &Onset) -> bool {
@@ -123,6 +131,7 @@ impl Detector for ReconnectChurn {
                 Severity::Warning
             },
             onset: onset.at,
+            seen: Self::last_seen(scene),
             evidence: vec![
                 figure("opens", opened as f64, "connections"),
                 figure("closes", closed as f64, "connections"),

@@ -57,6 +57,7 @@ impl TrafficDetector for RetryAmplification {
                 Severity::Warning
             },
             onset: self.unanswered.onset(),
+            seen: second.now,
             evidence: vec![
                 figure("commands_per_second", commands / seconds, "commands"),
                 figure("usual_commands_per_second", usual.commands.mean(), "commands"),

@@ -176,7 +176,7 @@ impl Cusum {
     /// end is not put off by what a storm had piled up, and nothing at all once ten seconds have had no excess: a fleet that came to a
     /// server where nothing ever happens is past then.
     pub(super) fn add(&mut self, tick: &Tick, count: f64, allowed: f64, most: f64) -> f64 {
-        let allowance = allowed * tick.milliseconds as f64 / 1e3;
+        let allowance = tick.share_of(allowed);
         if count > allowance {
             self.exceeded = tick.at;
         } else if tick.at.since(self.exceeded) >= FORGET_MILLISECONDS {

@@ -1,7 +1,7 @@
 //! What is told of a storm, and how often.
 
 use super::simulator::{BATCH, CART, Fleet, World};
-use crate::storms::{Event, Expectation, Moment};
+use crate::storms::{Event, Expectation, Kind, Moment};
 
 fn quiet(seed: u64) -> World {
     let mut world = World::new(seed);
@@ -69,5 +69,70 @@ fn two_fleets_with_equal_parts_do_not_take_turns_in_what_is_told() {
         assert!(turns <= 1, "{leaders:?}");
         // Kinds and severity may rise in the first seconds, then it is once in ten.
         assert!(changes.count() <= 4 + 4, "{:#?}", world.events);
+    }
+}
+
+/// A server that stands still for a second, whose clients give up and come again.
+fn churn(world: &mut World) {
+    world.pass(1_000, |world| {
+        for address in CART.addresses() {
+            world.give_up(address, 2);
+            world.open(&CART, address, 2);
+        }
+    });
+}
+
+#[test]
+fn a_storm_is_over_when_it_showed_for_the_last_time() {
+    let mut world = quiet(1);
+    churn(&mut world);
+    let churned = world.moment();
+    world.pass(30_000, |_| {});
+    let storm = world.one_storm(Kind::ReconnectChurn, "cart-api");
+    assert_eq!(storm.ended, Some(churned));
+
+    let mut world = quiet(2);
+    world.pass(1_200, |world| replace(world, &CART));
+    let replaced = world.moment();
+    world.pass(30_000, |_| {});
+    let storm = world.one_storm(Kind::ColdReconnect, "cart-api");
+    assert_eq!(storm.ended, Some(replaced));
+}
+
+#[test]
+fn a_churn_within_ten_seconds_of_another_is_the_same_storm_and_one_after_them_is_another() {
+    for seconds in 1..=20 {
+        let mut world = quiet(seconds);
+        churn(&mut world);
+        world.pass(1_000 * seconds, |_| {});
+        churn(&mut world);
+        let churned = world.moment();
+        world.pass(60_000, |_| {});
+        let storms = world.storms();
+        let expected = if seconds < 10 { 1 } else { 2 };
+        assert_eq!(storms.len(), expected, "{seconds} s: {storms:#?}");
+        assert!(
+            storms.iter().all(|storm| storm.kind == Kind::ReconnectChurn),
+            "{seconds} s: {storms:#?}"
+        );
+        let last = storms.iter().filter_map(|storm| storm.ended).max();
+        assert_eq!(last, Some(churned), "{seconds} s: {storms:#?}");
+    }
+}
+
+#[test]
+fn who_does_it_is_known_from_the_first_look_on() {
+    for seconds in [1, 3, 8] {
+        let mut world = World::new(seconds);
+        world.adopt(&CART);
+        world.adopt(&BATCH);
+        world.pass(1_000 * seconds, |_| {});
+        churn(&mut world);
+        let Some(Event::Started(storm)) = world.events.first() else {
+            panic!("no storm: {:?}", world.events);
+        };
+        assert_eq!(storm.culprits[0].name, "cart-api", "{storm:#?}");
+        world.pass(60_000, |_| {});
+        world.one_storm(Kind::ReconnectChurn, "cart-api");
     }
 }

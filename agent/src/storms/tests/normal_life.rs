@@ -66,6 +66,162 @@ fn a_fleet_that_scales_and_a_batch_that_comes_and_goes_are_silent() {
     }
 }
 
+const JOB: Fleet = Fleet {
+    network: 10,
+    instances: 100,
+    ..BATCH
+};
+
+/// A batch that runs for two minutes, of which it is known that it comes and goes.
+fn batch_runs(world: &mut World) {
+    for minutes in [5, 0] {
+        begin(world, &JOB);
+        world.pass(120_000, |_| {});
+        end(world, &JOB);
+        world.pass(60_000 * minutes, |_| {});
+    }
+}
+
+fn begin(world: &mut World, fleet: &Fleet) {
+    for address in fleet.addresses() {
+        world.open(fleet, address, fleet.pool);
+    }
+}
+
+fn end(world: &mut World, fleet: &Fleet) {
+    for address in fleet.addresses() {
+        world.close(address, fleet.pool);
+    }
+}
+
+#[test]
+fn a_batch_that_begins_when_another_has_ended_is_silent() {
+    for (seed, pause) in [300, 2_000, 9_000, 30_000, 100_000].into_iter().enumerate() {
+        let mut world = World::new(seed as u64);
+        held(&mut world);
+        batch_runs(&mut world);
+        world.pass(pause, |_| {});
+        begin(&mut world, &JOB);
+        world.pass(60_000, |_| {});
+        world.assert_silent();
+    }
+}
+
+#[test]
+fn a_batch_after_a_batch_in_the_middle_of_a_deploy_is_silent() {
+    let mut world = World::new(1);
+    held(&mut world);
+    batch_runs(&mut world);
+    // Until just before the clients are looked at again.
+    for instance in 0..2 * CART.instances / 3 {
+        if instance == 49 {
+            begin(&mut world, &JOB);
+        }
+        let address = CART.address(instance);
+        let closed = world.close(address, CART.pool);
+        world.open(&CART, address, closed);
+        world.pass(400, |_| {});
+    }
+    world.pass(60_000, |_| {});
+    world.assert_silent();
+}
+
+#[test]
+fn a_workload_that_comes_when_another_has_left_is_silent() {
+    for seed in 0..SEEDS {
+        let mut world = World::new(seed);
+        held(&mut world);
+        for (workload, network) in [("readers", 12), ("report", 14)] {
+            let fleet = Fleet {
+                workload: Some(workload),
+                network,
+                instances: 60,
+                ..CART
+            };
+            for address in fleet.addresses() {
+                world.open(&fleet, address, fleet.pool);
+            }
+            let stay = 60_000 + 100 * world.dice.below(1_000);
+            world.pass(stay, |_| {});
+            for address in fleet.addresses() {
+                world.close(address, fleet.pool);
+            }
+            let pause = 100 * world.dice.below(300);
+            world.pass(pause, |_| {});
+        }
+        world.assert_silent();
+    }
+}
+
+#[test]
+fn a_deploy_and_a_batch_in_the_middle_of_it_are_silent_even_if_nobody_knows_the_workloads() {
+    let unknown = |fleet: Fleet| Fleet {
+        workload: None,
+        ..fleet
+    };
+    for seed in 0..SEEDS {
+        for network in [CART.network, 8] {
+            let mut world = World::new(seed);
+            let (cart, batch) = (unknown(CART), unknown(BATCH));
+            world.adopt(&cart);
+            world.pass(30_000, |_| {});
+            let (new, first) = (Fleet { network, ..cart }, 20 + world.dice.below(60));
+            for instance in 0..cart.instances {
+                world.close(cart.address(instance), cart.pool);
+                world.open(&new, new.address(instance), new.pool);
+                world.pass(400, |_| {});
+                if instance == first {
+                    for address in batch.addresses() {
+                        world.open(&batch, address, 20);
+                    }
+                }
+            }
+            world.pass(30_000, |_| {});
+            world.assert_silent();
+        }
+    }
+}
+
+#[test]
+fn pools_that_grow_under_load_are_silent() {
+    for seed in 0..SEEDS {
+        let mut world = World::new(seed);
+        held(&mut world);
+        let more = 1 + world.dice.below(CART.pool - 1);
+        for address in CART.addresses() {
+            world.open(&CART, address, more);
+            if world.dice.below(20) == 0 {
+                world.pass(100, |_| {});
+            }
+        }
+        world.pass(60_000, |_| {});
+        world.assert_silent();
+    }
+}
+
+#[test]
+fn a_client_that_is_restarted_alone_is_silent() {
+    for seed in 0..SEEDS {
+        let mut world = World::new(seed);
+        let large = Fleet {
+            workload: Some("gateway"),
+            network: 15,
+            instances: 8,
+            pool: 400,
+            ..CART
+        };
+        world.adopt(&large);
+        held(&mut world);
+        let address = large.address(world.dice.below(large.instances));
+        world.close(address, large.pool);
+        let pause = 100 * world.dice.below(100);
+        world.pass(pause, |_| {});
+        world.open(&large, address, large.pool);
+        world.pass(60_000, |_| {});
+        world.assert_silent();
+    }
+}
+
 #[test]
 fn a_fleet_that_comes_to_a_server_where_nothing_ever_happened_is_silent() {
     for seed in 0..SEEDS {

@@ -117,7 +117,9 @@ fn everybody_opens_anew(world: &mut World, cast: &Cast) -> u64 {
     let (onset, fleet) = (world.moment().0, cast.cart);
     let ticks = 20 + world.dice.below(60);
     for tick in 0..ticks {
-        for instance in fleet.instances * tick / ticks..fleet.instances * (tick + 1) / ticks {
+        // The first in the first tick: that is the onset.
+        let until = |tick: u64| (fleet.instances * tick).div_ceil(ticks);
+        for instance in until(tick)..until(tick + 1) {
             let address = fleet.address(instance);
             let closed = world.close(address, fleet.pool);
             world.open(&fleet, address, closed);

@@ -150,13 +150,82 @@ fn pods_that_come_back_under_other_addresses_are_a_cold_reconnect() {
 }
 
 #[test]
+fn pods_that_take_their_time_to_come_back_are_a_cold_reconnect_wherever_they_come_from() {
+    for seed in 0..SEEDS {
+        let mut world = quiet(seed);
+        for address in CART.addresses() {
+            world.close(address, CART.pool);
+        }
+        world.pass(40_000, |_| {});
+        let onset = world.moment().0;
+        // Of some it is not known what they belong to.
+        let workload = [CART.workload, None][seed as usize % 2];
+        let new = Fleet {
+            network: [CART.network, 7][seed as usize / 2 % 2],
+            workload,
+            ..CART
+        };
+        let mut instance = 0;
+        world.pass(5_000, |world| {
+            for _ in 0..CART.instances / 50 {
+                world.open(&new, new.address(instance), new.pool);
+                instance += 1;
+            }
+        });
+        world.pass(60_000, |_| {});
+        let storms = world.storms();
+        assert_eq!(storms.len(), 1, "{seed} {storms:#?}");
+        assert_eq!(storms[0].kinds, [Kind::ColdReconnect], "{storms:#?}");
+        assert!(delay(&storms[0], onset) <= 1_000, "{storms:#?}");
+    }
+}
+
+#[test]
+fn clients_that_open_anew_before_the_server_knows_that_they_were_gone_are_a_cold_reconnect() {
+    for seed in 0..SEEDS {
+        let mut world = quiet(seed);
+        let onset = world.moment().0;
+        let mut instance = 0;
+        world.pass(3_000, |world| {
+            for _ in 0..CART.instances / 30 {
+                world.open(&CART, CART.address(instance), CART.pool);
+                instance += 1;
+            }
+        });
+        world.pass(300_000, normal);
+        let storm = world.one_storm(Kind::ColdReconnect, "cart-api");
+        assert!(delay(&storm, onset) <= 1_000, "{storm:#?}");
+    }
+}
+
+#[test]
+fn a_restart_that_takes_eight_seconds_is_found_within_one() {
+    for seed in 0..SEEDS {
+        let mut world = quiet(seed);
+        let (onset, mut instance) = (world.moment().0, 0);
+        world.pass(8_000, |world| {
+            let until = (world.moment().0 + 100 - onset) * CART.instances / 8_000;
+            for instance in instance..until {
+                let address = CART.address(instance);
+                let closed = world.close(address, CART.pool);
+                world.open(&CART, address, closed);
+            }
+            instance = until;
+        });
+        world.pass(60_000, normal);
+        let storm = world.one_storm(Kind::ColdReconnect, "cart-api");
+        assert!(delay(&storm, onset) <= 1_000, "{storm:#?}");
+    }
+}
+
+#[test]
 fn a_queue_that_stays_full_is_a_storm_and_one_that_drops_is_one_at_once() {
     for seed in 0..SEEDS {
         for drops in [0, 3] {
             let mut world = quiet(seed);
             let onset = world.moment().0;
             world.pass(4_000, |world| {
-                for _ in 0..10 {
+                for _ in 0..3 {
                     let address = CART.address(world.dice.below(CART.instances));
                     world.open(&CART, address, 1);
                     world.close(address, 1);
