@@ -5,7 +5,7 @@ mod frame;
 mod load;
 mod screen;
 mod stage;
-mod text;
+pub(crate) mod text;
 mod verdict;
 
 use std::process::Command;
