@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use stormglass_tests::process::{Finished, Process, read_output};
-use stormglass_tests::prometheus::{Prometheus, Target};
+use stormglass_tests::prometheus::{Pace, Prometheus, Target};
 use stormglass_tests::terminal::Terminal;
 use stormglass_tests::{lab, poll, ports};
 use tempfile::TempDir;
@@ -117,7 +117,7 @@ fn prometheus_scrapes_by_tls_with_the_password() -> Result<()> {
         address: SocketAddr::from(([127, 0, 0, 1], stage.port)),
         labels: "instance: 'host-1:9466'".into(),
     };
-    let prometheus = Prometheus::start_with(&scrape, &[target], &[] as &[&Path], None)?;
+    let prometheus = Prometheus::start_with(Pace::MINUTES, &scrape, &[target], &[] as &[&Path], None)?;
     poll::until_true("a scrape", WITHIN, || {
         Ok(prometheus.query("stormglass_build_info")?.len() == 1)
     })?;

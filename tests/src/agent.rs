@@ -31,7 +31,7 @@ const NOTICED_WITHIN: Duration = Duration::from_secs(4);
 
 /// Becomes the agent, whose path is its name, with the folder `ACCOUNT` where a pod has its service account.
 const IN_POD: &str = "set -e
-mount -t tmpfs none /run
+mount -t tmpfs -o size=16m none /run
 mkdir -p /run/secrets/kubernetes.io/serviceaccount
 mount --bind \"$ACCOUNT\" /run/secrets/kubernetes.io/serviceaccount
 exec \"$0\" \"$@\"";

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-/// The agent, by the profile `tested`.
+/// The agent, as `cargo xtask test` builds it.
 pub fn agent() -> Result<PathBuf> {
-    find("STORMGLASS_LAB_AGENT", "tested/stormglass")
+    find("STORMGLASS_LAB_AGENT", "debug/stormglass")
 }
 
 /// Valkey's server.

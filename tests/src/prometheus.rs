@@ -1,4 +1,4 @@
-//! The real Prometheus, with the shipped rules, in fast motion: a minute of theirs is a second of its.
+//! The real Prometheus, with the shipped rules, in fast motion: a minute of theirs is a second of its, or less.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -16,8 +16,28 @@ use crate::{lab, poll, ports};
 /// How long it may take to start, or to end.
 const WITHIN: Duration = Duration::from_secs(20);
 
-/// How many seconds of the rules are one here.
-pub const SPEED: u64 = 60;
+/// How fast time passes for the rules.
+#[derive(Clone, Copy)]
+pub struct Pace {
+    /// How many seconds of the rules are one here.
+    pub speed: u64,
+    /// How often targets are scraped and rules judged: several times in the shortest range of the rules.
+    pub every: Duration,
+}
+
+impl Pace {
+    /// A minute of the rules is a second.
+    pub const MINUTES: Self = Self {
+        speed: 60,
+        every: Duration::from_millis(500),
+    };
+
+    /// An hour of the rules is twelve seconds.
+    pub const HOURS: Self = Self {
+        speed: 300,
+        every: Duration::from_millis(250),
+    };
+}
 
 /// A running one. Dropping it kills it.
 pub struct Prometheus {
@@ -38,11 +58,12 @@ impl Prometheus {
     /// Starts one that scrapes `targets` twice a second, judges by the rules in `files` as often, and tells `alertmanager`. It waits
     /// until it is ready.
     pub fn start(targets: &[Target], files: &[impl AsRef<Path>], alertmanager: Option<&str>) -> Result<Self> {
-        Self::start_with("", targets, files, alertmanager)
+        Self::start_with(Pace::MINUTES, "", targets, files, alertmanager)
     }
 
-    /// The same with further lines of the scrape's configuration: how targets are to be reached.
+    /// The same at another pace, with further lines of the scrape's configuration: how targets are to be reached, and taken.
     pub fn start_with(
+        pace: Pace,
         scrape: &str,
         targets: &[Target],
         files: &[impl AsRef<Path>],
@@ -53,10 +74,10 @@ impl Prometheus {
             let text = std::fs::read_to_string(file)?;
             std::fs::write(
                 dir.path().join(format!("rules-{index}.yaml")),
-                in_fast_motion(&text),
+                in_fast_motion(&text, pace.speed),
             )?;
         }
-        let config = config(scrape, targets, alertmanager);
+        let config = config(pace.every, scrape, targets, alertmanager);
         std::fs::write(dir.path().join("prometheus.yml"), &config)?;
         let port = ports::free_port()?;
         let mut command = Command::new(lab::prometheus()?);
@@ -155,11 +176,12 @@ impl Prometheus {
     }
 }
 
-fn config(scrape: &str, targets: &[Target], alertmanager: Option<&str>) -> String {
-    let mut config =
-        "global:\n  scrape_interval: 500ms\n  scrape_timeout: 500ms\n  evaluation_interval: 500ms\n\
-                      rule_files: ['rules-*.yaml']\n"
-            .to_owned();
+fn config(every: Duration, scrape: &str, targets: &[Target], alertmanager: Option<&str>) -> String {
+    let every = every.as_millis();
+    let mut config = format!(
+        "global:\n  scrape_interval: {every}ms\n  scrape_timeout: {every}ms\n  evaluation_interval: {every}ms\n\
+         rule_files: ['rules-*.yaml']\n"
+    );
     if let Some(url) = alertmanager {
         let address = url.trim_start_matches("http://");
         config +=
@@ -179,29 +201,29 @@ fn config(scrape: &str, targets: &[Target], alertmanager: Option<&str>) -> Strin
     config
 }
 
-/// Rules of which every `for` and every range is a sixtieth of what it is. Nothing else is changed.
-fn in_fast_motion(rules: &str) -> String {
+/// Rules of which every `for` and every range is shorter by `speed` than it is. Nothing else is changed.
+fn in_fast_motion(rules: &str, speed: u64) -> String {
     let lines = rules.lines().map(|line| match line.split_once("for: ") {
-        Some((indent, time)) if indent.trim().is_empty() => format!("{indent}for: {}", sixtieth(time)),
-        _ => ranges_in_fast_motion(line),
+        Some((indent, time)) if indent.trim().is_empty() => format!("{indent}for: {}", shorter(time, speed)),
+        _ => ranges_in_fast_motion(line, speed),
     });
     lines.collect::<Vec<_>>().join("\n") + "\n"
 }
 
-fn ranges_in_fast_motion(line: &str) -> String {
+fn ranges_in_fast_motion(line: &str, speed: u64) -> String {
     let mut parts = line.split('[');
     let mut changed = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         match part.split_once(']') {
-            Some((range, rest)) => changed += &format!("[{}]{rest}", sixtieth(range)),
+            Some((range, rest)) => changed += &format!("[{}]{rest}", shorter(range, speed)),
             None => changed += &format!("[{part}"),
         }
     }
     changed
 }
 
-/// `5m` is `5000ms`.
-fn sixtieth(time: &str) -> String {
+/// At a speed of 60 `5m` is `5000ms`.
+fn shorter(time: &str, speed: u64) -> String {
     let (number, unit) = time.split_at(time.len().saturating_sub(1));
     let seconds = match unit {
         "s" => 1,
@@ -211,7 +233,7 @@ fn sixtieth(time: &str) -> String {
         _ => return time.to_owned(),
     };
     match number.parse::<u64>() {
-        Ok(number) => format!("{}ms", number * seconds * 1_000 / SPEED),
+        Ok(number) => format!("{}ms", number * seconds * 1_000 / speed),
         Err(_) => time.to_owned(),
     }
 }
@@ -225,7 +247,7 @@ mod tests {
         let rules =
             "    expr: a:b:rate5m > 5 and rate(c[5m]) # 1h\n    for: 30s\n    summary: 'wait for: 5m'\n";
         assert_eq!(
-            in_fast_motion(rules),
+            in_fast_motion(rules, 60),
             "    expr: a:b:rate5m > 5 and rate(c[5000ms]) # 1h\n    for: 500ms\n    summary: 'wait for: 5m'\n"
         );
     }
