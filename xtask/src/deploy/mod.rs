@@ -28,6 +28,7 @@ const WRONG: &[&str] = &[
     "log.level=loud",
     "seccomp.type=None",
     "podMonitor.interval=15",
+    "prometheusRule.runbookUrl=wiki",
     "stateDir=relative",
     "image.name=stormglass",
     "resources=large",
@@ -124,6 +125,11 @@ fn validate(lab: &Lab) -> Result<()> {
         manifests::template(lab, &[])?,
         manifests::template(lab, &["--values".into(), everything(lab)])?,
     ];
+    ensure!(
+        texts[1].contains("https://wiki.example.com/RUNBOOKS.md#stormglass")
+            && !texts[1].contains("stormglass.example"),
+        "prometheusRule.runbookUrl does not get into the rules"
+    );
     for (number, text) in texts.iter().enumerate() {
         let known = text
             .split("\n---\n")
