@@ -4,6 +4,8 @@
 use serde_json::Value;
 use terminal_size::{Width, terminal_size_of};
 
+use stormglass::numbers;
+
 /// Width where there is no terminal: a pipe or a file gets every column.
 const UNLIMITED: usize = usize::MAX;
 /// Space between two columns.
@@ -210,26 +212,9 @@ fn duration(seconds: &Value) -> String {
     }
 }
 
-/// Bytes in the decimal unit that suits them, to three digits.
+/// Bytes, if they are known.
 fn bytes(value: &Value) -> String {
-    let Some(mut value) = value.as_f64() else {
-        return "-".into();
-    };
-    let mut unit = "B";
-    for next in ["kB", "MB", "GB", "TB"] {
-        if value < 999.5 {
-            break;
-        }
-        value /= 1000.0;
-        unit = next;
-    }
-    let decimals = match value {
-        _ if unit == "B" => 0,
-        small if small < 9.995 => 2,
-        middling if middling < 99.95 => 1,
-        _ => 0,
-    };
-    format!("{value:.decimals$} {unit}")
+    value.as_f64().map_or_else(|| "-".into(), numbers::bytes)
 }
 
 #[cfg(test)]
@@ -263,9 +248,9 @@ mod tests {
         assert_eq!(
             table(&servers(), 80),
             "\
-SERVER              VERSION   PID  UPTIME  CONNS    MAX     IN/S  OUT/S
-valkey-server:6379  8.0.1    4711    1d2h  12345  20000  1.50 MB   12 B
-redis-server:7000   -           1     59s      0      -        -      -
+SERVER              VERSION   PID  UPTIME  CONNS    MAX    IN/S  OUT/S
+valkey-server:6379  8.0.1    4711    1d2h  12345  20000  1.5 MB   12 B
+redis-server:7000   -           1     59s      0      -       -      -
 "
         );
     }
@@ -275,9 +260,9 @@ redis-server:7000   -           1     59s      0      -        -      -
         assert_eq!(
             table(&servers(), 160),
             "\
-SERVER              VERSION   PID  UPTIME  CONNS    MAX  QUEUE     IN/S  OUT/S  CONTAINER                POD                                   TENANTS
-valkey-server:6379  8.0.1    4711    1d2h  12345  20000  0/511  1.50 MB   12 B  containerd:f45298cd514d  dd1bf9d1-241d-47f5-8e25-12de83135812  a,b,c,+2
-redis-server:7000   -           1     59s      0      -  3/511        -      -  -                        -                                     -
+SERVER              VERSION   PID  UPTIME  CONNS    MAX  QUEUE    IN/S  OUT/S  CONTAINER                POD                                   TENANTS
+valkey-server:6379  8.0.1    4711    1d2h  12345  20000  0/511  1.5 MB   12 B  containerd:f45298cd514d  dd1bf9d1-241d-47f5-8e25-12de83135812  a,b,c,+2
+redis-server:7000   -           1     59s      0      -  3/511       -      -  -                        -                                     -
 "
         );
     }
@@ -338,21 +323,7 @@ redis-server:7000   -           1     59s      0      -  3/511        -      -  
     }
 
     #[test]
-    fn bytes_have_three_digits_and_uptimes_two_units() {
-        for (value, expected) in [
-            (0.0, "0 B"),
-            (999.0, "999 B"),
-            (999.6, "1.00 kB"),
-            (9_994.0, "9.99 kB"),
-            (9_996.0, "10.0 kB"),
-            (99_960.0, "100 kB"),
-            (999_499.0, "999 kB"),
-            (999_500.0, "1.00 MB"),
-            (123_456_789.0, "123 MB"),
-            (5e15, "5000 TB"),
-        ] {
-            assert_eq!(bytes(&json!(value)), expected);
-        }
+    fn uptimes_have_two_units() {
         for (seconds, expected) in [(0, "0s"), (61, "1m1s"), (3_600, "1h0m"), (90_000, "1d1h")] {
             assert_eq!(duration(&json!(seconds)), expected);
         }

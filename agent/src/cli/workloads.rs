@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::agent::{AgentArguments, NOT_UNDERSTOOD};
 use super::list::and_more;
 use super::table::{Column, show, show_json, table};
+use stormglass::numbers;
 
 /// Rows of the table, unless `--limit` says otherwise: what a person reads.
 const ROWS: usize = 50;
@@ -155,7 +156,7 @@ fn cells(row: &Workload) -> Vec<String> {
         or_none(row.busy_per_instance.as_ref().map(|busy| busy.p99.to_string())),
         or_none(row.idle_share.map(|share| format!("{:.0} %", share * 100.0))),
         or_none(row.opens_per_minute.map(|rate| format!("{rate:.0}"))),
-        or_none(row.socket_memory_bytes.map(bytes)),
+        or_none(row.socket_memory_bytes.map(|bytes| numbers::bytes(bytes as f64))),
     ]
 }
 
@@ -182,15 +183,6 @@ fn restart(server: &Server) -> String {
         "a restart of {} brings {connections} connections from {instances} instances, {within}\n",
         server.server
     )
-}
-
-/// Bytes in the unit that suits them.
-fn bytes(bytes: u64) -> String {
-    match bytes as f64 {
-        many if many >= 1_073_741_824.0 => format!("{:.1} GiB", many / 1_073_741_824.0),
-        some if some >= 1_048_576.0 => format!("{:.1} MiB", some / 1_048_576.0),
-        few => format!("{:.0} KiB", few / 1024.0),
-    }
 }
 
 #[cfg(test)]
@@ -232,9 +224,9 @@ mod tests {
             &json!({"at_least": 0.25, "at_most": 0.5}),
         );
         let expected = "\
-server  workload  instances  connections  per instance  max  busy p99  idle  opens/min   memory
-s:1     new               2           41             -    -         -     -          -        -
-s:1     api               2           40          19.5   20         2  75 %          2  156 KiB
+server  workload  instances  connections  per instance  max  busy p99  idle  opens/min  memory
+s:1     new               2           41             -    -         -     -          -       -
+s:1     api               2           40          19.5   20         2  75 %          2  160 kB
 api at s:1: p could be 3
 a restart of s:1 brings 40 connections from 2 instances, in 0.2 to 0.5 s at the rate it has shown
 ";
@@ -258,17 +250,5 @@ a restart of s:1 brings 40 connections from 2 instances, in 0.2 to 0.5 s at the 
             text(json!({"workloads": [], "servers": []}), 1).expect("understood"),
             "no connections\n"
         );
-    }
-
-    #[test]
-    fn bytes_are_written_in_the_unit_that_suits_them() {
-        for (count, written) in [
-            (0, "0 KiB"),
-            (2048, "2 KiB"),
-            (1_572_864, "1.5 MiB"),
-            (3 << 30, "3.0 GiB"),
-        ] {
-            assert_eq!(bytes(count), written);
-        }
     }
 }
