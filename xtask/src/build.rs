@@ -9,35 +9,47 @@ use crate::lab::Lab;
 use crate::lab::toolchain::{TARGET, ensure_toolchain};
 use crate::process::{Run as _, say};
 
+/// The variable by which the daemon's build script is told what to embed.
+const OBJECT: &str = "STORMGLASS_BPF_OBJECT";
+
 /// Leaves the daemon at `target/release/stormglass`.
 pub(crate) fn run(lab: &Lab) -> Result<()> {
-    daemon(lab, "release")?;
+    let object = kernel_object(lab)?;
+    say("building the daemon");
+    Command::new("cargo")
+        .args(["build", "--release", "--package", "stormglass", "--target-dir"])
+        .arg(lab.target())
+        .current_dir(lab.workspace())
+        .env(OBJECT, object)
+        .run()?;
     say(format!("built {}", lab.agent().display()));
     Ok(())
 }
 
-/// Leaves the daemon at `target/tested/stormglass`: quicker to build than the released one, by the profile `tested`. The kernel
-/// programs in it are the same.
-pub(crate) fn for_tests(lab: &Lab) -> Result<()> {
-    daemon(lab, "tested")
+/// Leaves everything that tests run or are: the daemon at `target/debug/stormglass`, with the same kernel programs as the
+/// released one, the load generator, the tests.
+///
+/// All default members at once: one by one, each would have its dependencies built anew, with the features that it alone
+/// asks for. Returns the path of the kernel programs' object.
+pub(crate) fn for_tests(lab: &Lab) -> Result<PathBuf> {
+    let object = kernel_object(lab)?;
+    say("building the daemon and the tests");
+    cargo(lab, "build").args(["--bins", "--tests"]).run()?;
+    Ok(object)
 }
 
-fn daemon(lab: &Lab, profile: &str) -> Result<()> {
-    let object = kernel_object(lab)?;
-    say("building the daemon");
-    Command::new("cargo")
-        .args([
-            "build",
-            "--profile",
-            profile,
-            "--package",
-            "stormglass",
-            "--target-dir",
-        ])
+/// A command of cargo's for the default members, whose daemon embeds the kernel programs that have been built, if any.
+pub(crate) fn cargo(lab: &Lab, subcommand: &str) -> Command {
+    let mut command = Command::new("cargo");
+    command
+        .args([subcommand, "--target-dir"])
         .arg(lab.target())
-        .current_dir(lab.workspace())
-        .env("STORMGLASS_BPF_OBJECT", object)
-        .run()
+        .current_dir(lab.workspace());
+    let object = object(lab);
+    if object.is_file() {
+        command.env(OBJECT, object);
+    }
+    command
 }
 
 /// Builds the kernel programs and returns the path of their object.
@@ -48,11 +60,7 @@ pub(crate) fn kernel_object(lab: &Lab) -> Result<PathBuf> {
         .cargo(lab, "build")
         .args(["--package", "agent-ebpf"])
         .run()?;
-    let object = lab
-        .target()
-        .join("bpf")
-        .join(TARGET)
-        .join("release/stormglass-ebpf");
+    let object = object(lab);
     if !object.is_file() {
         bail!(
             "cargo left no {}; is the binary of agent-ebpf still called stormglass-ebpf?",
@@ -60,4 +68,10 @@ pub(crate) fn kernel_object(lab: &Lab) -> Result<PathBuf> {
         );
     }
     Ok(object)
+}
+
+/// Where [`kernel_object`] leaves it.
+fn object(lab: &Lab) -> PathBuf {
+    let folder = lab.target().join("bpf").join(TARGET);
+    folder.join("release/stormglass-ebpf")
 }

@@ -49,10 +49,11 @@ pub(crate) fn run(lab: &Lab, options: &Options) -> Result<()> {
     check_host()?;
     servers::ensure_valkey(lab)?;
     build::run(lab)?;
+    build_load(lab)?;
     present(lab, options)
 }
 
-/// The same as a test, a short one, with the daemon that the other tests have built.
+/// The same as a test, a short one, with what has been built for the other tests.
 pub(crate) fn test(lab: &Lab) -> Result<()> {
     const SECONDS: u64 = 5;
     check_host()?;
@@ -66,7 +67,6 @@ pub(crate) fn test(lab: &Lab) -> Result<()> {
 }
 
 fn present(lab: &Lab, options: &Options) -> Result<()> {
-    build_load(lab)?;
     let interrupt = Interrupt::new()?;
     match show(lab, options, &interrupt) {
         // Everything that was started has ended by now: this process may do the same.

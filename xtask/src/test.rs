@@ -1,7 +1,6 @@
 //! `cargo xtask test`: the host's tests, then the live ones as root, then those in virtual machines.
 
 use std::path::Path;
-use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -35,6 +34,10 @@ pub(crate) struct Options {
 pub(crate) fn run(lab: &Lab, options: &Options) -> Result<()> {
     let started = Instant::now();
     let all = !(options.host || options.live || options.vm);
+    if all || options.live {
+        check_root()?;
+        build::for_tests(lab)?;
+    }
     if all || options.host {
         host_tests(lab, options)?;
     } else {
@@ -60,28 +63,27 @@ pub(crate) fn run(lab: &Lab, options: &Options) -> Result<()> {
 /// Every test of the default members that is not marked as live.
 fn host_tests(lab: &Lab, options: &Options) -> Result<()> {
     say("host tests");
-    cargo_test(lab).args(&options.filter).run()
+    build::cargo(lab, "test").args(&options.filter).run()
 }
 
-/// The tests that are marked as live: real kernel, real servers. One after the other, since they share both.
-fn live_tests(lab: &Lab, options: &Options) -> Result<()> {
+fn check_root() -> Result<()> {
     if !Uid::effective().is_root() {
         bail!(
             "the live tests load kernel programs and need root: run this as root, or the host's tests alone with --host"
         );
     }
+    Ok(())
+}
+
+/// The tests that are marked as live: real kernel, real servers. One after the other, since they share both.
+fn live_tests(lab: &Lab, options: &Options) -> Result<()> {
     servers::ensure_servers(lab)?;
     tools::ensure_tools(lab)?;
-    let object = build::kernel_object(lab)?;
-    build::for_tests(lab)?;
     say("live tests");
-    let mut command = cargo_test(lab);
+    let mut command = build::cargo(lab, "test");
     lab.export(&mut command)
-        // Of all packages, as the host's tests: named one by one, each would have its dependencies built anew, with
-        // the features that it alone asks for.
+        // Of all packages: the agent has some of its own, which load the programs that are embedded in the test binary.
         .args(["--lib", "--test", "live"])
-        // The agent's own live tests load the programs that are embedded in the test binary.
-        .env("STORMGLASS_BPF_OBJECT", &object)
         .args(["--", "--ignored", "--test-threads=1"])
         .args(&options.filter)
         .run()?;
@@ -93,15 +95,10 @@ pub(crate) fn answers_of_panels(lab: &Lab, file: &Path) -> Result<()> {
     servers::ensure_servers(lab)?;
     tools::ensure_tools(lab)?;
     build::for_tests(lab)?;
-    let mut command = cargo_test(lab);
+    let mut command = build::cargo(lab, "test");
     lab.export(&mut command)
-        .args([
-            "--package",
-            "stormglass-tests",
-            "--",
-            "--ignored",
-            "every_panel_has_an_answer",
-        ])
+        .args(["--test", "live"])
+        .args(["--", "--ignored", "every_panel_has_an_answer"])
         .env("STORMGLASS_ANSWERS", file)
         .run()
 }
@@ -114,13 +111,4 @@ fn demo_test(lab: &Lab, options: &Options) -> Result<()> {
     }
     say("the demo, as a test");
     demo::test(lab)
-}
-
-fn cargo_test(lab: &Lab) -> Command {
-    let mut command = Command::new("cargo");
-    command
-        .args(["test", "--target-dir"])
-        .arg(lab.target())
-        .current_dir(lab.workspace());
-    command
 }

@@ -69,15 +69,7 @@ pub(super) fn run(lab: &Lab, options: &Options) -> Result<()> {
     let (json, svg) = (folder.join("detection.json"), folder.join("detection.svg"));
     say("simulating storms and normal life");
     Command::new("cargo")
-        .args([
-            "bench",
-            "--profile",
-            "tested",
-            "--package",
-            "stormglass",
-            "--bench",
-            "detection",
-        ])
+        .args(["bench", "--package", "stormglass", "--bench", "detection"])
         .arg("--target-dir")
         .arg(lab.target())
         .current_dir(lab.workspace())

@@ -28,7 +28,7 @@ pub(crate) struct Lab {
 const RELEASED: &str = "release/stormglass";
 
 /// What [`crate::build::for_tests`] leaves.
-const TESTED: &str = "tested/stormglass";
+const TESTED: &str = "debug/stormglass";
 
 impl Lab {
     /// The lab of this workspace. Nothing is created yet.

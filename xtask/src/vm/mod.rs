@@ -51,8 +51,7 @@ struct Outcome<'a> {
 /// kernel that is left. With `record` the verifier's numbers become the record.
 pub(crate) fn run(lab: &Lab, filter: Option<&str>, record: bool) -> Result<()> {
     let started = Instant::now();
-    let object = build::kernel_object(lab)?;
-    build::for_tests(lab)?;
+    let object = build::for_tests(lab)?;
     servers::ensure_valkey(lab)?;
     tools::ensure_bpftool(lab)?;
     machines::ensure_machines(lab)?;
@@ -98,14 +97,10 @@ pub(crate) fn run(lab: &Lab, filter: Option<&str>, record: bool) -> Result<()> {
     Ok(())
 }
 
-/// Compiles what runs in the guests.
+/// Finds what runs in the guests among what has been built.
 fn programs(lab: &Lab, object: PathBuf) -> Result<Programs> {
-    say("building the tests for virtual machines");
-    let messages = Command::new("cargo")
-        .args(["test", "--no-run", "--quiet", "--message-format=json"])
-        .args(["--package", PACKAGE, "--target-dir"])
-        .arg(lab.target())
-        .current_dir(lab.workspace())
+    let messages = build::cargo(lab, "build")
+        .args(["--bins", "--tests", "--quiet", "--message-format=json"])
         .read()?;
     let built: Vec<Value> = messages
         .lines()
