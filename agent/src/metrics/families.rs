@@ -75,7 +75,9 @@ pub(super) static ALL: &[(&Metric, Fill)] = &[
         per_workload(report, family, |row| Some(row.opened));
     }),
     (&table::WORKLOAD_CONNECTIONS_IDLE, |report, family| {
-        per_workload(report, family, |row| row.survey.map(|tally| tally.idle));
+        per_workload(report, family, |row| {
+            row.survey.map(|tally| tally.idle.min(row.connections))
+        });
     }),
     (&table::WORKLOAD_SOCKET_MEMORY, |report, family| {
         per_workload(report, family, |row| row.survey.map(|tally| tally.memory_bytes));
@@ -278,7 +280,9 @@ fn server_info(report: &Report, family: &mut Family<'_>) {
 fn connections_idle(report: &Report, family: &mut Family<'_>) {
     for server in &report.workloads.servers {
         if let Some(tally) = server.survey {
-            family.count(&[("server", &server.server)], tally.idle);
+            // The survey is older than the connections of now: no share may pass 100 %.
+            let idle = tally.idle.min(server.restart.connections);
+            family.count(&[("server", &server.server)], idle);
         }
     }
 }

@@ -16,7 +16,9 @@ use crate::snapshot::{
 };
 use crate::storms::{Kind as StormKind, Moment, Severity, Storm};
 use crate::valkey::{DescriptorLimit, Place, ServerFacts};
-use crate::workloads::{Kind, Owners, ServerWorkloads, SurveyStatus, Tally, WorkloadReport, WorkloadRow};
+use crate::workloads::{
+    Kind, Owners, Restart, ServerWorkloads, SurveyStatus, Tally, WorkloadReport, WorkloadRow,
+};
 
 fn text(report: &Report, format: Format) -> String {
     let text = render(report, format).expect("can be written");
@@ -240,6 +242,10 @@ fn workloads() -> WorkloadReport {
             row("checkout-api", Kind::Rule, 9),
             row("(unassigned)", Kind::Unassigned, 3),
         ],
+        restart: Restart {
+            connections: 12,
+            ..Restart::default()
+        },
         ..ServerWorkloads::default()
     };
     WorkloadReport {
@@ -281,6 +287,22 @@ fn before_the_first_survey_nothing_is_said_of_what_only_it_knows() {
         &table::SURVEY_INTERVAL,
     ] {
         assert!(!scrape.contains(metric.name), "{}", metric.name);
+    }
+}
+
+#[test]
+fn no_more_is_idle_than_there_is_since_the_survey_is_older_than_the_connections() {
+    let mut report = small();
+    let server = &mut report.workloads.servers[0];
+    server.restart.connections = 5;
+    server.survey = Some(tally(12));
+    server.workloads[0].connections = 2;
+    let scrape = text(&report, Format::Text);
+    for sample in [
+        "stormglass_connections_idle{server=\"valkey-server:6379\"} 5\n",
+        "stormglass_workload_connections_idle{server=\"valkey-server:6379\",workload=\"checkout-api\"} 2\n",
+    ] {
+        assert!(scrape.contains(sample), "{sample} is not in\n{scrape}");
     }
 }
 
