@@ -114,9 +114,11 @@ impl TrafficBook {
         self.rules = rules;
     }
 
-    /// Whose a row is: the prefix decides, then the connections.
-    fn tenant(&self, prefix: &str, class: Option<Arc<str>>) -> Option<Arc<str>> {
-        self.rules.tenant_named(prefix).map(Into::into).or(class)
+    /// Whose a row is: the tenant's whose prefixes share it, else the prefix decides, then the connections.
+    fn tenant(&self, prefix: &str, classes: &Classes, key: &PrefixKey) -> Option<Arc<str>> {
+        let of_prefix = || self.rules.tenant_named(prefix).map(Into::into);
+        let shared = classes.name(key.tenant());
+        shared.or_else(of_prefix).or_else(|| classes.name(key.class()))
     }
 
     fn read_link(&mut self, now: Instant) {
@@ -210,7 +212,7 @@ impl Growing {
             Some(row) => (*Row::LABELS.get(row as usize).unwrap_or(&"(other)")).into(),
             None => client_text(key.bytes()).into(),
         };
-        let tenant = book.tenant(&prefix, classes.name(key.class()));
+        let tenant = book.tenant(&prefix, classes, key);
         let of = (Arc::clone(&prefix), tenant.clone());
         self.rows.entry(of).or_insert_with(|| TrafficRow {
             prefix,
@@ -248,6 +250,7 @@ fn link_speed(interfaces: &Path) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{config::Settings, tenants::ClassTables};
 
     #[test]
     fn the_fastest_physical_link_that_is_up_counts() {
@@ -270,6 +273,30 @@ mod tests {
         add("eth2", "25000\n", "down\n", true);
         assert_eq!(link_speed(folder.path()), Some(125_000_000));
         assert_eq!(link_speed(Path::new("/nowhere")), None);
+    }
+
+    #[test]
+    fn a_row_that_prefixes_of_a_tenant_share_is_that_tenants() {
+        let text =
+            "[[tenant]]\nname = \"a\"\nprefixes = [\"a-*\"]\n[[tenant]]\nname = \"b\"\nusers = [\"b\"]";
+        let settings = Settings::parse(Path::new("test.toml"), text).expect("accepted");
+        let mut classes = Classes::default();
+        ClassTables::new(&settings, &mut classes).expect("few tenants");
+        let [a, b] = ["a", "b"].map(|name| classes.number_of(name));
+        let book = TrafficBook::new(Rules::new(&settings).expect("compiles"));
+        for (key, tenant) in [
+            (PrefixKey::other_of(1, 0, a), Some("a")),
+            (PrefixKey::other_of(1, b, a), Some("a")),
+            (PrefixKey::special(1, b, Row::OTHER), Some("b")),
+            (PrefixKey::special(1, 0, Row::OTHER), None),
+        ] {
+            let mut growing = Growing::default();
+            assert_eq!(
+                growing.row(&book, &classes, &key).tenant.as_deref(),
+                tenant,
+                "{key:?}"
+            );
+        }
     }
 
     #[test]
