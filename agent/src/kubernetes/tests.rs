@@ -224,6 +224,8 @@ fn over_tls_only_a_server_with_a_certificate_of_the_named_authority_is_asked() {
         owner(&kubernetes, "10.1.0.1").as_deref(),
         Some("shop/Deployment/cart")
     );
+    // Its last question, which the server may hear of late.
+    until("a watch", || watches(&server).len() == 1);
     drop(kubernetes);
     let asked = server.requests().len();
     let other = ApiServer::start_tls(Vec::new()).expect("started");

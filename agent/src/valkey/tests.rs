@@ -418,7 +418,9 @@ fn a_survey_sees_silence_queues_and_memory_of_each_connection() {
     );
     assert!(!first.queued && first.quiet_milliseconds >= 100, "{first:?}");
     assert_eq!(second.client, IpAddr::from(Ipv6Addr::LOCALHOST));
-    assert!(second.queued && second.quiet_milliseconds < 100, "{second:?}");
+    // However long the survey took to come.
+    let quieter = first.quiet_milliseconds.saturating_sub(second.quiet_milliseconds);
+    assert!(second.queued && quieter >= 100, "{found:?}");
     assert!(second.memory_bytes >= first.memory_bytes + 10_000, "{found:?}");
     drop(quiet);
 }
