@@ -98,8 +98,8 @@ pub const PARKED_SEGMENTS_OF_CONNECTION: u8 = u8::MAX;
 /// of its own, those beyond are not kept, counted; the daemon takes away what no connection has any more.
 pub const NAMES: usize = 32_768;
 
-/// Rows of client libraries and their versions per server, most used first: services use a few dozen.
-pub const LIBRARIES: usize = 256;
+/// Most rows of client libraries and their versions per server, most used first: services use a few dozen.
+pub const LIBRARIES: usize = 4096;
 
 /// Rows of ACL users per server, most used first.
 pub const USERS: usize = 1024;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use stormglass_tests::agent::{Agent, command};
+use stormglass_tests::exposition::whole;
 use stormglass_tests::lab;
 use stormglass_tests::poll;
 use stormglass_tests::process::Process;
@@ -151,6 +152,36 @@ fn real_libraries_are_known_by_name_and_version() -> Result<()> {
     for version in [python, old] {
         one_query_names_who_runs_a_version(&agent, &server, version, &clients)?;
     }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root and the lab: cargo xtask test"]
+fn libraries_beyond_the_limit_are_counted_in_one_row() -> Result<()> {
+    let server = with_users()?;
+    let agent = Agent::start_with("[limits]\nlibraries = 2\n")?;
+    agent.sees(&server.label())?;
+    let mut connections = Vec::new();
+    for (library, count) in [("most", 4), ("some", 2), ("made-up-1", 1), ("made-up-2", 1)] {
+        for _ in 0..count {
+            let mut connection = server.connect()?;
+            connection.ask(&[b"CLIENT", b"SETINFO", b"LIB-NAME", library.as_bytes()])?;
+            connections.push(connection);
+        }
+    }
+    let (scrape, label) = (agent.scrape()?, server.label());
+    let of_server = [("server", &*label)];
+    let rows = scrape.series("stormglass_library_connections", &of_server);
+    let rows: BTreeMap<String, u64> = rows
+        .map(|(labels, value)| (labels["library"].clone(), whole(value)))
+        .collect();
+    let expected = [("most", 4), ("some", 2), ("(other)", 2)];
+    assert_eq!(
+        rows,
+        expected
+            .map(|(library, count)| (library.to_owned(), count))
+            .into()
+    );
     Ok(())
 }
 
@@ -401,15 +432,15 @@ fn one(agent: &Agent, server: &Server) -> Result<Value> {
 }
 
 fn list(agent: &Agent, server: &Server) -> Result<Vec<Value>> {
-    let (status, body) = agent.get("/api/v1/connections")?;
+    let label = server.label();
+    let (status, body) = agent.get(&format!("/api/v1/connections?server={label}"))?;
     ensure!(status == 200, "{status}: {body}");
     let mut page: Value = serde_json::from_str(&body)?;
     let Value::Array(connections) = page["connections"].take() else {
         bail!("no list in {body}");
     };
-    let label = server.label();
-    Ok(connections
-        .into_iter()
-        .filter(|connection| connection["server"] == *label)
-        .collect())
+    for connection in &connections {
+        assert_eq!(connection["server"], *label, "asked for one server alone");
+    }
+    Ok(connections)
 }

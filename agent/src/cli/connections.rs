@@ -28,7 +28,7 @@ pub(super) struct ConnectionsArguments {
     limit: usize,
 }
 
-/// Which connections are shown: those that are all of this.
+/// Which connections are shown: those that are all of this. The agent leaves other servers out, the rest is done here.
 #[derive(Debug, Default, Args)]
 struct Wanted {
     /// Only those of this server, by its label (`stormglass servers` lists them).
@@ -49,7 +49,13 @@ struct Wanted {
 }
 
 pub(super) fn run(arguments: &ConnectionsArguments) -> Result<ExitCode> {
-    let mut answer = arguments.agent.agent()?.get("/api/v1/connections", &[])?;
+    let server = arguments
+        .wanted
+        .server
+        .iter()
+        .map(|server| ("server", server.as_str()));
+    let parameters: Vec<_> = server.collect();
+    let mut answer = arguments.agent.agent()?.get("/api/v1/connections", &parameters)?;
     arguments.wanted.keep(&mut answer)?;
     if arguments.json {
         show_json(&answer)?;
@@ -63,7 +69,6 @@ impl Wanted {
     /// Takes away all other connections.
     fn keep(&self, answer: &mut Value) -> Result<()> {
         let wanted = [
-            ("server", &self.server),
             ("user", &self.user),
             ("name", &self.name),
             ("library", &self.library),

@@ -8,18 +8,16 @@ use agent_common::limits;
 use super::OTHER;
 use crate::snapshot::{ConnectionSnapshot, LibrarySnapshot, UserSnapshot};
 
-/// Connections by library and version, the most used first; beyond [`limits::LIBRARIES`] rows in `(other)`.
+/// Connections by library and version, the most used first; beyond `room` rows in `(other)`.
 #[must_use]
-pub fn libraries(connections: &[ConnectionSnapshot]) -> Vec<LibrarySnapshot> {
+pub fn libraries(connections: &[ConnectionSnapshot], room: usize) -> Vec<LibrarySnapshot> {
     let key = |connection: &ConnectionSnapshot| {
         (
             Arc::clone(&connection.library),
             Arc::clone(&connection.library_version),
         )
     };
-    let rows = biggest(connections, key, limits::LIBRARIES, || {
-        (OTHER.into(), OTHER.into())
-    });
+    let rows = biggest(connections, key, room, || (OTHER.into(), OTHER.into()));
     rows.into_iter()
         .map(|((library, version), connections)| LibrarySnapshot {
             library: library.to_string(),
@@ -97,10 +95,13 @@ mod tests {
         assert_eq!(rows.last(), Some(&(OTHER.into(), 2)));
         let sum: u64 = rows.iter().map(|(_, count)| count).sum();
         assert_eq!(sum, connections.len() as u64);
-        let libraries = libraries(&connections);
-        assert_eq!(
-            (&*libraries[0].library, libraries[0].connections),
-            ("z", limits::USERS as u64)
-        );
+        let versions = |room: usize| -> Vec<(String, u64)> {
+            let rows = libraries(&connections, room).into_iter();
+            rows.map(|row| (row.library, row.connections)).collect()
+        };
+        let most = ("z".into(), limits::USERS as u64);
+        let (x, y) = (("x".into(), 2), ("y".into(), 1));
+        assert_eq!(versions(3), [most.clone(), x, y]);
+        assert_eq!(versions(1), [most, (OTHER.into(), 3)]);
     }
 }

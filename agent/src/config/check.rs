@@ -181,6 +181,12 @@ fn limits(file: &Source<'_>, raw: &raw::Limits) -> Result<Limits> {
             raw.workloads.as_ref(),
             default.workloads,
         )?,
+        libraries: bounded(
+            file,
+            "limits.libraries",
+            raw.libraries.as_ref(),
+            default.libraries,
+        )?,
     })
 }
 

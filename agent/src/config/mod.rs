@@ -36,8 +36,8 @@ pub use receivers::{
 };
 pub use settings::{
     Bounded, ClientLimit, Clients, CommandLine, Delimiters, Depth, Discovery, Http, IdleSeconds, Keys,
-    Kubernetes, KubernetesSwitch, Limits, PrefixBytes, PrefixLimit, PrefixPattern, Settings, SurveySeconds,
-    TenantLimit, TenantName, TenantRule, WorkloadLimit, WorkloadRule,
+    Kubernetes, KubernetesSwitch, LibraryLimit, Limits, PrefixBytes, PrefixLimit, PrefixPattern, Settings,
+    SurveySeconds, TenantLimit, TenantName, TenantRule, WorkloadLimit, WorkloadRule,
 };
 pub use status::{ConfigStatus, FIXED_KEYS, Refusal, WaitingKey, waiting_keys};
 pub use storms::{

@@ -72,6 +72,7 @@ pub(super) struct Limits {
     pub(super) prefixes: Option<Spanned<i64>>,
     pub(super) clients: Option<Spanned<i64>>,
     pub(super) workloads: Option<Spanned<i64>>,
+    pub(super) libraries: Option<Spanned<i64>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

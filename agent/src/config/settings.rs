@@ -121,6 +121,8 @@ pub struct Limits {
     pub clients: ClientLimit,
     /// Workloads with rows of their own.
     pub workloads: WorkloadLimit,
+    /// Versions of client libraries with rows of their own, per server.
+    pub libraries: LibraryLimit,
 }
 
 /// `[clients]`.
@@ -201,6 +203,8 @@ pub type ClientLimit = Bounded<1, { limits::CLIENTS }>;
 
 /// `limits.workloads`. As many as tenants: each is somebody's service.
 pub type WorkloadLimit = Bounded<1, 10_000>;
+/// `limits.libraries`.
+pub type LibraryLimit = Bounded<1, { limits::LIBRARIES }>;
 /// `clients.idle_after_seconds`. The kernel's clock of a connection turns round after 49 days; a day is far from it.
 pub type IdleSeconds = Bounded<1, 86_400>;
 /// `clients.survey_seconds`.
@@ -394,11 +398,13 @@ impl Default for Limits {
     fn default() -> Self {
         const TENANTS: TenantLimit = TenantLimit::constant(1000);
         const WORKLOADS: WorkloadLimit = WorkloadLimit::constant(1000);
+        const LIBRARIES: LibraryLimit = LibraryLimit::constant(256);
         Self {
             tenants: TENANTS,
             prefixes: PrefixLimit::MAX,
             clients: ClientLimit::MAX,
             workloads: WORKLOADS,
+            libraries: LIBRARIES,
         }
     }
 }

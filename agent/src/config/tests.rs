@@ -267,7 +267,7 @@ fn a_full_file_is_taken_over() {
         http = { listen = "[::1]:0" }
         discovery = { processes = [], ports = [7000, 7001, 7000] }
         keys = { delimiters = ":/", depth = 4, max_prefix_bytes = 8, hash_tags = false, hash_prefixes = false }
-        limits = { tenants = 1, prefixes = 2, clients = 3, workloads = 4 }
+        limits = { tenants = 1, prefixes = 2, clients = 3, workloads = 4, libraries = 5 }
         clients = { idle_after_seconds = 5, survey_seconds = 6 }
         "#,
     )
@@ -289,7 +289,7 @@ fn a_full_file_is_taken_over() {
         (limits.tenants.get(), limits.prefixes.get(), limits.clients.get()),
         (1, 2, 3)
     );
-    assert_eq!(limits.workloads.get(), 4);
+    assert_eq!((limits.workloads.get(), limits.libraries.get()), (4, 5));
     let clients = settings.clients;
     assert_eq!(
         (clients.idle_after_seconds.get(), clients.survey_seconds.get()),
@@ -305,7 +305,7 @@ fn an_unknown_key_is_refused_with_its_place_and_the_nearest_key() {
     );
     assert_eq!(
         refusal("[limits]\nmemory = 1"),
-        "2:1: unknown key `memory`: known here: tenants, prefixes, clients, workloads"
+        "2:1: unknown key `memory`: known here: tenants, prefixes, clients, workloads, libraries"
     );
     assert_eq!(
         refusal("[[tenants]]\nname = \"a\""),
@@ -365,6 +365,7 @@ fn a_value_out_of_bounds_is_refused_with_the_bounds() {
         "[limits]\ntenants = 0",
         "[limits]\ntenants = 10001",
         "[limits]\nclients = 65537",
+        "[limits]\nlibraries = 4097",
         "[limits]\nclients = 9223372036854775807",
         "[discovery]\nports = [0]",
         "[discovery]\nports = [65536]",

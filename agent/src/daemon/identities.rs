@@ -75,9 +75,10 @@ impl Watch {
             let server = Arc::clone(&connection.server);
             by_server.entry(server).or_default().push(connection);
         }
+        let room = self.libraries.get();
         for server in servers {
             if let Some(own) = by_server.get(server.label.as_str()) {
-                server.libraries = clients::libraries(own);
+                server.libraries = clients::libraries(own, room);
                 server.users = clients::users(own);
             }
         }

@@ -156,6 +156,7 @@ impl Governed {
             .workloads
             .replace_rules(workloads::Rules::new(&settings), &counted);
         watch.surveys.change(settings.clients);
+        watch.libraries = settings.limits.libraries;
         watch.judge.change(&settings);
         watch.kubernetes.change(&settings.kubernetes);
         self.in_force = settings;

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     clients::Names,
-    config::{Discovery, Settings},
+    config::{Discovery, LibraryLimit, Settings},
     kernel::Kernel,
     kubernetes::Kubernetes,
     tenants::{ClassTables, Classes, PrefixTable, Rules as TenantRules},
@@ -131,6 +131,8 @@ pub(super) struct Watch {
     pub(super) workloads: Workloads,
     pub(super) drops: Drops,
     pub(super) names: Names,
+    /// How many versions of libraries have a row.
+    pub(super) libraries: LibraryLimit,
     pub(super) kubernetes: Kubernetes,
     /// Numbers of names that no connection had at the last look.
     pub(super) unused_names: HashSet<u32>,
@@ -183,6 +185,7 @@ impl Watch {
             workloads: Workloads::new(Rules::new(settings)),
             drops: Drops::default(),
             names: Names::default(),
+            libraries: settings.limits.libraries,
             unused_names: HashSet::new(),
             forgotten_names: HashSet::new(),
             classes,

@@ -4,12 +4,16 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::Report;
+use super::{Report, views::ClientsQuery};
 use crate::snapshot::ConnectionSnapshot;
 
 /// `/api/v1/connections`: one entry per established connection.
-pub(super) fn connections(connections: &[ConnectionSnapshot]) -> serde_json::Result<Vec<u8>> {
-    let connections = connections.iter().map(|connection| Connection {
+pub(super) fn connections(
+    connections: &[ConnectionSnapshot],
+    query: &ClientsQuery,
+) -> serde_json::Result<Vec<u8>> {
+    let wanted = connections.iter().filter(|of| query.wants(&of.server));
+    let connections = wanted.map(|connection| Connection {
         server: &connection.server,
         address: connection.address,
         port: connection.port,
@@ -28,13 +32,14 @@ pub(super) fn connections(connections: &[ConnectionSnapshot]) -> serde_json::Res
 }
 
 /// `/api/v1/libraries`.
-pub(super) fn json(report: &Report) -> serde_json::Result<Vec<u8>> {
-    serde_json::to_vec(&libraries(report))
+pub(super) fn json(report: &Report, query: &ClientsQuery) -> serde_json::Result<Vec<u8>> {
+    serde_json::to_vec(&libraries(report, query))
 }
 
 /// Connections by client library and version, and by user, per server.
-pub(super) fn libraries(report: &Report) -> Libraries<'_> {
+pub(super) fn libraries<'a>(report: &'a Report, query: &ClientsQuery) -> Libraries<'a> {
     let servers = report.snapshot.servers.iter();
+    let servers = servers.filter(|server| query.wants(&server.label));
     let libraries = servers.clone().flat_map(|server| {
         server.libraries.iter().map(|row| Library {
             server: &server.label,
@@ -109,7 +114,7 @@ pub(super) struct Libraries<'a> {
 pub(super) struct Library<'a> {
     /// Label of the server.
     server: &'a str,
-    /// Name of the library; `(none)`, `(unknown)`, or `(other)` beyond the limit of rows.
+    /// Name of the library; `(none)`, `(unknown)`, or `(other)` beyond `limits.libraries`.
     pub(super) library: &'a str,
     /// Its version, likewise.
     pub(super) version: &'a str,

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::alerts::runbooks;
 use crate::metrics::{self, Format};
+use crate::snapshot::ConnectionSnapshot;
 use crate::storms::Kind;
 
 /// How old the loop's last turn may be before the daemon counts as stuck. It turns once a second at least.
@@ -115,6 +116,14 @@ impl Pages {
         };
         Ok((permit, self.source.collect().await?))
     }
+
+    /// The connections of this moment, likewise.
+    async fn connections(&self) -> Result<(SemaphorePermit<'_>, Arc<Vec<ConnectionSnapshot>>), String> {
+        let Ok(permit) = self.permits.acquire().await else {
+            return Err("the agent is stopping".into());
+        };
+        Ok((permit, self.source.connections().await?))
+    }
 }
 
 /// Writes a page. That takes a while for tens of thousands of clients, and the runtime's threads are for those who wait.
@@ -197,10 +206,10 @@ async fn storms(State(pages): State<Pages>, Query(query): Query<ClientsQuery>) -
         .await
 }
 
-async fn libraries(State(pages): State<Pages>) -> Response {
+async fn libraries(State(pages): State<Pages>, Query(query): Query<ClientsQuery>) -> Response {
     pages
-        .page(JSON, |report| {
-            identities::json(report).map_err(|error| error.to_string())
+        .page_of(query.server.clone(), move |report| {
+            identities::json(report, &query).map_err(|error| error.to_string())
         })
         .await
 }
@@ -217,16 +226,23 @@ async fn openapi() -> Response {
     ([(header::CONTENT_TYPE, JSON)], OPENAPI).into_response()
 }
 
-async fn connections(State(pages): State<Pages>) -> Response {
-    let Ok(_permit) = pages.permits.acquire().await else {
-        return unavailable("the agent is stopping");
+async fn connections(State(pages): State<Pages>, Query(query): Query<ClientsQuery>) -> Response {
+    let (permit, listed) = match pages.connections().await {
+        Ok(made) => made,
+        Err(reason) => return unavailable(reason),
     };
-    match pages.source.connections().await {
-        Ok(connections) => {
-            let write = move || identities::connections(&connections).map_err(|error| error.to_string());
+    match query.server.clone() {
+        // One without a connection: whether it is here the report says, and for that there has to be a permit.
+        Some(server) if !listed.iter().any(|of| *of.server == *server) => {
+            drop(permit);
+            let none =
+                move |_: &Report| identities::connections(&[], &query).map_err(|error| error.to_string());
+            pages.page_of(Some(server), none).await
+        }
+        _ => {
+            let write = move || identities::connections(&listed, &query).map_err(|error| error.to_string());
             written(JSON, write).await
         }
-        Err(reason) => unavailable(reason),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::storms::Storm;
 
 /// `/api/v1/storms`: those that go on, then those that are over.
 pub(super) fn storms(report: &Report, query: &ClientsQuery) -> serde_json::Result<Vec<u8>> {
-    let wanted = |storm: &&Storm| query.server.as_ref().is_none_or(|wanted| *wanted == storm.server);
+    let wanted = |storm: &&Storm| query.wants(&storm.server);
     serde_json::to_vec(&Storms {
         active: report.storms.active.iter().filter(wanted).collect(),
         ended: report.storms.over.iter().filter(wanted).collect(),

@@ -19,7 +19,9 @@ use crate::config::ConfigStatus;
 use crate::incidents::{ArchiveStatus, Flight};
 use crate::kubernetes;
 use crate::metrics::StormReport;
-use crate::snapshot::{ClientSnapshot, PrefixSnapshot, Rate, ServerSnapshot, Snapshot, counters};
+use crate::snapshot::{
+    ClientSnapshot, LibrarySnapshot, PrefixSnapshot, Rate, ServerSnapshot, Snapshot, counters,
+};
 use crate::storms::{Culprit, Figure, Moment, Severity, Storm, Subject};
 use crate::tenants::{Disagreement, PrefixAt, TenantInfo, TenantRow};
 use crate::valkey::{
@@ -800,6 +802,27 @@ fn tenants_and_clients_can_be_those_of_one_server() {
 }
 
 #[test]
+fn connections_and_libraries_can_be_those_of_one_server() {
+    let mut report = report();
+    let mut elsewhere = report.snapshot.servers[0].clone();
+    elsewhere.label = "b:2".into();
+    elsewhere.libraries.clear();
+    report.snapshot.servers[0].libraries = vec![LibrarySnapshot {
+        library: "valkey-py".into(),
+        version: "6.2.0".into(),
+        connections: 1,
+    }];
+    report.snapshot.servers.push(elsewhere);
+    let server = Running::start(report);
+    for (page, list) in [("connections", "connections"), ("libraries", "libraries")] {
+        for (label, rows) in [("valkey-server:6379", 1), ("b:2", 0)] {
+            let shown = json(&server.get(&format!("/api/v1/{page}?server={label}")));
+            assert_eq!(shown[list].as_array().map(Vec::len), Some(rows), "{shown}");
+        }
+    }
+}
+
+#[test]
 fn a_server_that_is_not_here_and_a_parameter_that_is_none_are_refused() {
     let server = Running::start(report());
     for path in [
@@ -807,6 +830,8 @@ fn a_server_that_is_not_here_and_a_parameter_that_is_none_are_refused() {
         "/api/v1/clients",
         "/api/v1/workloads",
         "/api/v1/storms",
+        "/api/v1/connections",
+        "/api/v1/libraries",
     ] {
         let reply = server.get(&format!("{path}?server=nobody%0A:1"));
         assert_eq!(

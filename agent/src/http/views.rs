@@ -39,6 +39,13 @@ pub(super) struct ClientsQuery {
     pub(super) server: Option<String>,
 }
 
+impl ClientsQuery {
+    /// Whether this server counts.
+    pub(super) fn wants(&self, label: &str) -> bool {
+        self.server.as_ref().is_none_or(|server| server == label)
+    }
+}
+
 /// `/api/v1/tenants`: every tenant of the configuration, whether it was seen or not, then `(other)` and `(unassigned)`.
 pub(super) fn json(report: &Report, query: &TenantsQuery) -> serde_json::Result<Vec<u8>> {
     let tenants = tenants(report, query).collect();
@@ -77,7 +84,7 @@ pub(super) fn tenants<'a>(report: &'a Report, query: &'a TenantsQuery) -> impl I
 /// `/api/v1/clients`.
 pub(super) fn clients(report: &Report, query: &ClientsQuery) -> serde_json::Result<Vec<u8>> {
     let servers = report.snapshot.servers.iter();
-    let wanted = servers.filter(|server| query.server.as_ref().is_none_or(|wanted| *wanted == server.label));
+    let wanted = servers.filter(|server| query.wants(&server.label));
     let clients = wanted.flat_map(|server| {
         rows::clients(server).into_iter().map(|(address, sum)| Client {
             server: &server.label,

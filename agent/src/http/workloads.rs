@@ -12,9 +12,8 @@ pub(super) fn json(report: &Report, query: &ClientsQuery) -> serde_json::Result<
 
 /// The page: one entry per workload and server, one per server, and when the connections were looked at.
 pub(super) fn page<'a>(report: &'a Report, query: &ClientsQuery) -> Page<'a> {
-    let wanted = |label: &str| query.server.as_ref().is_none_or(|server| server == label);
     let all = report.workloads.servers.iter();
-    let servers: Vec<_> = all.filter(|server| wanted(&server.server)).collect();
+    let servers: Vec<_> = all.filter(|server| query.wants(&server.server)).collect();
     let workloads = servers.iter().flat_map(|server| {
         let rows = server.detailed.iter();
         rows.map(|row| Workload::new(&server.server, row))

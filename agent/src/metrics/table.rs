@@ -129,7 +129,7 @@ metrics! {
         at most "1":
         "How long after the last survey the next one comes at the earliest: clients.survey_seconds, or what half a percent of a core allows.";
     LIBRARY_CONNECTIONS = Gauge "stormglass_library_connections" in "connections" by ["server", "library", "version"],
-        at most "servers x 257 (256 and (other))":
+        at most "servers x (limits.libraries + 1), (other) included":
         "Connections established now, by client library and version as the clients name them (CLIENT SETINFO); (none): the client named none, (unknown): before the agent.";
     USER_CONNECTIONS = Gauge "stormglass_user_connections" in "connections" by ["server", "user"],
         at most "servers x 1025 (1024 and (other))":

@@ -427,7 +427,7 @@ const LIBRARY_COLUMNS: &[Column] = &[words("library"), words("version"), number(
 /// Those with the most connections first, over all servers.
 fn libraries(report: &Report) -> Section {
     let mut sums: std::collections::BTreeMap<(&str, &str), u64> = std::collections::BTreeMap::new();
-    let all = identities::libraries(report).libraries;
+    let all = identities::libraries(report, &views::ClientsQuery::default()).libraries;
     for Library {
         library,
         version,

@@ -75,12 +75,12 @@ fn paths(schemas: &mut SchemaGenerator) -> Value {
         ),
         "/api/v1/connections": page(
             "Every established connection, with what its client has said of itself.",
-            &[],
+            &[&server],
             schemas.subschema_for::<Connections<'_>>().as_value(),
         ),
         "/api/v1/libraries": page(
             "Connections by client library and version, and by user.",
-            &[],
+            &[&server],
             schemas.subschema_for::<Libraries<'_>>().as_value(),
         ),
         "/api/v1/storms": page(

@@ -158,7 +158,7 @@ fn no_name_becomes_markup() {
     let server = &mut report.snapshot.servers[0];
     server.label = HOSTILE.into();
     server.prefixes[0].prefix = HOSTILE.into();
-    server.libraries = vec![crate::snapshot::LibrarySnapshot {
+    server.libraries = vec![LibrarySnapshot {
         library: HOSTILE.into(),
         version: HOSTILE.into(),
         connections: 1,
