@@ -42,7 +42,7 @@ use crate::{
     incidents::{Archive, Keeper},
     kernel::{Events, Kernel, KernelSettings},
     kubernetes::Kubernetes,
-    metrics::Report,
+    metrics::{Report, StormReport},
     privileges,
     snapshot::ConnectionSnapshot,
     storms::Moment,
@@ -67,6 +67,7 @@ const PATIENCE_WITH_KUBERNETES: Duration = Duration::from_secs(2);
 
 /// What the HTTP server asks the watching thread for.
 enum Request {
+    Storms(oneshot::Sender<Arc<StormReport>>),
     Report(oneshot::Sender<Arc<Report>>),
     Connections(oneshot::Sender<Result<Arc<Vec<ConnectionSnapshot>>, String>>),
 }
@@ -297,6 +298,8 @@ async fn watch_loop(
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut judgement = tokio::time::interval(JUDGEMENT);
     judgement.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    // After an answer that took long the detectors look before the next one: whoever asks often must not delay them.
+    let mut may_answer = true;
     loop {
         let soon = watch.next_scan();
         tokio::select! {
@@ -309,9 +312,15 @@ async fn watch_loop(
                 watch.retire_rows(&governed.tenants, Instant::now());
                 governed.tenants.retain_servers(|label| watch.servers.contains_key(label));
             }
-            _ = judgement.tick() => watch.judge(Instant::now()),
+            _ = judgement.tick() => {
+                watch.judge(Instant::now());
+                may_answer = true;
+            }
             Some(verdict) = inbox.verdicts.recv() => governed.take(verdict, watch, Instant::now()),
-            Some(request) = inbox.requests.recv() => answer(request, watch, &mut governed),
+            Some(request) = inbox.requests.recv(), if may_answer => {
+                may_answer = matches!(request, Request::Storms(_));
+                answer(request, watch, &mut governed);
+            }
         }
         if let Ok(mut last) = shared.last_tick.lock() {
             *last = Some(Instant::now());
@@ -322,6 +331,9 @@ async fn watch_loop(
 /// Whoever asked may have given up.
 fn answer(request: Request, watch: &mut Watch, governed: &mut Governed) {
     match request {
+        Request::Storms(sender) => {
+            let _ = sender.send(Arc::new(watch.storm_report()));
+        }
         Request::Report(sender) => {
             let mut report = Report::new(watch.snapshot(), &mut governed.tenants);
             report.workloads = watch.workloads.report(Instant::now(), &report.snapshot);
@@ -367,6 +379,10 @@ impl Daemon {
 impl Source for Daemon {
     fn collect(&self) -> http::Collected<'_, Report> {
         Box::pin(self.ask(Request::Report))
+    }
+
+    fn storms(&self) -> http::Collected<'_, StormReport> {
+        Box::pin(self.ask(Request::Storms))
     }
 
     fn connections(&self) -> http::Collected<'_, Vec<ConnectionSnapshot>> {

@@ -46,6 +46,7 @@ pub use self::web::{Web, WebConfigError};
 use crate::alerts::Announcements;
 use crate::incidents::Archive;
 pub use crate::metrics::Report;
+use crate::metrics::StormReport;
 use crate::snapshot::ConnectionSnapshot;
 use crate::storms::Moment;
 
@@ -85,6 +86,13 @@ pub trait Source: Send + Sync + 'static {
     ///
     /// Why there are none, in a sentence for the reader of the page.
     fn collect(&self) -> Collected<'_, Report>;
+
+    /// The storms of this moment, which take much less.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::collect`].
+    fn storms(&self) -> Collected<'_, StormReport>;
 
     /// Every established connection, in the order of servers and addresses.
     ///

@@ -199,11 +199,17 @@ async fn workloads(State(pages): State<Pages>, Query(query): Query<ClientsQuery>
 }
 
 async fn storms(State(pages): State<Pages>, Query(query): Query<ClientsQuery>) -> Response {
-    pages
-        .page_of(query.server.clone(), move |report| {
-            storm_views::storms(report, &query).map_err(|error| error.to_string())
-        })
-        .await
+    let report = match pages.source.storms().await {
+        Ok(report) => report,
+        Err(reason) => return unavailable(reason),
+    };
+    match &query.server {
+        Some(server) if !report.knows(server) => no_such_server(server),
+        _ => {
+            let write = move || storm_views::storms(&report, &query).map_err(|error| error.to_string());
+            written(JSON, write).await
+        }
+    }
 }
 
 async fn libraries(State(pages): State<Pages>, Query(query): Query<ClientsQuery>) -> Response {

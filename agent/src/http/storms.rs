@@ -2,16 +2,16 @@
 
 use serde::Serialize;
 
-use super::Report;
 use super::views::ClientsQuery;
+use crate::metrics::StormReport;
 use crate::storms::Storm;
 
 /// `/api/v1/storms`: those that go on, then those that are over.
-pub(super) fn storms(report: &Report, query: &ClientsQuery) -> serde_json::Result<Vec<u8>> {
+pub(super) fn storms(report: &StormReport, query: &ClientsQuery) -> serde_json::Result<Vec<u8>> {
     let wanted = |storm: &&Storm| query.wants(&storm.server);
     serde_json::to_vec(&Storms {
-        active: report.storms.active.iter().filter(wanted).collect(),
-        ended: report.storms.over.iter().filter(wanted).collect(),
+        active: report.active.iter().filter(wanted).collect(),
+        ended: report.over.iter().filter(wanted).collect(),
     })
 }
 

@@ -46,6 +46,13 @@ impl Source for Fixed {
         Box::pin(async { self.report.lock().expect("not poisoned").clone() })
     }
 
+    fn storms(&self) -> Collected<'_, StormReport> {
+        Box::pin(async {
+            let report = self.report.lock().expect("not poisoned").clone()?;
+            Ok(Arc::new(report.storms.clone()))
+        })
+    }
+
     fn connections(&self) -> Collected<'_, Vec<ConnectionSnapshot>> {
         Box::pin(async {
             self.report.lock().expect("not poisoned").clone()?;

@@ -93,6 +93,15 @@ pub struct StormReport {
 }
 
 impl StormReport {
+    /// Whether a server is watched, or was when it had a storm.
+    #[must_use]
+    pub fn knows(&self, server: &str) -> bool {
+        let storms = self.active.iter().chain(&self.over);
+        let with_storms = storms.map(|storm| &*storm.server);
+        let watched = self.counts.iter().map(|(known, _, _)| &**known);
+        watched.chain(with_storms).any(|known| known == server)
+    }
+
     /// Whether a storm of this kind goes on at a server.
     #[must_use]
     pub fn is_active(&self, server: &str, kind: Kind) -> bool {
