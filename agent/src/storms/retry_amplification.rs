@@ -33,11 +33,8 @@ impl TrafficDetector for RetryAmplification {
         let commands = traffic.sum(|row| row.commands) as f64;
         let answered = traffic.sum(|row| row.answered) as f64;
         let rises = commands >= RISE * usual.commands.mean() * seconds;
-        let unanswered = if rises {
-            (commands - answered).max(0.0)
-        } else {
-            0.0
-        };
+        // What is answered a second later is taken off again: of many in flight some are always on their way.
+        let unanswered = (commands - answered).min(if rises { f64::INFINITY } else { 0.0 });
         let share = settings.share_percent.get() as f64 / 100.0 * usual.commands.mean();
         let of = Amount {
             amount: unanswered,

@@ -172,6 +172,21 @@ fn a_peak_that_is_answered_and_a_batch_that_hurts_nobody_are_silent() {
 }
 
 #[test]
+fn commands_that_are_on_their_way_when_a_second_ends_do_not_pile_up() {
+    for seed in 0..SEEDS {
+        let mut world = quiet(seed);
+        for second in 0..60 {
+            // A batch on a slow server: what it asked last in a second is answered in the next one.
+            let answered = if second % 2 == 0 { 0.96 } else { 1.04 };
+            world.second(&USUAL.map(|load| {
+                load.with(|load| (load.commands, load.answered) = (load.commands * 2.0, answered))
+            }));
+        }
+        world.assert_silent();
+    }
+}
+
+#[test]
 fn a_server_that_stops_for_a_second_while_its_clients_wait_is_silent() {
     for seed in 0..SEEDS {
         let mut world = quiet(seed);
