@@ -1,7 +1,7 @@
 //! Alerts of real storms, at a real Alertmanager and at webhooks.
 
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::{Signal, kill};
@@ -24,6 +24,9 @@ const OUTAGE_SECONDS: u64 = 10;
 const TOLD_WITHIN: Duration = Duration::from_secs(20);
 const OVER_WITHIN: Duration = Duration::from_secs(60);
 
+/// How long clients of a server that goes on wait for its answers before they leave.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
+
 /// A server that accepts nobody while it is stopped: its queue of 64 fills.
 pub(crate) struct Stopped {
     pub(crate) server: Server,
@@ -44,8 +47,15 @@ impl Stopped {
         opened.map(|()| stopped)
     }
 
+    /// Lets the server go on. Its clients leave once it has answered them: whoever leaves before is one who gives up, and that is
+    /// a storm of another kind.
     pub(crate) fn end(mut self) -> Result<Server> {
         kill(self.server.id(), Signal::SIGCONT)?;
+        let began = Instant::now();
+        while self.crowd.waiting() > 0 && began.elapsed() < ANSWERED_WITHIN {
+            std::thread::sleep(Duration::from_millis(5));
+            self.crowd.listen();
+        }
         self.crowd.leave();
         Ok(self.server)
     }
@@ -238,7 +248,7 @@ fn an_alert_resolves_in_alertmanager_over_its_outage_and_a_restart_of_the_agent(
     manager.stop()?;
     let outage = std::env::var("STORMGLASS_OUTAGE_SECONDS");
     let outage = outage.map_or(Ok(OUTAGE_SECONDS), |text| text.parse())?;
-    let away = std::time::Instant::now();
+    let away = Instant::now();
     let server = stopped.end()?;
     poll::until_true("the storm is over", OVER_WITHIN, || {
         let (_, page) = agent.get("/api/v1/storms")?;

@@ -102,6 +102,15 @@ impl Crowd {
         }
     }
 
+    /// Connections on which something has been asked and not been answered, as far as has been listened.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.members
+            .iter()
+            .filter(|member| member.asked.is_some())
+            .count()
+    }
+
     /// Reads what has been answered.
     pub fn listen(&mut self) {
         for member in &mut self.members {
