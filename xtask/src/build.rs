@@ -14,13 +14,10 @@ const OBJECT: &str = "STORMGLASS_BPF_OBJECT";
 
 /// Leaves the daemon at `target/release/stormglass`.
 pub(crate) fn run(lab: &Lab) -> Result<()> {
-    let object = kernel_object(lab)?;
+    kernel_object(lab)?;
     say("building the daemon");
-    Command::new("cargo")
-        .args(["build", "--release", "--package", "stormglass", "--target-dir"])
-        .arg(lab.target())
-        .current_dir(lab.workspace())
-        .env(OBJECT, object)
+    cargo(lab, "build")
+        .args(["--release", "--package", "stormglass"])
         .run()?;
     say(format!("built {}", lab.agent().display()));
     Ok(())
@@ -38,7 +35,8 @@ pub(crate) fn for_tests(lab: &Lab) -> Result<PathBuf> {
     Ok(object)
 }
 
-/// A command of cargo's for the default members, whose daemon embeds the kernel programs that have been built, if any.
+/// A command of cargo's, for the default members unless told otherwise; the daemon embeds the kernel programs that have been
+/// built, if any.
 pub(crate) fn cargo(lab: &Lab, subcommand: &str) -> Command {
     let mut command = Command::new("cargo");
     command

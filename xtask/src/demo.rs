@@ -5,7 +5,6 @@ mod frame;
 mod load;
 mod screen;
 mod stage;
-pub(crate) mod text;
 mod verdict;
 
 use std::process::Command;

@@ -16,6 +16,7 @@ mod rig;
 mod server;
 mod setup;
 mod test;
+mod text;
 mod vm;
 
 use std::process::ExitCode;

@@ -41,6 +41,11 @@ pub(super) struct AgentArguments {
     url: Option<String>,
 }
 
+/// The parameter by which a page is about one server alone, if it is to be.
+pub(super) fn of_server(label: Option<&str>) -> Option<(&'static str, &str)> {
+    label.map(|label| ("server", label))
+}
+
 impl AgentArguments {
     /// The agent that is meant. The configuration is read only where no URL is given.
     pub(super) fn agent(&self) -> Result<Agent> {

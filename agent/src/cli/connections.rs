@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use super::agent::{AgentArguments, NOT_UNDERSTOOD};
+use super::agent::{AgentArguments, NOT_UNDERSTOOD, of_server};
 use super::list::and_more;
 use super::table::{Column, show, show_json, table};
 
@@ -49,13 +49,9 @@ struct Wanted {
 }
 
 pub(super) fn run(arguments: &ConnectionsArguments) -> Result<ExitCode> {
-    let server = arguments
-        .wanted
-        .server
-        .iter()
-        .map(|server| ("server", server.as_str()));
-    let parameters: Vec<_> = server.collect();
-    let mut answer = arguments.agent.agent()?.get("/api/v1/connections", &parameters)?;
+    let parameters = of_server(arguments.wanted.server.as_deref());
+    let agent = arguments.agent.agent()?;
+    let mut answer = agent.get("/api/v1/connections", parameters.as_slice())?;
     arguments.wanted.keep(&mut answer)?;
     if arguments.json {
         show_json(&answer)?;

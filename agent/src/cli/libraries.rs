@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use super::agent::{AgentArguments, NOT_UNDERSTOOD};
+use super::agent::{AgentArguments, NOT_UNDERSTOOD, of_server};
 use super::list::and_more;
 use super::table::{Column, show, show_json, table};
 
@@ -34,9 +34,9 @@ pub(super) struct LibrariesArguments {
 }
 
 pub(super) fn run(arguments: &LibrariesArguments) -> Result<ExitCode> {
-    let server = arguments.server.iter().map(|server| ("server", server.as_str()));
-    let parameters: Vec<_> = server.collect();
-    let mut answer = arguments.agent.agent()?.get("/api/v1/libraries", &parameters)?;
+    let parameters = of_server(arguments.server.as_deref());
+    let agent = arguments.agent.agent()?;
+    let mut answer = agent.get("/api/v1/libraries", parameters.as_slice())?;
     let libraries = kept(arguments, answer["libraries"].take())?;
     if arguments.json {
         show_json(&serde_json::json!({ "libraries": libraries }))?;

@@ -8,7 +8,7 @@ use clap::Args;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::agent::{Agent, AgentArguments};
+use super::agent::{Agent, AgentArguments, of_server};
 
 /// Rows of a table, unless `--limit` says otherwise: what a person reads.
 const ROWS: usize = 50;
@@ -70,7 +70,7 @@ impl ListArguments {
         parameters: &[(&str, &str)],
     ) -> Result<Vec<Row<L>>> {
         let mut parameters = parameters.to_vec();
-        parameters.extend(self.server.iter().map(|server| ("server", server.as_str())));
+        parameters.extend(of_server(self.server.as_deref()));
         let answer = agent.get(&format!("/api/v1/{name}"), &parameters)?;
         rows(answer, name)
     }

@@ -11,7 +11,7 @@ use stormglass::{
     storms::{Moment, Storm},
 };
 
-use super::agent::{AgentArguments, NOT_UNDERSTOOD};
+use super::agent::{AgentArguments, NOT_UNDERSTOOD, of_server};
 use super::table::{Column, show, show_json, table};
 
 #[derive(Debug, Args)]
@@ -27,12 +27,11 @@ pub(super) struct StormsArguments {
 }
 
 pub(super) fn run(arguments: &StormsArguments) -> Result<ExitCode> {
-    let parameters: Vec<_> = arguments
-        .server
-        .iter()
-        .map(|server| ("server", server.as_str()))
-        .collect();
-    let answer = arguments.agent.agent()?.get("/api/v1/storms", &parameters)?;
+    let parameters = of_server(arguments.server.as_deref());
+    let answer = arguments
+        .agent
+        .agent()?
+        .get("/api/v1/storms", parameters.as_slice())?;
     if arguments.json {
         show_json(&answer)?;
     } else {

@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::agent::{AgentArguments, NOT_UNDERSTOOD};
+use super::agent::{AgentArguments, NOT_UNDERSTOOD, of_server};
 use super::list::and_more;
 use super::table::{Column, show, show_json, table};
 use stormglass::numbers;
@@ -32,12 +32,11 @@ pub(super) struct WorkloadsArguments {
 }
 
 pub(super) fn run(arguments: &WorkloadsArguments) -> Result<ExitCode> {
-    let parameters: Vec<_> = arguments
-        .server
-        .iter()
-        .map(|server| ("server", server.as_str()))
-        .collect();
-    let answer = arguments.agent.agent()?.get("/api/v1/workloads", &parameters)?;
+    let parameters = of_server(arguments.server.as_deref());
+    let answer = arguments
+        .agent
+        .agent()?
+        .get("/api/v1/workloads", parameters.as_slice())?;
     if arguments.json {
         show_json(&answer)?;
     } else {

@@ -25,6 +25,8 @@ const MINUTES_BACK: u64 = 300_000;
 #[derive(Debug, Default)]
 pub(super) struct Quiet {
     recent: Option<Look<Then>>,
+    /// What the server had counted at that moment.
+    opened_total: u64,
     /// Connections held. The oldest first.
     looks: VecDeque<Look<u32>>,
     old: Option<Look<u32>>,
@@ -35,8 +37,6 @@ pub(super) struct Quiet {
 #[derive(Debug, Clone, Default)]
 struct Look<T> {
     at: Moment,
-    /// What the server had counted.
-    opened_total: u64,
     clients: HashMap<IpAddr, T>,
 }
 
@@ -78,11 +78,8 @@ impl Quiet {
                 clients.entry(*address).or_insert_with(gone);
             }
         }
-        self.recent = Some(Look {
-            at,
-            opened_total,
-            clients,
-        });
+        self.recent = Some(Look { at, clients });
+        self.opened_total = opened_total;
         self.put_aside(at, before);
     }
 
@@ -114,7 +111,6 @@ impl Quiet {
         let clients = before.clients.into_iter();
         self.looks.push_back(Look {
             at: before.at,
-            opened_total: before.opened_total,
             clients: clients
                 .map(|(address, then)| (address, then.connections))
                 .collect(),
@@ -186,7 +182,7 @@ impl Quiet {
         let of_rows: f64 = rows.iter().map(|row| row.held).sum();
         Changes {
             rows,
-            known: Some((recent.at, recent.opened_total)),
+            known: Some((recent.at, self.opened_total)),
             gone: (all - of_rows).max(0.0),
         }
     }

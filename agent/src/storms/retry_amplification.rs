@@ -34,7 +34,8 @@ impl TrafficDetector for RetryAmplification {
         let answered = traffic.sum(|row| row.answered) as f64;
         let rises = commands >= RISE * usual.commands.mean() * seconds;
         // What is answered a second later is taken off again: of many in flight some are always on their way.
-        let unanswered = (commands - answered).min(if rises { f64::INFINITY } else { 0.0 });
+        let unanswered = commands - answered;
+        let unanswered = if rises { unanswered } else { unanswered.min(0.0) };
         let share = settings.share_percent.get() as f64 / 100.0 * usual.commands.mean();
         let of = Amount {
             amount: unanswered,

@@ -22,7 +22,7 @@ use stormglass_tests::receiver::Receiver;
 use stormglass_tests::resp::Connection;
 use stormglass_tests::server::{Plan, Server};
 
-use super::told;
+use super::{told, wait_until_fired};
 
 /// How long a scene may go on before its alert has fired: the one with four storms of a server needs the most.
 const FIRING_WITHIN: Duration = Duration::from_secs(100);
@@ -129,10 +129,7 @@ impl Stage {
     }
 
     fn wait_for(&self, alert: &str) -> Result<()> {
-        poll::until_true(alert, FIRING_WITHIN, || {
-            sleep(Duration::from_millis(100));
-            Ok(self.has_fired(alert))
-        })
+        wait_until_fired(&self.hook, alert, FIRING_WITHIN)
     }
 
     /// Goes on with a scene until all its alerts have fired.

@@ -8,8 +8,8 @@ use anyhow::Result;
 
 use super::screen::Style;
 use super::stage::Stage;
-use super::text::{byte_rate, number};
 use crate::rig::scrape::Scrape;
+use crate::text::{byte_rate, number};
 
 /// Upper bounds of the accept bursts' columns; a further one holds what is above.
 const BURSTS: [&str; 7] = ["1", "2", "4", "8", "16", "32", "64"];

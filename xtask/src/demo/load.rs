@@ -8,9 +8,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
-use super::text;
 use crate::lab::Lab;
 use crate::rig::child::Child;
+use crate::text;
 
 /// Longest life of a load: it ends by itself should nobody end it.
 pub(crate) const LONGEST: Duration = Duration::from_secs(24 * 3600);

@@ -2,9 +2,9 @@
 
 use super::load::Report;
 use super::screen::Style;
-use super::text::number;
 use crate::rig::scrape::Scrape;
 use crate::rig::server::Totals;
+use crate::text::number;
 
 const DIRECTIONS: [&str; 2] = ["in", "out"];
 

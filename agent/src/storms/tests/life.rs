@@ -115,9 +115,7 @@ impl Life {
                 instances: 20 + world.dice.below(80),
                 ..BATCH
             };
-            for address in fleet.addresses() {
-                world.open(&fleet, address, fleet.pool);
-            }
+            world.open_all(&fleet);
             self.batch = Some((fleet, now + 60_000 + world.dice.below(1_200_000)));
         }
         leave(&mut self.batch, world, now);
@@ -129,9 +127,7 @@ impl Life {
                 instances: 40 + world.dice.below(60),
                 ..CART
             };
-            for address in fleet.addresses() {
-                world.open(&fleet, address, fleet.pool);
-            }
+            world.open_all(&fleet);
             self.readers = Some((fleet, now + 2 * HOUR));
             self.redirected_until = now + 5_000;
         }
@@ -204,9 +200,7 @@ impl Life {
 
 fn leave(guests: &mut Option<(Fleet, u64)>, world: &mut World, now: u64) {
     if let Some((fleet, _)) = guests.take_if(|(_, until)| now >= *until) {
-        for address in fleet.addresses() {
-            world.close(address, fleet.pool);
-        }
+        world.close_all(&fleet);
     }
 }
 

@@ -7,6 +7,12 @@ const SEEDS: u64 = 5;
 /// Seconds of a day.
 const DAY: u64 = 86_400;
 
+const JOB: Fleet = Fleet {
+    network: 10,
+    instances: 100,
+    ..BATCH
+};
+
 fn held(world: &mut World) {
     world.adopt(&CART);
     world.adopt(&BATCH);
@@ -48,49 +54,22 @@ fn a_fleet_that_scales_and_a_batch_that_comes_and_goes_are_silent() {
             }
         }
         world.pass(60_000, |_| {});
-        let job = Fleet {
-            network: 10,
-            instances: 100,
-            ..BATCH
-        };
-        for address in job.addresses() {
-            world.open(&job, address, job.pool);
-        }
+        world.open_all(&JOB);
         world.pass(60_000, |_| {});
-        for address in job.addresses() {
-            world.close(address, job.pool);
-        }
+        world.close_all(&JOB);
         world.pass(60_000, |_| {});
         world.assert_silent();
         assert_eq!(world.connections(), CART.total() + BATCH.total() + more.total());
     }
 }
 
-const JOB: Fleet = Fleet {
-    network: 10,
-    instances: 100,
-    ..BATCH
-};
-
 /// A batch that runs for two minutes, of which it is known that it comes and goes.
 fn batch_runs(world: &mut World) {
     for minutes in [5, 0] {
-        begin(world, &JOB);
+        world.open_all(&JOB);
         world.pass(120_000, |_| {});
-        end(world, &JOB);
+        world.close_all(&JOB);
         world.pass(60_000 * minutes, |_| {});
-    }
-}
-
-fn begin(world: &mut World, fleet: &Fleet) {
-    for address in fleet.addresses() {
-        world.open(fleet, address, fleet.pool);
-    }
-}
-
-fn end(world: &mut World, fleet: &Fleet) {
-    for address in fleet.addresses() {
-        world.close(address, fleet.pool);
     }
 }
 
@@ -101,7 +80,7 @@ fn a_batch_that_begins_when_another_has_ended_is_silent() {
         held(&mut world);
         batch_runs(&mut world);
         world.pass(pause, |_| {});
-        begin(&mut world, &JOB);
+        world.open_all(&JOB);
         world.pass(60_000, |_| {});
         world.assert_silent();
     }
@@ -115,7 +94,7 @@ fn a_batch_after_a_batch_in_the_middle_of_a_deploy_is_silent() {
     // Until just before the clients are looked at again.
     for instance in 0..2 * CART.instances / 3 {
         if instance == 49 {
-            begin(&mut world, &JOB);
+            world.open_all(&JOB);
         }
         let address = CART.address(instance);
         let closed = world.close(address, CART.pool);
@@ -138,14 +117,10 @@ fn a_workload_that_comes_when_another_has_left_is_silent() {
                 instances: 60,
                 ..CART
             };
-            for address in fleet.addresses() {
-                world.open(&fleet, address, fleet.pool);
-            }
+            world.open_all(&fleet);
             let stay = 60_000 + 100 * world.dice.below(1_000);
             world.pass(stay, |_| {});
-            for address in fleet.addresses() {
-                world.close(address, fleet.pool);
-            }
+            world.close_all(&fleet);
             let pause = 100 * world.dice.below(300);
             world.pass(pause, |_| {});
         }

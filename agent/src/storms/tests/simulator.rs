@@ -173,6 +173,20 @@ impl World {
         self.seen.connections += connections;
     }
 
+    /// All instances open their pools at once.
+    pub(super) fn open_all(&mut self, fleet: &Fleet) {
+        for address in fleet.addresses() {
+            self.open(fleet, address, fleet.pool);
+        }
+    }
+
+    /// All instances close their pools at once.
+    pub(super) fn close_all(&mut self, fleet: &Fleet) {
+        for address in fleet.addresses() {
+            self.close(address, fleet.pool);
+        }
+    }
+
     /// Closes as many as there are.
     pub(super) fn close(&mut self, address: IpAddr, connections: u64) -> u64 {
         let Some(client) = self.clients.get_mut(&address) else {

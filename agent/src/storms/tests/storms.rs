@@ -126,23 +126,26 @@ fn everybody_who_opens_anew_by_night_is_a_cold_reconnect() {
     }
 }
 
+/// All instances of a fleet open their pools, evenly within so long.
+fn come(world: &mut World, fleet: &Fleet, milliseconds: u64) {
+    let mut instance = 0;
+    world.pass(milliseconds, |world| {
+        for _ in 0..fleet.instances * 100 / milliseconds {
+            world.open(fleet, fleet.address(instance), fleet.pool);
+            instance += 1;
+        }
+    });
+}
+
 #[test]
 fn pods_that_come_back_under_other_addresses_are_a_cold_reconnect() {
     for seed in 0..SEEDS {
         let mut world = quiet(seed);
         let onset = world.moment().0;
         let new = Fleet { network: 7, ..CART };
-        for address in CART.addresses() {
-            world.close(address, CART.pool);
-        }
+        world.close_all(&CART);
         world.pass(300, |_| {});
-        let mut instance = 0;
-        world.pass(3_000, |world| {
-            for _ in 0..CART.instances / 30 {
-                world.open(&new, new.address(instance), new.pool);
-                instance += 1;
-            }
-        });
+        come(&mut world, &new, 3_000);
         world.pass(60_000, |_| {});
         let storm = world.one_storm(Kind::ColdReconnect, "cart-api");
         assert!(delay(&storm, onset + 300) <= 1_000, "{storm:#?}");
@@ -153,9 +156,7 @@ fn pods_that_come_back_under_other_addresses_are_a_cold_reconnect() {
 fn pods_that_take_their_time_to_come_back_are_a_cold_reconnect_wherever_they_come_from() {
     for seed in 0..SEEDS {
         let mut world = quiet(seed);
-        for address in CART.addresses() {
-            world.close(address, CART.pool);
-        }
+        world.close_all(&CART);
         world.pass(40_000, |_| {});
         let onset = world.moment().0;
         // Of some it is not known what they belong to.
@@ -165,13 +166,7 @@ fn pods_that_take_their_time_to_come_back_are_a_cold_reconnect_wherever_they_com
             workload,
             ..CART
         };
-        let mut instance = 0;
-        world.pass(5_000, |world| {
-            for _ in 0..CART.instances / 50 {
-                world.open(&new, new.address(instance), new.pool);
-                instance += 1;
-            }
-        });
+        come(&mut world, &new, 5_000);
         world.pass(60_000, |_| {});
         let storms = world.storms();
         assert_eq!(storms.len(), 1, "{seed} {storms:#?}");
@@ -185,13 +180,7 @@ fn clients_that_open_anew_before_the_server_knows_that_they_were_gone_are_a_cold
     for seed in 0..SEEDS {
         let mut world = quiet(seed);
         let onset = world.moment().0;
-        let mut instance = 0;
-        world.pass(3_000, |world| {
-            for _ in 0..CART.instances / 30 {
-                world.open(&CART, CART.address(instance), CART.pool);
-                instance += 1;
-            }
-        });
+        come(&mut world, &CART, 3_000);
         world.pass(300_000, normal);
         let storm = world.one_storm(Kind::ColdReconnect, "cart-api");
         assert!(delay(&storm, onset) <= 1_000, "{storm:#?}");

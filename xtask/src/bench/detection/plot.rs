@@ -9,7 +9,7 @@ use plotters::prelude::{Circle, IntoDrawingArea as _, PathElement, SVGBackend};
 use plotters::style::{Color as _, IntoFont as _, RGBColor, TextStyle, WHITE};
 
 use super::{Alerts, Figures, OfKind};
-use crate::demo::text::number;
+use crate::text::number;
 
 /// Pixels.
 const WIDTH: i32 = 1_000;
