@@ -80,19 +80,29 @@ pub const MAX_STEPS: u32 = 65_536;
 /// itself waits without a bound for the same CPU, a moment later.
 pub const LOCK_TRIES: u32 = 262_144;
 
-/// Payload that one parking place holds: a segment of an Ethernet's size. A longer one (a GSO super-segment) takes several
-/// places. A power of two.
+/// Payload that one parking place holds: a cell, so many sequence numbers in a row. Somewhat more than a segment of an
+/// Ethernet's size; a GSO super-segment lies in several. A power of two.
 pub const PARKED_BYTES: usize = 2_048;
 
 /// Parking places, over all connections: 4 MiB of payload. Beyond it a gap costs the connection its synchronisation.
-pub const PARKED_SEGMENTS: usize = 2_048;
+pub const PARKING_PLACES: usize = 2_048;
 
-/// Places that one segment can need: 64 KiB.
-pub const PLACES_OF_SEGMENT: u32 = 32;
+/// Longest segment that is parked, in bytes: a GSO super-segment.
+pub const LONGEST_PARKED: u32 = 64 << 10;
+
+/// Places that one segment can need: it may begin anywhere in a cell.
+pub const PLACES_OF_SEGMENT: u32 = LONGEST_PARKED / PARKED_BYTES as u32 + 1;
 
 /// Places of one connection, so that one bad link does not take all: what is in flight when a segment is lost on a
-/// network of the usual windows, 350 KiB in segments of an Ethernet's size. Counted in a byte.
-pub const PARKED_SEGMENTS_OF_CONNECTION: u8 = u8::MAX;
+/// network of the usual windows, 440 KiB. Counted in a byte.
+pub const PLACES_OF_CONNECTION: u8 = u8::MAX;
+
+/// How long a gap may take to be filled, in nanoseconds: longer than TCP's first three retransmissions. The daemon frees
+/// places that are older by [`PARKED_GRACE_NANOSECONDS`]: no program run is still at them then.
+pub const PARKED_NANOSECONDS: u64 = 2_000_000_000;
+
+/// See [`PARKED_NANOSECONDS`].
+pub const PARKED_GRACE_NANOSECONDS: u64 = 1_000_000_000;
 
 /// Names of clients, over all servers: users, client names, libraries and their versions. Where every connection has a name
 /// of its own, those beyond are not kept, counted; the daemon takes away what no connection has any more.

@@ -19,7 +19,7 @@ use aya_ebpf::{
 use core::ptr;
 
 use crate::{
-    atomic,
+    atomic, handshakes,
     ledger::{count_loss, count_unattributed},
     listeners,
     maps::{SG_CLIENTS, SG_CONNECTIONS, SG_SLOTS, SG_SPILLED},
@@ -29,6 +29,7 @@ use crate::{
 const ESTABLISHED: u32 = 1;
 const CLOSE: u32 = 7;
 const CLOSE_WAIT: u32 = 8;
+const LISTEN: u32 = 10;
 
 const FILLING: u32 = Connection::FILLING;
 
@@ -54,7 +55,7 @@ pub(crate) fn socket_event(context: &SockOpsContext) {
 
 /// The connection of a packet, met here for the first time if need be. `None`: not a server's.
 #[inline(always)]
-pub(crate) fn of_packet(context: &SkBuffContext) -> Option<&'static mut Connection> {
+pub(crate) fn of_packet<const IN: bool>(context: &SkBuffContext) -> Option<&'static mut Connection> {
     // SAFETY: the context is valid; the verifier checks the field.
     let socket = unsafe { (*context.skb.skb).__bindgen_anon_2.sk };
     if socket.is_null() {
@@ -62,7 +63,7 @@ pub(crate) fn of_packet(context: &SkBuffContext) -> Option<&'static mut Connecti
     }
     let connection = storage(socket.cast(), 0);
     if connection.is_null() {
-        return adopt(context, socket);
+        return met::<IN>(context, socket);
     }
     // SAFETY: storage of a socket that the packet holds.
     let connection = unsafe { &mut *connection };
@@ -92,25 +93,33 @@ pub(crate) fn spill_of_packet(skb: *mut __sk_buff, create: bool) -> *mut Spill {
     unsafe { bpf_sk_storage_get(map, socket.cast(), ptr::null_mut(), u64::from(flags)).cast() }
 }
 
-/// A packet of a socket without state: a connection from before the agent, or none of ours.
+/// A packet of a socket without state: of a listening one, a connection from before the agent, or none of ours.
 #[inline(never)]
-fn adopt(context: &SkBuffContext, socket: *mut bpf_sock) -> Option<&'static mut Connection> {
+fn met<const IN: bool>(context: &SkBuffContext, socket: *mut bpf_sock) -> Option<&'static mut Connection> {
     // SAFETY: not null; the helper returns null for sockets that are none yet.
     let socket = unsafe { bpf_sk_fullsock(socket) };
     if socket.is_null() {
         return None;
     }
     // SAFETY: a full socket; the verifier checks the fields.
-    let (port, state, client_port) = unsafe {
-        (
-            (*socket).src_port,
-            (*socket).state,
-            u16::from_be((*socket).dst_port),
-        )
-    };
-    if state != ESTABLISHED || !listeners::port_watched(port) {
+    let (port, state) = unsafe { ((*socket).src_port, (*socket).state) };
+    if !listeners::port_watched(port) {
         return None;
     }
+    if state == ESTABLISHED {
+        return adopt(context, socket);
+    }
+    if IN && state == LISTEN {
+        handshakes::data_arrived(context, port);
+    }
+    None
+}
+
+/// A connection from before the agent, if it is a watched server's. Its socket is a full one.
+#[inline(never)]
+fn adopt(context: &SkBuffContext, socket: *mut bpf_sock) -> Option<&'static mut Connection> {
+    // SAFETY: a full socket; the verifier checks the fields.
+    let (port, client_port) = unsafe { ((*socket).src_port, u16::from_be((*socket).dst_port)) };
     // SAFETY: the context is valid.
     let cgroup = unsafe { bpf_skb_cgroup_id(context.skb.skb) };
     // SAFETY: a full socket.
@@ -138,7 +147,11 @@ pub(crate) fn fill_adopted(connection: &mut Connection, slot: u32, remote: &[u32
     connection.client = *remote;
     connection.client_port = port;
     connection.begin_mid_stream();
-    connection.client_listed = u8::from(count_client(slot, remote, 0));
+    connection.marks = if count_client(slot, remote, 0) {
+        Connection::CLIENT_LISTED
+    } else {
+        0
+    };
     if let Some(counters) = SG_SLOTS.get_ptr_mut(slot) {
         // SAFETY: a cell of the map's value.
         unsafe { atomic::add(&raw mut (*counters).adopted, 1) };
@@ -183,7 +196,12 @@ fn established(context: &SockOpsContext) {
     connection.client = remote;
     connection.client_port = port as u16;
     connection.begin_at_start(next_in, next_out);
-    connection.client_listed = u8::from(count_client(slot, &remote, 1));
+    connection.marks = if count_client(slot, &remote, 1) {
+        Connection::CLIENT_LISTED
+    } else {
+        0
+    };
+    handshakes::take_over(context, connection);
     if let Some(counters) = SG_SLOTS.get_ptr_mut(slot) {
         // SAFETY: cells of the map's value.
         unsafe {
@@ -251,7 +269,7 @@ pub(crate) fn ended(connection: &mut Connection, by: By) {
         return;
     }
     count_end(connection, by);
-    if connection.client_listed == 0 {
+    if connection.marks & Connection::CLIENT_LISTED == 0 {
         return;
     }
     let key = ClientKey {
@@ -317,6 +335,7 @@ fn close_books(connection: &mut Connection) {
 pub(crate) fn close_request_books(connection: &mut Connection) {
     let bytes = connection.unfinished_request_bytes();
     if bytes != 0 {
+        connection.marks &= Connection::CLIENT_LISTED;
         connection.requests.pending = 0;
         connection.requests.carry_length = 0;
         count_unattributed(connection.slot, Direction::In, Reason::Incomplete, bytes);

@@ -180,9 +180,15 @@ unsafe fn local_address(ops: *mut bpf_sock_ops) -> [u32; 4] {
     }
 }
 
+/// An IPv4 address mapped into IPv6.
+#[inline(always)]
+pub(crate) fn mapped(address: u32) -> [u32; 4] {
+    [0, 0, MAPPED, address]
+}
+
 #[inline(always)]
 fn choose(family: u32, v4: u32, v6: [u32; 4]) -> [u32; 4] {
-    if family == AF_INET { [0, 0, MAPPED, v4] } else { v6 }
+    if family == AF_INET { mapped(v4) } else { v6 }
 }
 
 #[inline(always)]

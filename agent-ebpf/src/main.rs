@@ -17,6 +17,7 @@
 mod atomic;
 mod classes;
 mod connections;
+mod handshakes;
 mod identity;
 mod iterator;
 mod ledger;
@@ -47,6 +48,14 @@ pub fn sg_ingress(context: SkBuffContext) -> i32 {
 #[cgroup_skb(egress)]
 pub fn sg_egress(context: SkBuffContext) -> i32 {
     traffic::egress(&context);
+    ALLOW
+}
+
+/// What a segment from a server goes by on its way to [`sg_egress`] where commands of its connection are not read yet. A
+/// program of its own: the meter of commands and the one of replies need the stack for themselves.
+#[cgroup_skb(egress)]
+pub fn sg_unread(context: SkBuffContext) -> i32 {
+    traffic::unread(&context);
     ALLOW
 }
 

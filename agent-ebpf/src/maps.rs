@@ -3,19 +3,23 @@
 
 use agent_common::{
     abi::{
-        ClientCounters, ClientKey, Connection, Event, Identity, KeySettings, LOSSES, ListenerCounters,
-        ListenerKey, NameKey, ParkedBytes, ParkedKey, ParkedPlace, PrefixCounters, PrefixKey, Scratch, Seed,
-        Spill,
+        ClientCounters, ClientKey, Connection, Event, Handshake, Identity, KeySettings, LOSSES,
+        ListenerCounters, ListenerKey, NameKey, ParkedBytes, ParkedKey, ParkedPlace, PrefixCounters,
+        PrefixKey, Scratch, Seed, Spill, called,
     },
     limits,
 };
 use aya_ebpf::{
-    btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, Queue, RingBuf, SkStorage},
+    btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, ProgramArray, Queue, RingBuf, SkStorage},
     macros::btf_map,
 };
 
 const MMAPABLE: usize = aya_ebpf::bindings::BPF_F_MMAPABLE as usize;
 const NO_PREALLOC: usize = aya_ebpf::bindings::BPF_F_NO_PREALLOC as usize;
+
+/// Programs that others go on with. Written by the daemon as it loads them.
+#[btf_map]
+pub(crate) static SG_CALLED: ProgramArray<{ called::PROGRAMS }> = ProgramArray::new();
 
 /// State of each connection. Written by the programs; freed by the kernel with its socket. No memory: the connection is
 /// not metered, `no_connection_state` counts it.
@@ -154,16 +158,21 @@ pub(crate) static SG_SCRATCH_IN: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 pub(crate) static SG_SCRATCH_OUT: PerCpuArray<Scratch, { limits::EGRESS_SCRATCH_AREAS as usize }> =
     PerCpuArray::new();
 
-/// Segments that came early: which place holds which. Written and deleted by ingress; what a connection left behind when
-/// it ended is deleted by the daemon.
+/// Segments that came early: which place holds which cell of their bytes. Written and deleted by ingress; what a connection
+/// left behind when it ended is deleted by the daemon.
 #[btf_map]
-pub(crate) static SG_PARKED: HashMap<ParkedKey, ParkedPlace, { limits::PARKED_SEGMENTS }> = HashMap::new();
+pub(crate) static SG_PARKED: HashMap<ParkedKey, ParkedPlace, { limits::PARKING_PLACES }> = HashMap::new();
+
+/// What came with the end of a handshake whose connection has no socket yet. Written by ingress and sock_ops, on the CPU at
+/// work on it.
+#[btf_map]
+pub(crate) static SG_HANDSHAKE: PerCpuArray<Handshake, 1> = PerCpuArray::new();
 
 /// The places: their bytes. Written and read by ingress, by nobody else.
 #[btf_map]
-pub(crate) static SG_PARKING: Array<ParkedBytes, { limits::PARKED_SEGMENTS }> = Array::new();
+pub(crate) static SG_PARKING: Array<ParkedBytes, { limits::PARKING_PLACES }> = Array::new();
 
 /// Free places. Filled by the daemon, taken and returned by ingress. Empty: the connection loses its synchronisation,
 /// `parking_full` counts it.
 #[btf_map]
-pub(crate) static SG_FREE_PLACES: Queue<u32, { limits::PARKED_SEGMENTS }> = Queue::new();
+pub(crate) static SG_FREE_PLACES: Queue<u32, { limits::PARKING_PLACES }> = Queue::new();

@@ -3,6 +3,8 @@
 use agent_common::resp::Payload;
 use aya_ebpf::{EbpfContext, helpers::generated::bpf_skb_load_bytes, programs::SkBuffContext};
 
+use crate::listeners;
+
 const IPV4: u8 = 4;
 const IPV6: u8 = 6;
 const TCP: u8 = 6;
@@ -13,6 +15,7 @@ const IPV4_PLAIN_HEADER: u32 = 20;
 
 /// TCP flags (RFC 9293, 3.1).
 pub(crate) const FIN: u8 = 1;
+pub(crate) const SYN: u8 = 2;
 pub(crate) const RST: u8 = 4;
 
 /// What the meter needs of a TCP segment's headers.
@@ -90,6 +93,31 @@ fn segment(context: &SkBuffContext, header: u32, sequence: u32, offset_byte: u8,
         },
         flags,
     }
+}
+
+/// Writes down who sent the packet: the address, IPv4 mapped into IPv6, and the port. Returns false if they cannot be read.
+#[inline(never)]
+pub(crate) fn sender(context: &SkBuffContext, address: &mut [u32; 4], port: &mut u16) -> bool {
+    let Some(header) = ip(context) else {
+        return false;
+    };
+    let (Some([first]), Some([ports])) = (load(context, 0), load(context, header)) else {
+        return false;
+    };
+    // The sender's port is the first half of the word.
+    *port = (u32::from_be(ports) >> 16) as u16;
+    if u32::to_ne_bytes(first)[0] >> 4 == IPV4 {
+        let Some([v4]) = load(context, 12) else {
+            return false;
+        };
+        *address = listeners::mapped(v4);
+    } else {
+        let Some(v6) = load(context, 8) else {
+            return false;
+        };
+        *address = v6;
+    }
+    true
 }
 
 /// Length of the IP header, if TCP follows.

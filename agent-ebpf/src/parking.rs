@@ -1,9 +1,9 @@
-//! Segments that came early: kept until the one before them has been read. And the source of bytes that reads either
-//! kind: the packet at hand, or a parked one.
+//! Segments that came early: kept until the ones before them have been read. And the meter's source of bytes, which reads
+//! either kind: the packet at hand, or what is parked.
 
 use agent_common::{
     abi::{Loss, ParkedBytes, ParkedKey, ParkedPlace, WINDOW_BYTES, Window},
-    limits::{PARKED_BYTES, PLACES_OF_SEGMENT},
+    limits::{LONGEST_PARKED, PARKED_BYTES, PARKED_NANOSECONDS},
     resp::{Payload, Segment},
 };
 use aya_ebpf::{
@@ -26,7 +26,7 @@ use crate::{
 /// No parked segment: the packet itself.
 pub(crate) const PACKET: u32 = u32::MAX;
 
-/// A packet, or a parked segment, as the meter's source of bytes.
+/// A packet, or what is parked, as the meter's source of bytes.
 pub(crate) struct Source {
     /// The packet.
     pub(crate) skb: *mut c_void,
@@ -35,14 +35,21 @@ pub(crate) struct Source {
     pub(crate) place: *mut u32,
 }
 
-/// What became of a segment that came early.
-pub(crate) enum Parked {
-    /// It is kept in so many places.
-    In(u8),
-    /// One that begins like it is kept already.
-    Already,
-    /// There is no place for it.
-    No,
+/// The parking, for the socket of a packet.
+pub(crate) struct Parking {
+    /// The packet.
+    pub(crate) skb: *mut c_void,
+    /// [`ParkedKey::handshake`].
+    pub(crate) handshake: u32,
+}
+
+/// Bytes that were parked, at hand now.
+pub(crate) struct Unparked {
+    pub(crate) payload: Payload,
+    /// Where they are.
+    pub(crate) place: u32,
+    /// 1 if nothing else is in their place: it is this run's, to be freed with [`Parking::free`]; else 0.
+    pub(crate) places: u32,
 }
 
 impl Source {
@@ -55,7 +62,7 @@ impl Source {
 
     /// Reads from a place, or from the packet.
     #[inline(always)]
-    fn set_place(&mut self, place: u32) {
+    pub(crate) fn set_place(&mut self, place: u32) {
         // SAFETY: as above.
         unsafe { ptr::write_volatile(self.place, place) }
     }
@@ -66,134 +73,7 @@ impl Source {
         self.set_place(PACKET);
     }
 
-    /// Keeps the packet's payload, in as many places as it needs.
-    #[inline(always)]
-    pub(crate) fn park(&mut self, payload: &Payload) -> Parked {
-        if payload.length > PLACES_OF_SEGMENT * PARKED_BYTES as u32 {
-            return Parked::No;
-        }
-        let mut parker = Parker {
-            source: Source {
-                skb: self.skb,
-                place: self.place,
-            },
-            payload: *payload,
-            parked: 0,
-            failed: 0,
-        };
-        // SAFETY: the callback gets the parker and outlives nothing.
-        unsafe {
-            bpf_loop(
-                PLACES_OF_SEGMENT,
-                park_step as *mut c_void,
-                (&raw mut parker).cast(),
-                0,
-            );
-        }
-        if parker.failed != 0 {
-            return Parked::No;
-        }
-        match parker.parked {
-            0 => Parked::Already,
-            places => Parked::In(places as u8),
-        }
-    }
-
-    /// Copies a part of the packet's payload to a place of its own.
-    #[inline(always)]
-    fn park_part(&self, part: &Payload) -> Parked {
-        let key = self.key(part.sequence);
-        if SG_PARKED.get_ptr(&key).is_some() {
-            return Parked::Already;
-        }
-        let Ok(Some(place)) = SG_FREE_PLACES.pop() else {
-            count_loss(Loss::ParkingFull, 1);
-            return Parked::No;
-        };
-        let value = ParkedPlace {
-            parked_at: part.seen_at,
-            place,
-            length: part.length,
-        };
-        if self.fill(place, part) && SG_PARKED.insert(&key, &value, u64::from(BPF_NOEXIST)).is_ok() {
-            return Parked::In(1);
-        }
-        free(place);
-        Parked::No
-    }
-
-    /// Copies payload of the packet to a place.
-    #[inline(always)]
-    fn fill(&self, place: u32, payload: &Payload) -> bool {
-        let Some(parked) = SG_PARKING.get_ptr_mut(place) else {
-            return false;
-        };
-        let length =
-            atomic::masked::<{ PARKED_BYTES - 1 }>(payload.length.wrapping_sub(1) as usize) as u32 + 1;
-        // SAFETY: the place was free and is this run's now; at most PARKED_BYTES are written to its bytes.
-        unsafe {
-            bpf_skb_load_bytes(
-                self.skb,
-                payload.offset,
-                (&raw mut (*parked).bytes).cast(),
-                length,
-            ) == 0
-        }
-    }
-
-    /// Takes up the parked segment that begins at `sequence`, if there is one.
-    #[inline(always)]
-    pub(crate) fn unpark(&mut self, sequence: u32) -> Option<Payload> {
-        let key = self.key(sequence);
-        // SAFETY: written once, when the entry was made.
-        let (place, length, seen_at) = SG_PARKED
-            .get_ptr(&key)
-            .map(|value| unsafe { ((*value).place, (*value).length, (*value).parked_at) })?;
-        if SG_PARKED.remove(&key).is_err() {
-            // The daemon took it for forgotten.
-            return None;
-        }
-        self.set_place(place);
-        Some(Payload {
-            sequence,
-            offset: 0,
-            length,
-            seen_at,
-        })
-    }
-
-    /// The parked segment, of `length` bytes, has been read.
-    #[inline(always)]
-    pub(crate) fn leave(&mut self, length: u32) {
-        if let Some(parked) = SG_PARKING.get_ptr_mut(self.place()) {
-            let length = atomic::masked::<{ PARKED_BYTES - 1 }>(length.wrapping_sub(1) as usize) as u32 + 1;
-            // SAFETY: the place is this run's; at most PARKED_BYTES are written to its bytes.
-            unsafe { self.zero((&raw mut (*parked).bytes).cast(), length) };
-        }
-        free(self.place());
-        self.read_packet();
-    }
-
-    /// Writes zeros: what the helper does with its target when the offset is beyond any packet (net/core/filter.c,
-    /// `bpf_skb_load_bytes`; programs rely on it, since the verifier takes the target for initialised).
-    #[inline(always)]
-    unsafe fn zero(&self, target: *mut c_void, length: u32) {
-        // SAFETY: the caller vouches for the target; the verifier checks it.
-        unsafe { bpf_skb_load_bytes(self.skb, u32::MAX, target, length) };
-    }
-
-    #[inline(always)]
-    fn key(&self, sequence: u32) -> ParkedKey {
-        // SAFETY: the packet is valid.
-        let socket = unsafe { bpf_get_socket_cookie(self.skb) };
-        ParkedKey {
-            socket,
-            sequence,
-            reserved: 0,
-        }
-    }
-
-    /// Bytes of a parked segment.
+    /// Bytes of a place.
     #[inline(always)]
     fn load_parked(&self, parked: *const ParkedBytes, target: *mut c_void, offset: u32, length: u32) -> bool {
         let offset = atomic::masked::<{ PARKED_BYTES - 1 }>(offset as usize);
@@ -205,47 +85,212 @@ impl Source {
     }
 }
 
+impl Parking {
+    /// Keeps the packet's payload. Returns how many places that took, none where each of its cells has one; `None`: there is
+    /// no room.
+    #[inline(always)]
+    pub(crate) fn park(&self, payload: &Payload) -> Option<u8> {
+        if payload.length > LONGEST_PARKED {
+            return None;
+        }
+        let mut parker = Parker {
+            parking: Self {
+                skb: self.skb,
+                handshake: self.handshake,
+            },
+            rest: *payload,
+            taken: 0,
+            failed: 0,
+        };
+        // SAFETY: the callback gets the parker and outlives nothing.
+        unsafe {
+            bpf_loop(PARK_STEPS, park_step as *mut c_void, (&raw mut parker).cast(), 0);
+        }
+        (parker.failed == 0).then_some(parker.taken as u8)
+    }
+
+    /// Copies a part of the packet's payload, inside one cell, to the cell's place. Returns how many places that took.
+    #[inline(always)]
+    fn park_part(&self, part: &Payload) -> Option<u32> {
+        let key = self.key(part.sequence);
+        let (kept, taken) = match SG_PARKED.get_ptr_mut(&key) {
+            Some(kept) => (kept, 0),
+            None => (take_place(&key, part.seen_at)?, 1),
+        };
+        // SAFETY: an entry of the map. The daemon takes it away only when it is much older than what is used here.
+        let kept = unsafe { &mut *kept };
+        if part.seen_at.wrapping_sub(kept.parked_at) > PARKED_NANOSECONDS {
+            return None;
+        }
+        kept.parked_at = part.seen_at;
+        let parked = SG_PARKING.get_ptr_mut(kept.place)?;
+        let start = atomic::masked::<{ PARKED_BYTES - 1 }>(part.sequence as usize);
+        let length = atomic::masked::<{ WINDOW_BYTES - 1 }>(part.length.wrapping_sub(1) as usize) as u32 + 1;
+        // SAFETY: the place is this connection's; behind its cell there is room for as many bytes as are written.
+        let copied = unsafe {
+            let target = (&raw mut (*parked).bytes).cast::<u8>().add(start);
+            bpf_skb_load_bytes(self.skb, part.offset, target.cast(), length) == 0
+        };
+        let end = part.length.wrapping_add(start as u32);
+        (copied && sg_parked(parked, start as u32, end) != 0).then_some(taken)
+    }
+
+    /// Takes up what is parked from `sequence` on, as far as the cell goes, if that byte has come.
+    #[inline(always)]
+    pub(crate) fn unpark(&self, sequence: u32, now: u64) -> Option<Unparked> {
+        let key = self.key(sequence);
+        // SAFETY: an entry of the map. The daemon takes it away only when it is much older than what is used here.
+        let kept = unsafe { *SG_PARKED.get_ptr(&key)? };
+        if now.wrapping_sub(kept.parked_at) > PARKED_NANOSECONDS {
+            return None;
+        }
+        let offset = ParkedKey::offset(sequence);
+        let taken = sg_unparked(SG_PARKING.get_ptr_mut(kept.place)?, offset);
+        let (end, places) = (taken >> 1, taken & 1);
+        if end <= offset || places != 0 && SG_PARKED.remove(&key).is_err() {
+            return None;
+        }
+        Some(Unparked {
+            place: kept.place,
+            payload: Payload {
+                sequence,
+                offset,
+                length: end.wrapping_sub(offset),
+                seen_at: kept.parked_at,
+            },
+            places,
+        })
+    }
+
+    /// Frees the place of a cell, if it has one.
+    #[inline(always)]
+    pub(crate) fn forget(&self, cell: &ParkedKey) {
+        // SAFETY: an entry of the map.
+        let Some(kept) = SG_PARKED.get_ptr(cell).map(|kept| unsafe { *kept }) else {
+            return;
+        };
+        if SG_PARKED.remove(cell).is_ok() {
+            self.free(kept.place);
+        }
+    }
+
+    /// Frees a place that is this run's. Nothing of it stays behind.
+    #[inline(always)]
+    pub(crate) fn free(&self, place: u32) {
+        if let Some(parked) = SG_PARKING.get_ptr_mut(place) {
+            // SAFETY: what was written to it lies within its first bytes.
+            unsafe { zero(self.skb, parked.cast(), ParkedBytes::WRITTEN) };
+        }
+        give_back(place);
+    }
+
+    /// The cell of a byte of this connection.
+    #[inline(always)]
+    fn key(&self, sequence: u32) -> ParkedKey {
+        ParkedKey::of(self.socket(), self.handshake, sequence)
+    }
+
+    /// Cookie of the packet's socket.
+    #[inline(always)]
+    pub(crate) fn socket(&self) -> u64 {
+        // SAFETY: the packet is valid.
+        unsafe { bpf_get_socket_cookie(self.skb) }
+    }
+}
+
+/// Writes zeros: what the helper does with its target when the offset is beyond any packet (net/core/filter.c,
+/// `bpf_skb_load_bytes`; programs rely on it, since the verifier takes the target for initialised).
+#[inline(always)]
+unsafe fn zero(skb: *mut c_void, target: *mut c_void, length: u32) {
+    // SAFETY: the caller vouches for the target; the verifier checks it.
+    unsafe { bpf_skb_load_bytes(skb, u32::MAX, target, length) };
+}
+
+/// Marks bytes of a cell as come, see [`ParkedBytes::add`]. A global function, as the next one: the verifier checks it once,
+/// on its own.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn sg_parked(parked: *mut ParkedBytes, start: u32, end: u32) -> u32 {
+    if parked.is_null() {
+        return 0;
+    }
+    // SAFETY: a place of this connection.
+    unsafe { (*parked).add(start, end) };
+    1
+}
+
+/// Takes the bytes of a cell that have come from `offset` on, see [`ParkedBytes::take`]. Returns where they end, times two, and
+/// one more if nothing is left in the place.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn sg_unparked(parked: *mut ParkedBytes, offset: u32) -> u32 {
+    if parked.is_null() {
+        return 0;
+    }
+    // SAFETY: a place of this connection.
+    let parked = unsafe { &mut *parked };
+    let end = parked.take(offset);
+    end << 1 | u32::from(parked.is_empty())
+}
+
+/// A place for a cell that has none.
+#[inline(always)]
+fn take_place(key: &ParkedKey, now: u64) -> Option<*mut ParkedPlace> {
+    let Ok(Some(place)) = SG_FREE_PLACES.pop() else {
+        count_loss(Loss::ParkingFull, 1);
+        return None;
+    };
+    let kept = ParkedPlace {
+        parked_at: now,
+        place,
+        reserved: 0,
+    };
+    if SG_PARKED.insert(key, &kept, u64::from(BPF_NOEXIST)).is_err() {
+        give_back(place);
+        return None;
+    }
+    SG_PARKED.get_ptr_mut(key)
+}
+
 /// A segment on its way into its places.
 struct Parker {
-    source: Source,
-    payload: Payload,
-    parked: u32,
+    parking: Parking,
+    /// What is not parked yet.
+    rest: Payload,
+    /// Places that were taken.
+    taken: u32,
     failed: u32,
 }
 
-unsafe extern "C" fn park_step(index: u32, parker: *mut Parker) -> c_long {
+/// Most parts of a segment: it may begin inside one.
+const PARK_STEPS: u32 = LONGEST_PARKED / WINDOW_BYTES as u32 + 1;
+
+/// Parks what of the rest is in the same part of a cell as its first byte.
+unsafe extern "C" fn park_step(_: u32, parker: *mut Parker) -> c_long {
     // SAFETY: `park` passes its parker.
     let Parker {
-        source,
-        payload,
-        parked,
+        parking,
+        rest,
+        taken,
         failed,
     } = unsafe { &mut *parker };
-    let start = index.wrapping_mul(PARKED_BYTES as u32);
-    if start >= payload.length {
+    if rest.length == 0 {
         return 1;
     }
-    let rest = payload.length.wrapping_sub(start);
-    let part = Payload {
-        seen_at: payload.seen_at,
-        sequence: payload.sequence.wrapping_add(start),
-        offset: payload.offset.wrapping_add(start),
-        length: if rest < PARKED_BYTES as u32 {
-            rest
-        } else {
-            PARKED_BYTES as u32
-        },
-    };
-    match source.park_part(&part) {
-        Parked::In(_) => *parked = parked.wrapping_add(1),
-        Parked::Already => {}
-        Parked::No => *failed = 1,
+    let room = WINDOW_BYTES as u32 - (rest.sequence & (WINDOW_BYTES as u32 - 1));
+    let length = if rest.length < room { rest.length } else { room };
+    match parking.park_part(&Payload { length, ..*rest }) {
+        Some(places) => *taken = taken.wrapping_add(places),
+        None => *failed = 1,
     }
+    rest.sequence = rest.sequence.wrapping_add(length);
+    rest.offset = rest.offset.wrapping_add(length);
+    rest.length = rest.length.wrapping_sub(length);
     c_long::from(*failed != 0)
 }
 
 #[inline(always)]
-fn free(place: u32) {
+fn give_back(place: u32) {
     if SG_FREE_PLACES.push(place, 0).is_err() {
         count_loss(Loss::MapFailure, 1);
     }
@@ -268,7 +313,7 @@ impl Segment for Source {
     fn wipe(&mut self, window: &mut Window, length: u32) {
         let length = atomic::masked::<{ WINDOW_BYTES - 1 }>(length.wrapping_sub(1) as usize) as u32 + 1;
         // SAFETY: at most 512 bytes from the start of the window, which is longer.
-        unsafe { self.zero(window.behind(0).cast(), length) };
+        unsafe { zero(self.skb, window.behind(0).cast(), length) };
     }
 
     #[inline(always)]

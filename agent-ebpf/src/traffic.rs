@@ -1,7 +1,7 @@
 //! cgroup_skb: the segments of the servers' connections, through the meter.
 
 use agent_common::{
-    abi::{Connection, KeySettings, Loss, Reason, Scratch},
+    abi::{Connection, KeySettings, Loss, Reason, Scratch, called},
     limits,
     resp::{Payload, Plan, Replies, Requests, Turn},
 };
@@ -20,15 +20,15 @@ use crate::{
     atomic,
     connections::{self, By},
     ledger::{self, Maps},
-    maps::{SG_SCRATCH_IN, SG_SCRATCH_OUT, SG_SETTINGS},
+    maps::{SG_CALLED, SG_SCRATCH_IN, SG_SCRATCH_OUT, SG_SETTINGS},
     packet::{self, FIN, RST, Tcp},
-    parking::{Parked, Source},
+    parking::{PACKET, Parking, Source},
 };
 
 /// A segment on its way to a server.
 #[inline(always)]
 pub(crate) fn ingress(context: &SkBuffContext) {
-    let Some(connection) = connections::of_packet(context) else {
+    let Some(connection) = connections::of_packet::<true>(context) else {
         return;
     };
     let Some(scratch) = SG_SCRATCH_IN.get_ptr_mut(0) else {
@@ -55,11 +55,11 @@ pub(crate) fn ingress(context: &SkBuffContext) {
 }
 
 /// What [`take_segment`] returns instead of flags. No segment has all of them.
-const UNREADABLE: u8 = u8::MAX;
+pub(crate) const UNREADABLE: u8 = u8::MAX;
 
 /// Puts the packet's segment at hand. Returns its TCP flags.
 #[inline(never)]
-fn take_segment(context: &SkBuffContext, scratch: &mut Scratch) -> u8 {
+pub(crate) fn take_segment(context: &SkBuffContext, scratch: &mut Scratch) -> u8 {
     let Some(tcp) = packet::tcp(context) else {
         return UNREADABLE;
     };
@@ -70,9 +70,14 @@ fn take_segment(context: &SkBuffContext, scratch: &mut Scratch) -> u8 {
 /// A segment on its way from a server.
 #[inline(always)]
 pub(crate) fn egress(context: &SkBuffContext) {
-    let Some(connection) = connections::of_packet(context) else {
+    let Some(connection) = connections::of_packet::<false>(context) else {
         return;
     };
+    if connection.marks & Connection::UNREAD != 0 {
+        // SAFETY: this program begins again from the start once that one has read what there is. Not to be called costs
+        // the connection its synchronisation.
+        unsafe { SG_CALLED.tail_call(context, called::UNREAD) };
+    }
     let Some(tcp) = leaving(context) else {
         return ledger::count_loss(Loss::HeaderUnreadable, 1);
     };
@@ -120,7 +125,41 @@ fn meter_requests(context: &SkBuffContext, connection: &mut Connection, scratch:
         // This segment will read as a hole, which it is.
         return connection.lose_synchronisation(Reason::Contended);
     }
-    run_requests(context, connection, scratch);
+    let first = if connection.marks & Connection::UNREAD == 0 {
+        First::PACKET
+    } else {
+        First::PARKED
+    };
+    run_requests(context, connection, scratch, first);
+    unlock(connection);
+}
+
+/// A segment on its way from a server whose connection has commands that are not read yet: they are read before the answer
+/// to them leaves.
+#[inline(always)]
+pub(crate) fn unread(context: &SkBuffContext) {
+    let Some(connection) = connections::of_packet::<false>(context) else {
+        return;
+    };
+    if let Some(scratch) = claim_scratch() {
+        if lock(connection) {
+            if connection.marks & Connection::UNREAD != 0 {
+                // SAFETY: reading the clock has no precondition.
+                scratch.segment_seen_at = unsafe { bpf_ktime_get_ns() };
+                run_requests(context, connection, scratch, First::PARKED_ALONE);
+            }
+            unlock(connection);
+        }
+        give_back(scratch);
+    }
+    // Whatever became of them: this is for once, and `sg_egress` must not come back.
+    connection.marks &= !Connection::UNREAD;
+    // SAFETY: nothing is left to be done here.
+    unsafe { SG_CALLED.tail_call(context, called::EGRESS) };
+}
+
+#[inline(always)]
+fn unlock(connection: &mut Connection) {
     // SAFETY: a cell of the connection's storage; volatile, so that it stays behind the work.
     unsafe { ptr::write_volatile(&raw mut connection.requests.busy, 0) };
 }
@@ -169,10 +208,12 @@ unsafe extern "C" fn lock_step(_: u32, wait: *mut Wait) -> c_long {
 }
 
 #[inline(always)]
-fn run_requests(context: &SkBuffContext, connection: &mut Connection, scratch: &mut Scratch) {
+fn run_requests(context: &SkBuffContext, connection: &mut Connection, scratch: &mut Scratch, first: u32) {
     let Some(settings) = SG_SETTINGS.get(0) else {
         return;
     };
+    scratch.first = first;
+    scratch.packet_seen_at = scratch.segment_seen_at;
     let mut work = Work {
         skb: context.as_ptr().cast(),
         connection,
@@ -182,7 +223,7 @@ fn run_requests(context: &SkBuffContext, connection: &mut Connection, scratch: &
     // SAFETY: the callback gets the work and outlives nothing.
     unsafe {
         bpf_loop(
-            1 + u32::from(limits::PARKED_SEGMENTS_OF_CONNECTION),
+            2 + u32::from(limits::PLACES_OF_CONNECTION),
             segment_step as *mut c_void,
             (&raw mut work).cast(),
             0,
@@ -196,6 +237,18 @@ struct Work {
     connection: *mut Connection,
     scratch: *mut Scratch,
     settings: *const KeySettings,
+}
+
+/// What of a connection is read first: values of [`Scratch::first`].
+struct First;
+
+impl First {
+    /// The packet at hand, and then what is parked behind it.
+    const PACKET: u32 = 0;
+    /// What came with the end of the handshake, then the packet.
+    const PARKED: u32 = 1;
+    /// The same, and no packet: it is one of the other direction.
+    const PARKED_ALONE: u32 = 2;
 }
 
 impl Work {
@@ -218,13 +271,14 @@ impl Work {
     }
 }
 
-/// Handles the segment at hand, and then those parked behind it.
+/// Handles the segment at hand, and then what is parked behind it.
 unsafe extern "C" fn segment_step(index: u32, work: *mut Work) -> c_long {
     // SAFETY: `run_requests` passes its work.
     let work = unsafe { &mut *work };
-    if index == 0 {
-        work.meter().segment.read_packet();
-    } else if !unpark(work) {
+    let mut meter = work.meter();
+    if index == 0 && meter.scratch.first == First::PACKET {
+        meter.segment.read_packet();
+    } else if !next(work) {
         return 1;
     }
     match begin(work) {
@@ -239,11 +293,24 @@ unsafe extern "C" fn segment_step(index: u32, work: *mut Work) -> c_long {
         Plan::Park => park(work),
         Plan::Done => {}
     }
+    let skb = work.skb.cast();
     let mut meter = work.meter();
-    if index != 0 {
-        meter.segment.leave(meter.scratch.segment_length);
+    if meter.scratch.place != PACKET {
+        if meter.scratch.places != 0 {
+            parking(skb).free(meter.scratch.place);
+        }
+        meter.segment.read_packet();
     }
-    c_long::from(meter.connection.parked == 0)
+    if meter.connection.parked != 0 {
+        meter.forget_passed();
+    }
+    c_long::from(meter.connection.parked == 0 && meter.scratch.first != First::PARKED)
+}
+
+/// The parking of a connection.
+#[inline(always)]
+fn parking(skb: *mut c_void) -> Parking {
+    Parking { skb, handshake: 0 }
 }
 
 /// A function of its own: what the verifier learns in it ends with it, and it walks what follows once.
@@ -254,16 +321,28 @@ fn begin(work: &mut Work) -> Plan {
     meter.begin(&segment)
 }
 
-/// Puts the next of the parked segments at hand, if it follows; a function of its own for the same reason.
+/// Puts what is read next at hand; a function of its own for the same reason.
 #[inline(never)]
-fn unpark(work: &mut Work) -> bool {
+fn next(work: &mut Work) -> bool {
+    let skb = work.skb;
     let mut meter = work.meter();
-    let Some(parked) = meter.segment.unpark(meter.connection.requests.next_sequence) else {
-        meter.forget_passed();
+    let sequence = meter.connection.requests.next_sequence;
+    if let Some(unparked) = parking(skb.cast()).unpark(sequence, meter.scratch.packet_seen_at) {
+        meter.scratch.set_segment(&unparked.payload);
+        meter.scratch.places = unparked.places;
+        meter.segment.set_place(unparked.place);
+        meter.unparked(unparked.places as u8);
+        return true;
+    }
+    meter.connection.marks &= !Connection::UNREAD;
+    if meter.scratch.first != First::PARKED {
         return false;
-    };
-    meter.scratch.set_segment(&parked);
-    meter.connection.parked = meter.connection.parked.wrapping_sub(1);
+    }
+    // What came with the handshake has been read: now the packet.
+    meter.segment.read_packet();
+    meter.scratch.first = First::PACKET;
+    take_segment(&SkBuffContext::new(skb), meter.scratch);
+    meter.scratch.segment_seen_at = meter.scratch.packet_seen_at;
     true
 }
 
@@ -276,13 +355,12 @@ fn end(work: &mut Work) {
 /// Keeps a segment that came early; a function of its own for the same reason.
 #[inline(never)]
 fn park(work: &mut Work) {
+    let parking = parking(work.skb.cast());
     let mut meter = work.meter();
-    let mut segment = meter.scratch.segment();
-    meter.trim(&mut segment);
-    match meter.segment.park(&segment) {
-        Parked::In(places) => meter.parked(&segment, places),
-        Parked::Already => {}
-        Parked::No => meter.give_up_early(&segment),
+    let segment = meter.scratch.segment();
+    match parking.park(&segment) {
+        Some(places) => meter.parked(&segment, places),
+        None => meter.give_up_early(&segment),
     }
 }
 
@@ -354,8 +432,14 @@ fn meter_replies(context: &SkBuffContext, connection: &mut Connection, payload: 
         }
         meter.end();
     }
-    // SAFETY: the area claimed above; volatile, so that it stays behind the work.
-    unsafe { ptr::write_volatile(&raw mut meter.scratch.claimed, 0) };
+    give_back(meter.scratch);
+}
+
+/// Gives back a scratch area that was claimed.
+#[inline(always)]
+fn give_back(scratch: &mut Scratch) {
+    // SAFETY: a valid reference; volatile, so that it stays behind the work.
+    unsafe { ptr::write_volatile(&raw mut scratch.claimed, 0) };
 }
 
 unsafe extern "C" fn replies_step(_: u32, meter: *mut Replies<'_, Source, Maps>) -> c_long {

@@ -16,6 +16,7 @@ mod errors;
 mod every_command;
 mod existing_connections;
 mod flood;
+mod handshakes;
 mod histograms;
 mod identities;
 mod incidents;

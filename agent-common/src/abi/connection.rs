@@ -192,8 +192,9 @@ pub struct Connection {
     pub state: u32,
     /// Client address; IPv4 mapped into IPv6.
     pub client: [u32; 4],
-    /// The client has an entry of its own in the client table.
-    pub client_listed: u8,
+    /// Bit set: [`Self::CLIENT_LISTED`], [`Self::UNREAD`]. Written where it is filled in, and by who holds
+    /// [`RequestState::busy`].
+    pub marks: u8,
     /// Established before the agent attached.
     pub adopted: u8,
     /// Synchronised stretches so far, odd and wrapping. Ingress.
@@ -244,6 +245,11 @@ const _: () = {
 };
 
 impl Connection {
+    /// In [`Self::marks`]: the client has an entry of its own in the client table.
+    pub const CLIENT_LISTED: u8 = 1;
+    /// In [`Self::marks`]: data that came with the end of the handshake is parked and not read yet.
+    pub const UNREAD: u8 = 2;
+
     /// [`Self::state`] of a connection that counts as established.
     pub const OPEN: u32 = 1;
     /// [`Self::state`] of one that has ended.

@@ -32,7 +32,7 @@ pub use identity::{
     CLAIMS, Claim, ClassAddressKey, ClassNameKey, ConnectionRecord, FIELD_DATABASE, IDENTITY_BYTES, Identity,
     NAME_KINDS, NameKey, NameKind,
 };
-pub use parking::{ParkedBytes, ParkedKey, ParkedPlace};
+pub use parking::{Handshake, ParkedBytes, ParkedKey, ParkedPlace};
 pub use reason::{Direction, REASONS, Reason};
 pub use runs::{Commands, Pushed, RUNS, Run, RunKind, RunQueue, Waiting, run_flag};
 pub use spill::{SPILLED_RUNS, Spill};
@@ -44,7 +44,17 @@ pub use window::{
 
 /// Version of everything in this module. The daemon embeds the object that was built from the same tree, so that both
 /// sides always agree; the number marks what must not be mixed once state outlives a process.
-pub const ABI_VERSION: u32 = 9;
+pub const ABI_VERSION: u32 = 10;
+
+/// Where the programs that are called by others are in their table, `SG_CALLED`.
+pub mod called {
+    /// `sg_unread`.
+    pub const UNREAD: u32 = 0;
+    /// `sg_egress`, to go on with.
+    pub const EGRESS: u32 = 1;
+    /// How many they are.
+    pub const PROGRAMS: usize = 2;
+}
 
 /// The first `length` bytes of zero-padded words; all of them if they are fewer.
 fn head(words: &[u64], length: u32) -> &[u8] {
@@ -75,12 +85,13 @@ assert_layout! {
     Event: 48, 8;
     Seed: 24, 4;
     Window: 576, 8;
-    Scratch: 1768, 8;
+    Scratch: 1784, 8;
     RunQueue: 212, 4;
     Spill: 3080, 4;
     ParkedKey: 16, 8;
+    Handshake: 40, 8;
     ParkedPlace: 16, 8;
-    ParkedBytes: 2560, 1;
+    ParkedBytes: 2816, 8;
     Connection: 440, 8;
     NameKey: 56, 8;
     ClassNameKey: 64, 8;
@@ -94,7 +105,7 @@ assert_layout! {
 mod tests {
     use super::*;
 
-    /// Layout of version 9. When this fails: raise [`ABI_VERSION`] and record the new numbers.
+    /// Layout of version 10. When this fails: raise [`ABI_VERSION`] and record the new numbers.
     #[test]
     fn a_changed_layout_has_a_new_version() {
         let layout = [
@@ -114,7 +125,7 @@ mod tests {
         ];
         assert_eq!(
             (ABI_VERSION, layout),
-            (9, [32, 704, 40, 1856, 20, 16, 64, 48, 440, 3080, 64, 12, 20])
+            (10, [32, 704, 40, 1856, 20, 16, 64, 48, 440, 3080, 64, 12, 20])
         );
     }
 }

@@ -88,7 +88,7 @@ reasons! {
     StepLimit = 8, "step_limit";
     /// The kernel refused to copy bytes out of the segment.
     LoadFailed = 9, "load_failed";
-    /// Bytes in front of the first command were not seen: they came with the packet that completed the handshake.
+    /// Bytes in front of the first command were not seen, or came with the end of the handshake and could not be kept.
     Handshake = 10, "handshake";
     /// A command that changes how the connection goes on was sent while too many others waited for their replies.
     QueueFull = 11, "queue_full";

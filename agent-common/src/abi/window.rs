@@ -218,8 +218,8 @@ pub struct Scratch {
     pub lost: u32,
     /// How many bytes the next load brings at most (egress only).
     pub chunk: u32,
-    /// Padding.
-    pub reserved: u32,
+    /// Parking places that are free once the segment at hand has been read (ingress only).
+    pub places: u32,
     /// Claimed by a running program (egress only).
     pub claimed: u32,
     /// Sequence number of the segment at hand (ingress only, as the next three: what the verifier knows of a value on the
@@ -229,7 +229,7 @@ pub struct Scratch {
     pub segment_offset: u32,
     /// Length of its payload.
     pub segment_length: u32,
-    /// Parked segment that is read; `u32::MAX`: the packet.
+    /// Parking place that is read; `u32::MAX`: the packet.
     pub place: u32,
     /// Duration of the command whose reply is read, in units of 256 ns; `u32::MAX`: it has none, or is counted.
     pub duration: u32,
@@ -239,6 +239,12 @@ pub struct Scratch {
     pub misses: u32,
     /// When the segment at hand was seen, in nanoseconds.
     pub segment_seen_at: u64,
+    /// When the packet was seen with which this run began, in nanoseconds (ingress only).
+    pub packet_seen_at: u64,
+    /// What is read first: the packet, or what is parked (ingress only).
+    pub first: u32,
+    /// Padding.
+    pub reserved: u32,
     /// Bytes of the reply being read that are not part of a run yet.
     pub pending: u64,
     /// The run of commands being added up (ingress only).

@@ -93,6 +93,15 @@ impl Connection {
         self.shared.sync() != 0 && self.shared.trial() == 0
     }
 
+    /// Bytes that came with the end of the handshake and are not read yet.
+    #[inline(always)]
+    fn unread_bytes(&self) -> u64 {
+        if self.marks & Self::UNREAD == 0 {
+            return 0;
+        }
+        u64::from(self.parked_end.wrapping_sub(self.requests.next_sequence))
+    }
+
     /// Bytes received that are part of an unfinished command of unknown row, for the books at the end.
     #[inline(always)]
     #[must_use]
@@ -100,6 +109,7 @@ impl Connection {
         self.requests
             .pending
             .wrapping_add(u64::from(self.requests.carry_length))
+            .wrapping_add(self.unread_bytes())
     }
 
     /// Bytes sent that are an unfinished token of a reply.

@@ -1,13 +1,17 @@
 //! What TCP may do to the segments: repeat, overlap, wrap, come early, be missed.
 
-use agent_common::abi::{
-    Direction::{self, In, Out},
-    RUNS, SPILLED_RUNS,
+use agent_common::{
+    abi::{
+        Direction::{self, In, Out},
+        RUNS, SPILLED_RUNS,
+    },
+    limits::PARKED_BYTES,
 };
 
 use crate::{
     books::{Books, Counts},
     capture::Capture,
+    fragments::Random,
     resp::{bulk, words},
     wire::Wire,
 };
@@ -280,10 +284,10 @@ fn early_segments_in_reverse_order_are_read_in_order() {
     assert!(clean(&books), "{books:?}");
 }
 
-/// Segments of one connection that can be parked.
+/// Cells of one connection that can be parked.
 fn limits() -> usize {
-    use agent_common::limits::{PARKED_SEGMENTS_OF_CONNECTION, PLACES_OF_SEGMENT};
-    usize::from(PARKED_SEGMENTS_OF_CONNECTION) - PLACES_OF_SEGMENT as usize + 1
+    use agent_common::limits::{PLACES_OF_CONNECTION, PLACES_OF_SEGMENT};
+    usize::from(PLACES_OF_CONNECTION) - PLACES_OF_SEGMENT as usize + 1
 }
 
 #[test]
@@ -291,7 +295,11 @@ fn more_early_segments_than_can_be_parked_are_a_hole() {
     for room in [0, 1, limits(), limits() * 10] {
         let mut wire = Wire::from_start();
         wire.parking_room = room;
-        let request = words("GET cart:1");
+        let request = {
+            let value = |length: usize| words(&format!("SET cart:1 {}", "v".repeat(length)));
+            value(1_000 + PARKED_BYTES - value(1_000).len())
+        };
+        assert_eq!(request.len(), PARKED_BYTES);
         wire.request("\r\n");
         wire.skip(In, request.len() as u32);
         let first = wire.sent(In).wrapping_sub(request.len() as u32);
@@ -300,7 +308,7 @@ fn more_early_segments_than_can_be_parked_are_a_hole() {
         }
         // What TCP has waited for comes, and the server answers everything.
         wire.segment(In, first, &request);
-        wire.reply("$-1\r\n".repeat(limits() + 3));
+        wire.reply("+OK\r\n".repeat(limits() + 3));
         let books = wire.books();
         assert_eq!(books.row("cart"), Counts::default(), "{room}: {books:?}");
         assert_eq!(
@@ -312,6 +320,53 @@ fn more_early_segments_than_can_be_parked_are_a_hole() {
             books.unattributed.keys().all(|(_, reason)| *reason == "hole"),
             "{books:?}"
         );
+    }
+}
+
+#[test]
+fn early_bytes_are_read_whatever_segments_bring_them_and_however_often() {
+    for seed in 0..300 {
+        let mut random = Random::new(seed);
+        let request: Vec<u8> = (0..60)
+            .flat_map(|number| {
+                let value = "v".repeat(random.below([8, 600, 3_000][number % 3]));
+                words(&format!("SET cart-{number}:1 v{value}"))
+            })
+            .collect();
+        let mut wire = Wire::from_start();
+        let start = wire.sent(In);
+        let send = |wire: &mut Wire, from: usize, to: usize| {
+            wire.segment(In, start.wrapping_add(from as u32), &request[from..to]);
+        };
+        let longest = [40, 1_448, 20_000][random.below(3)];
+        // Anything but the first byte, then all of it, in pieces that reach into others; the last one fills the gap.
+        for _ in 0..random.below(60) {
+            let from = 1 + random.below(request.len() - 1);
+            let to = request.len().min(from + 1 + random.below(longest));
+            send(&mut wire, from, to);
+        }
+        let mut pieces = Vec::new();
+        let mut from = 0;
+        while from < request.len() {
+            let to = request.len().min(from + 1 + random.below(longest));
+            pieces.push((from, request.len().min(to + random.below(longest))));
+            from = to;
+        }
+        for index in (1..pieces.len()).rev() {
+            pieces.swap(index, 1 + random.below(index));
+        }
+        pieces.rotate_left(1);
+        for (from, to) in pieces {
+            send(&mut wire, from, to);
+        }
+        wire.reply("+OK\r\n".repeat(60));
+        let books = wire.books();
+        assert!(clean(&books), "seed {seed}: {books:?}");
+        for number in 0..60 {
+            assert_eq!(books.row(&format!("cart-{number}")).commands, 1, "seed {seed}");
+        }
+        assert_eq!(books.total(In), request.len() as u64, "seed {seed}");
+        assert_eq!(wire.connection.parked, 0, "seed {seed}");
     }
 }
 

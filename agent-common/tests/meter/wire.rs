@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use agent_common::{
-    abi::{Connection, Direction, KeySettings, Scratch, WINDOW_BYTES, Window},
+    abi::{Connection, Direction, KeySettings, ParkedBytes, ParkedKey, Scratch, WINDOW_BYTES, Window},
     limits,
     resp::{Payload, Plan, Replies, Requests, Segment},
 };
@@ -17,6 +17,9 @@ use crate::{
 
 /// Kernel slot of the listening socket of every test.
 pub(crate) const SLOT: u32 = 3;
+
+/// Cookie of its connection's socket.
+const COOKIE: u64 = 7;
 
 /// A packet in memory: headers that nobody reads, then the payload.
 #[derive(Clone)]
@@ -93,11 +96,11 @@ pub(crate) struct Wire {
     pub(crate) refuse_loads: bool,
     /// Most tokens that a segment gets.
     pub(crate) max_steps: u32,
-    /// Segments that can be parked.
+    /// Parking places.
     pub(crate) parking_room: usize,
     scratch: Box<Scratch>,
-    /// Sequence number to moment and bytes.
-    parked: BTreeMap<u32, (u64, Vec<u8>)>,
+    /// Cells that have places.
+    parked: BTreeMap<ParkedKey, Box<ParkedBytes>>,
     received: [Received; 2],
     /// Behind the last byte that was sent.
     sent: [u32; 2],
@@ -146,7 +149,7 @@ impl Wire {
             settings: KeySettings::new(b":", 1, 32),
             refuse_loads: false,
             max_steps: limits::MAX_STEPS,
-            parking_room: limits::PARKED_SEGMENTS,
+            parking_room: limits::PARKING_PLACES,
             scratch: Box::new(Scratch::zeroed()),
             parked: BTreeMap::new(),
             received: next.map(|next| Received {
@@ -247,34 +250,55 @@ impl Wire {
         }
     }
 
-    /// A segment of requests, and then those parked behind it.
+    /// A segment of requests, and then what is parked behind it.
     fn deliver(&mut self, packet: Packet, payload: Payload) {
         let (mut packet, mut payload) = (packet, payload);
-        for _ in 0..=limits::PARKED_SEGMENTS_OF_CONNECTION {
+        for _ in 0..=limits::PLACES_OF_CONNECTION {
             self.meter_requests(&packet, &payload);
+            if self.connection.parked != 0 {
+                self.meter(&packet).forget_passed();
+            }
             if self.connection.parked == 0 {
-                // What the meter has given up is not taken up any more; the daemon frees such places.
+                // What the meter has given up or passed is not taken up any more; the daemon frees such places.
                 self.parked.clear();
                 return;
             }
-            let sequence = self.connection.requests.next_sequence;
-            let Some((seen_at, bytes)) = self.parked.remove(&sequence) else {
-                return self.meter(&packet).forget_passed();
-            };
-            self.connection.parked -= 1;
-            payload = Payload {
-                sequence,
-                offset: 0,
-                length: bytes.len() as u32,
-                seen_at,
-            };
-            packet = Packet {
-                offset: 0,
-                payload: bytes,
-                refuse: false,
-                received: packet.received,
-            };
+            match self.unpark(&packet) {
+                Some(next) => (packet, payload) = next,
+                None => return,
+            }
         }
+    }
+
+    /// What is parked from the next byte on, as far as its cell goes.
+    fn unpark(&mut self, before: &Packet) -> Option<(Packet, Payload)> {
+        let sequence = self.connection.requests.next_sequence;
+        let key = ParkedKey::of(COOKIE, 0, sequence);
+        let place = self.parked.get_mut(&key)?;
+        let offset = ParkedKey::offset(sequence);
+        let end = place.take(offset);
+        if end == offset {
+            return None;
+        }
+        let bytes = place.bytes[..end as usize].to_vec();
+        let payload = Payload {
+            sequence,
+            offset,
+            length: end - offset,
+            seen_at: self.counters.now,
+        };
+        let packet = Packet {
+            offset: 0,
+            payload: bytes,
+            refuse: false,
+            received: before.received,
+        };
+        let places = u8::from(place.is_empty());
+        if places != 0 {
+            self.parked.remove(&key);
+        }
+        self.meter(&packet).unparked(places);
+        Some((packet, payload))
     }
 
     fn meter<'a>(&'a mut self, packet: &'a Packet) -> Requests<'a, &'a Packet, &'a mut Counters> {
@@ -305,26 +329,27 @@ impl Wire {
         }
     }
 
-    /// Keeps an early segment, unless it is kept already.
+    /// Keeps an early segment, byte by byte.
     fn park(&mut self, packet: &Packet, payload: &Payload) {
-        let mut payload = *payload;
-        self.meter(packet).trim(&mut payload);
-        let payload = &payload;
-        if self.parked.contains_key(&payload.sequence) {
-            return;
+        let mut places = 0;
+        for (sequence, byte) in (payload.sequence..=u32::MAX)
+            .chain(0..=u32::MAX)
+            .zip(&packet.payload)
+        {
+            let key = ParkedKey::of(COOKIE, 0, sequence);
+            if !self.parked.contains_key(&key) {
+                if self.parked.len() >= self.parking_room {
+                    return self.meter(packet).give_up_early(payload);
+                }
+                self.parked.insert(key, Box::new(ParkedBytes::zeroed()));
+                places += 1;
+            }
+            let place = self.parked.get_mut(&key).expect("it was made above");
+            let offset = ParkedKey::offset(sequence);
+            place.bytes[offset as usize] = *byte;
+            place.add(offset, offset + 1);
         }
-        if self.parked.len() < self.parking_room {
-            self.parked.insert(
-                payload.sequence,
-                (
-                    payload.seen_at,
-                    packet.payload[(payload.offset - packet.offset) as usize..].to_vec(),
-                ),
-            );
-            self.meter(packet).parked(payload, 1);
-        } else {
-            self.meter(packet).give_up_early(payload);
-        }
+        self.meter(packet).parked(payload, places);
     }
 
     fn meter_replies(&mut self, packet: &Packet, payload: &Payload) {

@@ -1,14 +1,14 @@
 //! Loading: the embedded object, the maps' sizes, the verifier's verdict.
 
 use agent_common::{
-    abi::{KeySettings, Row},
+    abi::{KeySettings, Row, called},
     limits,
 };
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
     Btf, Ebpf, EbpfLoader, VerifierLogLevel,
-    maps::{Array, HashMap, Map, MapData, Queue, RingBuf, lpm_trie::LpmTrie},
-    programs::{CgroupSkb, Iter, ProgramError, RawTracePoint, SockOps},
+    maps::{Array, HashMap, Map, MapData, ProgramArray, Queue, RingBuf, lpm_trie::LpmTrie},
+    programs::{CgroupSkb, Iter, Program, ProgramError, RawTracePoint, SockOps},
 };
 use tokio::io::unix::AsyncFd;
 
@@ -20,9 +20,10 @@ use super::{
 };
 
 /// Programs of the kernel object.
-pub(super) const PROGRAMS: [&str; 6] = [
+pub(super) const PROGRAMS: [&str; 7] = [
     "sg_ingress",
     "sg_egress",
+    "sg_unread",
     "sg_sockets",
     "sg_exec",
     "sg_seed",
@@ -193,6 +194,7 @@ fn load_object(capacity: Capacity, log: VerifierLogLevel) -> Result<Ebpf, Kernel
         .load(OBJECT)
         .context("cannot create the maps of the kernel programs; `stormglass doctor` says what is missing")?;
     load_programs(&mut ebpf)?;
+    fill_called(&mut ebpf)?;
     Ok(ebpf)
 }
 
@@ -201,11 +203,9 @@ fn load_programs(ebpf: &mut Ebpf) -> Result<(), KernelError> {
         "cannot read the kernel's types at /sys/kernel/btf/vmlinux; run a kernel with CONFIG_DEBUG_INFO_BTF=y",
     )?;
     for name in PROGRAMS {
-        let program = ebpf.program_mut(name).ok_or_else(|| {
-            anyhow!("the kernel object has no program {name}; rebuild with `cargo xtask build`")
-        })?;
+        let program = find(ebpf, name)?;
         let result = match name {
-            "sg_ingress" | "sg_egress" => as_type::<CgroupSkb>(program)?.load(),
+            "sg_ingress" | "sg_egress" | "sg_unread" => as_type::<CgroupSkb>(program)?.load(),
             "sg_sockets" => as_type::<SockOps>(program)?.load(),
             "sg_exec" => as_type::<RawTracePoint>(program)?.load(),
             _ => as_type::<Iter>(program)?.load("tcp", &btf),
@@ -215,9 +215,29 @@ fn load_programs(ebpf: &mut Ebpf) -> Result<(), KernelError> {
     Ok(())
 }
 
-fn as_type<'a, T>(program: &'a mut aya::programs::Program) -> Result<&'a mut T>
+/// Fills the table of programs that others go on with.
+fn fill_called(ebpf: &mut Ebpf) -> Result<()> {
+    for (index, name) in [(called::UNREAD, "sg_unread"), (called::EGRESS, "sg_egress")] {
+        let program = as_type::<CgroupSkb>(find(ebpf, name)?)?.fd()?.try_clone()?;
+        let table = ebpf.map_mut("SG_CALLED").ok_or_else(|| {
+            anyhow!("the kernel object has no map SG_CALLED; rebuild with `cargo xtask build`")
+        })?;
+        // The map stays with the object: the kernel empties one that no process holds.
+        ProgramArray::try_from(table)?
+            .set(index, &program, 0)
+            .with_context(|| format!("cannot have {name} called by others"))?;
+    }
+    Ok(())
+}
+
+fn find<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program> {
+    ebpf.program_mut(name)
+        .ok_or_else(|| anyhow!("the kernel object has no program {name}; rebuild with `cargo xtask build`"))
+}
+
+fn as_type<'a, T>(program: &'a mut Program) -> Result<&'a mut T>
 where
-    &'a mut T: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
+    &'a mut T: TryFrom<&'a mut Program, Error = ProgramError>,
 {
     Ok(program.try_into()?)
 }

@@ -11,8 +11,8 @@ use bytemuck::Zeroable as _;
 
 use super::Raw;
 
-/// How long a gap may take to be filled, in nanoseconds: longer than TCP's first three retransmissions.
-const PATIENCE_NANOSECONDS: u64 = 2_000_000_000;
+/// How old what is parked gets, in nanoseconds.
+const PATIENCE_NANOSECONDS: u64 = limits::PARKED_NANOSECONDS + limits::PARKED_GRACE_NANOSECONDS;
 
 /// The maps of the parking.
 pub(super) struct Parking {
@@ -29,7 +29,7 @@ impl Parking {
         places: Array<MapData, Raw<ParkedBytes>>,
     ) -> Result<Self> {
         let mut parking = Self { parked, free, places };
-        for place in 0..limits::PARKED_SEGMENTS as u32 {
+        for place in 0..limits::PARKING_PLACES as u32 {
             parking
                 .free
                 .push(place, 0)
@@ -52,7 +52,8 @@ impl Parking {
             .map(|(key, place)| (key.0, place.0))
             .collect();
         for (key, ParkedPlace { parked_at, place, .. }) in taken {
-            // Whoever removes the entry owns the place: the program that reads it does the same.
+            // Whoever removes the entry owns the place: the program that reads the last of it does the same. One that reads
+            // a part, or adds to it, leaves alone what is nearly this old.
             if now.saturating_sub(parked_at) > PATIENCE_NANOSECONDS
                 && self.parked.remove(&Raw(key)).is_ok()
                 && let Err(error) = self.free(place)

@@ -62,7 +62,7 @@ impl Kernel {
             ("SG_NAME_TABLE", self.client_names.keys().count(), limits::NAMES),
             ("SG_SLOTS", slots_in_use, limits::LISTENERS),
             ("SG_DECLARED", self.declared.len(), limits::DECLARED_PREFIXES),
-            ("SG_PARKED", self.parking.len(), limits::PARKED_SEGMENTS),
+            ("SG_PARKED", self.parking.len(), limits::PARKING_PLACES),
         ]
         .into_iter()
         .map(|(map, entries, capacity)| MapUsage {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     abi::{Direction, Mode, Reason, RequestCounts, Row, clear_token},
-    limits::{PARKED_SEGMENTS_OF_CONNECTION, PLACES_OF_SEGMENT},
+    limits::{PLACES_OF_CONNECTION, PLACES_OF_SEGMENT},
 };
 
 impl<S: Segment, L: Ledger> Requests<'_, S, L> {
@@ -32,26 +32,24 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         self.take(payload, &new)
     }
 
-    /// What of a segment that came early is to be parked: not what lies behind others already. A doubled packet ends one
-    /// super-segment and begins the next; both are looked for where they begin.
-    #[inline(always)]
-    pub fn trim(&self, payload: &mut Payload) {
-        let overlap = self.connection.parked_end.wrapping_sub(payload.sequence);
-        if self.connection.parked != 0 && overlap < payload.length {
-            payload.sequence = payload.sequence.wrapping_add(overlap);
-            payload.offset = payload.offset.wrapping_add(overlap);
-            payload.length = payload.length.wrapping_sub(overlap);
-        }
-    }
-
-    /// A segment that came early was parked, in so many places.
+    /// A segment that came early was parked, in so many places that were free before.
     #[inline(always)]
     pub fn parked(&mut self, payload: &Payload, places: u8) {
         let end = payload.sequence.wrapping_add(payload.length);
         if self.connection.parked == 0 || end.wrapping_sub(self.connection.parked_end) < 1 << 31 {
             self.connection.parked_end = end;
         }
-        self.connection.parked = self.connection.parked.wrapping_add(places);
+        // Where its cells had places from before a loss, it is known to be there nevertheless.
+        let parked = self.connection.parked.wrapping_add(places);
+        self.connection.parked = if parked == 0 { 1 } else { parked };
+    }
+
+    /// What was parked is at hand, and so many places are free behind it. That nothing is left [`Self::forget_passed`] says.
+    #[inline(always)]
+    pub fn unparked(&mut self, places: u8) {
+        if self.connection.parked > places {
+            self.connection.parked = self.connection.parked.wrapping_sub(places);
+        }
     }
 
     /// A segment that came early could not be parked.
@@ -75,7 +73,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
                 u64::from(new.hole),
                 self.connection.runs.last_direction() == Direction::Out as u8,
             )
-            && self.connection.parked <= PARKED_SEGMENTS_OF_CONNECTION.wrapping_sub(PLACES_OF_SEGMENT as u8)
+            && self.connection.parked <= PLACES_OF_CONNECTION.wrapping_sub(PLACES_OF_SEGMENT as u8)
             && self.segment.is_awaited(self.connection.requests.next_sequence)
     }
 
@@ -139,7 +137,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         );
     }
 
-    /// What is parked lies behind the next byte by now: bytes with other boundaries have filled the gap.
+    /// Nothing is parked any more if all of it lies before the next byte.
     #[inline(always)]
     pub fn forget_passed(&mut self) {
         let state = &self.connection.requests;

@@ -13,7 +13,7 @@ use crate::{
     wire::Wire,
 };
 
-/// Segments that may be early at once; the meter parks 16.
+/// Segments that may be early at once.
 const EARLY: usize = 12;
 
 /// Longest segment: GRO and TSO make none longer.
