@@ -62,6 +62,10 @@ fn bytes_are_equal_while_one_packet_in_a_hundred_is_lost_and_one_doubled() -> Re
         );
     }
     assert_attributed(&account);
+    // The kernel counts packets as dropped that the wire has doubled: nobody has waited.
+    let labels = [("server", &*server.label()), ("kind", "accept_queue_saturation")];
+    let storms = agent.scrape()?.count("stormglass_storms_total", &labels);
+    ensure!(storms == 0, "a bad link was taken for a full queue");
     Ok(())
 }
 

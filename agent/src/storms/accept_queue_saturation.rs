@@ -4,14 +4,19 @@
 //!
 //! A queue that is `queue_percent` full for a third of a second is a storm; one that drops connections is one at once. A burst
 //! that the server takes in is none.
+//!
+//! The kernel counts what a *socket* drops, for whatever reason: on a network that doubles packets, a SYN or an
+//! acknowledgement too many. Only a queue that can have been full has dropped connections.
 
-use super::course::{Onset, Tick};
+use super::course::{Onset, Tick, sum};
 use super::finding::{Detector, Finding, Measure, Scene, figure, ratio};
 use super::storm::{Kind, Severity};
 
 /// How long after it was first seen full the queue has to be full still, and in how many looks.
 const FULL_MILLISECONDS: u64 = 300;
 const FULL_TICKS: u32 = 3;
+/// A queue that dropped connections was full, or so many had come, within this time.
+const FILLED_MILLISECONDS: u64 = 1_000;
 /// How long it has to be nearly empty to end the storm.
 const QUIET_MILLISECONDS: u64 = 3_000;
 
@@ -55,8 +60,20 @@ impl Full {
 }
 
 impl AcceptQueueSaturation {
+    /// Whether the queue has dropped connections.
+    fn overflows(scene: &Scene<'_>) -> bool {
+        if scene.tick.queue_drops == 0 {
+            return false;
+        }
+        let percent = scene.settings.accept_queue_saturation.queue_percent.get() as u64;
+        let window = || scene.course.back(FILLED_MILLISECONDS);
+        let waited = window().map(|tick| tick.queue_length).max().unwrap_or(0);
+        let come = sum(window(), |tick| tick.opened);
+        waited.max(come) * 100 >= percent * scene.tick.queue_limit
+    }
+
     fn begins(&self, scene: &Scene<'_>) -> Option<Onset> {
-        if scene.tick.queue_drops > 0 {
+        if Self::overflows(scene) {
             return Some(scene.tick.onset());
         }
         self.full.is_lasting(scene)
@@ -80,7 +97,7 @@ impl Detector for AcceptQueueSaturation {
 
     fn note(&mut self, scene: &Scene<'_>) -> bool {
         self.full.note(scene);
-        self.on.is_some() || scene.tick.queue_drops > 0
+        self.on.is_some() || Self::overflows(scene)
     }
 
     fn judge(&mut self, scene: &Scene<'_>) -> Option<Finding> {

@@ -2,8 +2,8 @@
 //! followed by this: every client times out, closes, connects anew, and what it asks next waits as well.
 //!
 //! Signal one is closes with a waiting command, in a cumulative sum over what is usual; it is a storm once the sum is as large
-//! as `connections` and `share_percent` of the connections held, and the clients come back: they open again, or stand before a
-//! full accept queue. Signal two needs no waiting command: the same addresses open at least twice as many connections as they
+//! as `connections` and `share_percent` of the connections held, and the clients come back: they open again after the first of
+//! these closes, or stand before a full accept queue. Signal two needs no waiting command: the same addresses open at least twice as many connections as they
 //! held.
 
 use super::course::{Onset, sum};
@@ -37,19 +37,21 @@ impl ReconnectChurn {
         share.max(settings.connections.get() as f64)
     }
 
-    /// Whether clients that closed come back.
-    fn come_back(scene: &Scene<'_>, closed: f64) -> bool {
+    /// Whether clients that closed since `onset` come back.
+    fn come_back(scene: &Scene<'_>, onset: &Onset, closed: f64) -> bool {
         let window = || scene.course.back(3_000);
         let full =
             window().any(|tick| tick.queue_limit > 0 && tick.queue_length * 10 >= tick.queue_limit * 9);
-        full || sum(window(), |tick| tick.queue_drops) > 0
-            || sum(window(), |tick| tick.opened) as f64 >= COME_BACK * closed
+        // What was opened before is what has closed.
+        let since = onset.grown(scene.tick, |seen| seen.opened_total);
+        let again = since.min(sum(window(), |tick| tick.opened));
+        full || sum(window(), |tick| tick.queue_drops) > 0 || again as f64 >= COME_BACK * closed
     }
 
     fn begins(&self, scene: &Scene<'_>) -> Option<Onset> {
         let onset = self.waiting.onset(scene.tick);
         let waiting = self.waiting.sum();
-        if waiting >= Self::threshold(scene, &onset) && Self::come_back(scene, waiting) {
+        if waiting >= Self::threshold(scene, &onset) && Self::come_back(scene, &onset, waiting) {
             return Some(onset);
         }
         let onset = self.opens.onset(scene.tick);

@@ -31,6 +31,41 @@ fn delay(storm: &Storm, onset: u64) -> u64 {
 }
 
 #[test]
+fn packets_that_a_socket_drops_while_nobody_waits_are_no_storm() {
+    for seed in 0..SEEDS {
+        let mut world = quiet(seed);
+        world.pass(60_000, |world| {
+            // A network that doubles packets.
+            let drops = world.dice.events(0.3);
+            world.queue(0, drops);
+            normal(world);
+        });
+        world.assert_silent();
+    }
+}
+
+#[test]
+fn a_crowd_that_comes_and_gives_up_does_not_come_back() {
+    for seed in 0..SEEDS {
+        let mut world = quiet(seed);
+        // The server stops; a batch comes, waits, and leaves for good.
+        for address in BATCH.addresses() {
+            world.open(&BATCH, address, 20);
+        }
+        world.pass(1_500, |_| {});
+        for address in BATCH.addresses() {
+            world.give_up(address, 20);
+        }
+        world.pass(60_000, |_| {});
+        let storms = world.storms();
+        let churn = storms
+            .iter()
+            .find(|storm| storm.kinds.contains(&Kind::ReconnectChurn));
+        assert!(churn.is_none(), "seed {seed}: {churn:#?}");
+    }
+}
+
+#[test]
 fn clients_that_time_out_and_reopen_are_churn() {
     for seed in 0..SEEDS {
         let mut world = quiet(seed);
