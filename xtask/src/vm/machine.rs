@@ -9,9 +9,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use crate::lab::Lab;
+use crate::process::say;
 
 /// How long a machine may run. The slowest verifier takes a minute or two for a program near its limit.
 pub(super) const LIMIT: Duration = Duration::from_secs(360);
+
+/// How long its programs may say nothing at first. They speak some 15 s after power on.
+///
+/// An emulated processor loses its timer at times, on busy hosts and with old kernels: the kernel complains that its "timer
+/// wakeup didn't happen", and nothing goes on. That says nothing of what is tested, so such a machine is booted again, once.
+const SILENCE: Duration = Duration::from_secs(120);
 
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -32,6 +39,19 @@ pub(super) struct Remains {
 
 /// Boots `image` with `initramfs` and waits for its end, at most [`LIMIT`].
 pub(super) fn boot(lab: &Lab, image: &Path, initramfs: &[u8]) -> Result<Remains> {
+    let remains = boot_once(lab, image, initramfs, SILENCE)?;
+    if !remains.timed_out || !remains.report.is_empty() {
+        return Ok(remains);
+    }
+    say(format!(
+        "{}: its programs said nothing within {} s; it is booted again",
+        image.display(),
+        SILENCE.as_secs()
+    ));
+    boot_once(lab, image, initramfs, LIMIT)
+}
+
+fn boot_once(lab: &Lab, image: &Path, initramfs: &[u8], silence: Duration) -> Result<Remains> {
     let folder = tempfile::tempdir().context("cannot create a temporary folder for the machine")?;
     let file = |name: &str| folder.path().join(name);
     let archive = file("initramfs");
@@ -51,7 +71,7 @@ pub(super) fn boot(lab: &Lab, image: &Path, initramfs: &[u8]) -> Result<Remains>
             .spawn()
             .context("cannot start QEMU")?,
     };
-    let timed_out = machine.wait(started)?;
+    let timed_out = machine.wait(started, &file("report"), silence)?;
     let read = |name: &str| -> String {
         let bytes = fs::read(file(name)).unwrap_or_default();
         String::from_utf8_lossy(&bytes).replace('\r', "")
@@ -88,10 +108,12 @@ struct Machine {
 }
 
 impl Machine {
-    /// Waits for the end; true if the limit was reached.
-    fn wait(&mut self, started: Instant) -> Result<bool> {
+    /// Waits for the end; true if the limit was reached, or nothing was in `report` after so long a silence.
+    fn wait(&mut self, started: Instant, report: &Path, silence: Duration) -> Result<bool> {
         while self.child.try_wait()?.is_none() {
-            if started.elapsed() > LIMIT {
+            let took = started.elapsed();
+            let is_silent = || fs::metadata(report).map_or(true, |file| file.len() == 0);
+            if took > LIMIT || took > silence && is_silent() {
                 return Ok(true);
             }
             sleep(PAUSE);
