@@ -2,17 +2,14 @@
 //! accepted connections was full when it came, or the client sends data with its first packet.
 
 use std::fs;
-use std::net::{SocketAddr, SocketAddrV4, TcpStream};
+use std::net::{SocketAddr, SocketAddrV4};
 use std::ops::RangeInclusive;
-use std::os::fd::AsRawFd as _;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrIn, connect, setsockopt, socket, sockopt::TcpFastOpenConnect,
-};
+use nix::sys::socket::{setsockopt, sockopt::TcpFastOpenConnect};
 use stormglass_tests::agent::Agent;
 use stormglass_tests::ledger::{Account, Opening};
 use stormglass_tests::poll;
@@ -159,7 +156,7 @@ fn commands_that_a_full_queue_turns_away_count_once_when_they_are_let_in() -> Re
     // Most of what is sent is turned away, and sent again, and turned away.
     thread::sleep(Duration::from_millis(700));
     // Also after a failure.
-    let kept = parked(&scene.agent);
+    let kept = scene.agent.parked();
     kill(server, Signal::SIGCONT)?;
     // Of what was turned away, each CPU keeps the last.
     let kept = kept?;
@@ -176,14 +173,8 @@ fn commands_that_a_full_queue_turns_away_count_once_when_they_are_let_in() -> Re
     ensure!(turned_away > 0, "the queue was never full");
     // Nor is that kept for ever.
     poll::until_true("the end of the parking", Duration::from_secs(10), || {
-        Ok(parked(&scene.agent)? == 0)
+        Ok(scene.agent.parked()? == 0)
     })
-}
-
-/// Parking places in use.
-fn parked(agent: &Agent) -> Result<u64> {
-    let scrape = agent.scrape()?;
-    Ok(scrape.count("stormglass_map_entries", &[("map", "SG_PARKED")]))
 }
 
 #[test]
@@ -198,15 +189,9 @@ fn commands_in_the_very_first_packet_are_read() -> Result<()> {
     let mut scene = Scene::over(wire)?;
     let address = scene.address();
     let mut connection = scene.wire.client.inside(move || {
-        let socket = socket(
-            AddressFamily::Inet,
-            SockType::Stream,
-            SockFlag::SOCK_CLOEXEC,
-            None,
-        )?;
-        setsockopt(&socket, TcpFastOpenConnect, &true)?;
-        connect(socket.as_raw_fd(), &SockaddrIn::from(address))?;
-        Connection::over(TcpStream::from(socket))
+        Connection::open_prepared(address, |socket| {
+            Ok(setsockopt(socket, TcpFastOpenConnect, &true)?)
+        })
     })?;
     for command in [&[&b"SET"[..], b"early:1", b"value"][..], &[b"GET", b"early:1"]] {
         connection.ask(command)?;

@@ -182,6 +182,12 @@ impl Agent {
         Scrape::parse(&self.metrics()?)
     }
 
+    /// Places in use by bytes that came early.
+    pub fn parked(&self) -> Result<u64> {
+        let scrape = self.scrape()?;
+        Ok(scrape.count("stormglass_map_entries", &[("map", "SG_PARKED")]))
+    }
+
     /// Waits until a scrape satisfies `condition` and returns it.
     pub fn scrape_until(&self, what: &str, condition: impl Fn(&Scrape) -> bool) -> Result<Scrape> {
         let mut last = None;

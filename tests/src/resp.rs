@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -72,19 +72,26 @@ impl Connection {
 
     /// Connects from `source`, any address of the host's own.
     pub fn open_from(source: Ipv4Addr, server: SocketAddrV4) -> Result<Self> {
+        Self::open_prepared(server, |socket| {
+            bind(
+                socket.as_raw_fd(),
+                &SockaddrIn::from(SocketAddrV4::new(source, 0)),
+            )
+            .with_context(|| format!("cannot use {source} as source"))
+        })
+    }
+
+    /// Connects by a socket that `prepare` has done something to before.
+    pub fn open_prepared(server: SocketAddrV4, prepare: impl FnOnce(&OwnedFd) -> Result<()>) -> Result<Self> {
         let socket = socket(
             AddressFamily::Inet,
             SockType::Stream,
             SockFlag::SOCK_CLOEXEC,
             None,
         )?;
-        bind(
-            socket.as_raw_fd(),
-            &SockaddrIn::from(SocketAddrV4::new(source, 0)),
-        )
-        .with_context(|| format!("cannot use {source} as source"))?;
+        prepare(&socket)?;
         connect(socket.as_raw_fd(), &SockaddrIn::from(server))
-            .with_context(|| format!("cannot connect to {server} from {source}"))?;
+            .with_context(|| format!("cannot connect to {server}"))?;
         Self::over(socket.into())
     }
 

@@ -7,13 +7,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use aya::programs::{
     CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, SockOps, cgroup_skb::CgroupSkbLink,
     sock_ops::SockOpsLink,
 };
 
-use super::Kernel;
+use super::{
+    Kernel,
+    load::{as_type, find},
+};
 
 /// Links by cgroup.
 #[derive(Debug, Default)]
@@ -83,11 +86,7 @@ impl Kernel {
     }
 
     fn attach_sockets(&mut self, cgroup: &File) -> Result<SockOpsLink> {
-        let program: &mut SockOps = self
-            .ebpf
-            .program_mut("sg_sockets")
-            .ok_or_else(|| anyhow!("no program sg_sockets"))?
-            .try_into()?;
+        let program: &mut SockOps = as_type(find(&mut self.ebpf, "sg_sockets")?)?;
         let link = program
             .attach(cgroup, CgroupAttachMode::Single)
             .context(ATTACH_HELP)?;
@@ -100,11 +99,7 @@ impl Kernel {
         cgroup: &File,
         direction: CgroupSkbAttachType,
     ) -> Result<CgroupSkbLink> {
-        let program: &mut CgroupSkb = self
-            .ebpf
-            .program_mut(name)
-            .ok_or_else(|| anyhow!("no program {name}"))?
-            .try_into()?;
+        let program: &mut CgroupSkb = as_type(find(&mut self.ebpf, name)?)?;
         // A link always allows others beside it (kernel/bpf/cgroup.c, cgroup_bpf_link_attach); the mode must be empty.
         let link = program
             .attach(cgroup, direction, CgroupAttachMode::Single)

@@ -171,12 +171,7 @@ impl Kernel {
     }
 
     fn attach_to_exec(&mut self) -> Result<()> {
-        let program: &mut RawTracePoint = self
-            .ebpf
-            .program_mut("sg_exec")
-            .ok_or_else(|| anyhow!("the kernel object has no program sg_exec"))?
-            .try_into()?;
-        program
+        as_type::<RawTracePoint>(find(&mut self.ebpf, "sg_exec")?)?
             .attach("sched_process_exec")
             .context("cannot attach to the start of processes")?;
         Ok(())
@@ -230,12 +225,14 @@ fn fill_called(ebpf: &mut Ebpf) -> Result<()> {
     Ok(())
 }
 
-fn find<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program> {
+/// A program of the object by its name.
+pub(super) fn find<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program> {
     ebpf.program_mut(name)
         .ok_or_else(|| anyhow!("the kernel object has no program {name}; rebuild with `cargo xtask build`"))
 }
 
-fn as_type<'a, T>(program: &'a mut Program) -> Result<&'a mut T>
+/// The program as one of its type.
+pub(super) fn as_type<'a, T>(program: &'a mut Program) -> Result<&'a mut T>
 where
     &'a mut T: TryFrom<&'a mut Program, Error = ProgramError>,
 {

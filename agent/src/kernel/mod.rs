@@ -34,7 +34,7 @@ use agent_common::{
     },
     limits,
 };
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use aya::{
     Ebpf,
     maps::{Array, HashMap, MapData, Queue, RingBuf},
@@ -237,13 +237,7 @@ impl Kernel {
 
     /// Runs an iterator over the TCP sockets of the calling thread's network namespace, and returns what it writes.
     fn run_iterator(&mut self, name: &'static str) -> Result<Vec<u8>> {
-        let program: &mut Iter = self
-            .ebpf
-            .program_mut(name)
-            .ok_or_else(|| {
-                anyhow!("the kernel object has no program {name}; rebuild with `cargo xtask build`")
-            })?
-            .try_into()?;
+        let program: &mut Iter = load::as_type(load::find(&mut self.ebpf, name)?)?;
         let mut run = || -> Result<Vec<u8>> {
             let link = program.attach()?;
             let mut file: File = program.take_link(link)?.into_file()?;

@@ -20,6 +20,11 @@ const FILLED_MILLISECONDS: u64 = 1_000;
 /// How long it has to be nearly empty to end the storm.
 const QUIET_MILLISECONDS: u64 = 3_000;
 
+/// How full a queue is that is too full.
+const fn percent(scene: &Scene<'_>) -> u64 {
+    scene.settings.accept_queue_saturation.queue_percent.get() as u64
+}
+
 #[derive(Debug, Default)]
 pub(super) struct AcceptQueueSaturation {
     on: Option<Onset>,
@@ -37,7 +42,7 @@ struct Full {
 
 impl Full {
     fn note(&mut self, scene: &Scene<'_>) {
-        let percent = scene.settings.accept_queue_saturation.queue_percent.get() as u64;
+        let percent = percent(scene);
         let tick = scene.tick;
         if tick.queue_limit > 0 && tick.queue_length * 100 >= percent * tick.queue_limit {
             self.since.get_or_insert_with(|| tick.onset());
@@ -65,7 +70,7 @@ impl AcceptQueueSaturation {
         if scene.tick.queue_drops == 0 {
             return false;
         }
-        let percent = scene.settings.accept_queue_saturation.queue_percent.get() as u64;
+        let percent = percent(scene);
         let window = || scene.course.back(FILLED_MILLISECONDS);
         let waited = window().map(|tick| tick.queue_length).max().unwrap_or(0);
         let come = sum(window(), |tick| tick.opened);
@@ -85,7 +90,7 @@ impl AcceptQueueSaturation {
 
     /// Whether a tick is a part of a storm.
     fn shows(scene: &Scene<'_>) -> impl Fn(&Tick) -> bool + use<> {
-        let percent = scene.settings.accept_queue_saturation.queue_percent.get() as u64;
+        let percent = percent(scene);
         move |tick| tick.queue_drops > 0 || tick.queue_length * 200 >= percent * tick.queue_limit.max(1)
     }
 }

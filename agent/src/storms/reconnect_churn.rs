@@ -3,8 +3,8 @@
 //!
 //! Signal one is closes with a waiting command, in a cumulative sum over what is usual; it is a storm once the sum is as large
 //! as `connections` and `share_percent` of the connections held, and the clients come back: they open again after the first of
-//! these closes, or stand before a full accept queue. Signal two needs no waiting command: the same addresses open at least twice as many connections as they
-//! held.
+//! these closes, or stand before a full accept queue. Signal two needs no waiting command: the same addresses open at least
+//! twice as many connections as they held.
 
 use super::course::{Onset, sum};
 use super::finding::{Detector, Finding, Measure, Scene, figure, ratio};

@@ -86,7 +86,7 @@ fn nothing_is_left_of_segments_that_came_early_once_they_are_read_or_given_up() 
     ensure!(lost == 0, "it was not read but given up: {lost} bytes");
 
     poll::until_true("the end of the parking", FORGOTTEN_WITHIN, || {
-        Ok(parked(&watched)? == 0)
+        Ok(watched.agent.parked()? == 0)
     })?;
     watched.look(&[server.id()])?.assert_nothing(&secrets);
     watched.end(&secrets)
@@ -120,11 +120,6 @@ fn padded(commands: &[u8], value: &str, length: usize) -> Vec<u8> {
     };
     let head = commands.len() + command(100).len() - 100;
     [commands, &command(length - head)].concat()
-}
-
-fn parked(watched: &Watched) -> Result<u64> {
-    let scrape = watched.agent.scrape()?;
-    Ok(scrape.count("stormglass_map_entries", &[("map", "SG_PARKED")]))
 }
 
 fn dial(address: SocketAddr) -> Result<TcpStream> {

@@ -1,13 +1,11 @@
 //! Secrets in everything that clients of a real server say, and that it says to them.
 
 use std::net::SocketAddrV4;
-use std::os::fd::AsRawFd as _;
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
-use nix::sys::socket::sockopt::RcvBuf;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, connect, setsockopt, socket};
+use anyhow::{Result, ensure};
+use nix::sys::socket::{setsockopt, sockopt::RcvBuf};
 use stormglass_tests::poll;
 use stormglass_tests::resp::{Connection, Reply};
 use stormglass_tests::secrets::Secrets;
@@ -517,15 +515,7 @@ fn passwords(connection: &mut Connection, server: &Server, secrets: &mut Secrets
 /// A client that asks for much and takes it in sips: the server's segments end where the client's room does.
 fn slow_reader(server: &Server, secrets: &mut Secrets) -> Result<Connection> {
     let address = SocketAddrV4::new([127, 0, 0, 1].into(), server.port());
-    let socket = socket(
-        AddressFamily::Inet,
-        SockType::Stream,
-        SockFlag::SOCK_CLOEXEC,
-        None,
-    )?;
-    setsockopt(&socket, RcvBuf, &2048)?;
-    connect(socket.as_raw_fd(), &SockaddrIn::from(address)).context("cannot connect")?;
-    let mut connection = Connection::over(socket.into())?;
+    let mut connection = Connection::open_prepared(address, |socket| Ok(setsockopt(socket, RcvBuf, &2048)?))?;
     let value = secrets.make("value that is read slowly", LENGTH).repeat(40);
     say(&mut connection, &["SET", "cart:slow", &value])?;
     let error = format!(
