@@ -28,8 +28,12 @@ const CRITICAL_MILLISECONDS: f64 = 120_000.0;
 /// How long growth has to be absent to end the storm, while below [`NEARLY_FULL`].
 const QUIET_MILLISECONDS: u64 = 15_000;
 
-/// Share of the limit that keeps a storm alive without growth.
+/// Share of the limit that keeps a storm alive without growth, and for how long.
 const NEARLY_FULL: f64 = 0.95;
+const NEARLY_FULL_MILLISECONDS: u64 = 900_000;
+
+/// Share of what has grown that ends the storm at once when it is gone.
+const GONE_SHARE: f64 = 0.5;
 
 #[derive(Debug, Default)]
 pub(super) struct ConnectionGrowth {
@@ -38,8 +42,9 @@ pub(super) struct ConnectionGrowth {
     last_growth: Moment,
     /// Connections per millisecond when growth was last seen.
     pace: f64,
-    /// Connections at the onset.
+    /// Connections at the onset, and the most since.
     from: u64,
+    most: u64,
 }
 
 /// Connections at the ends of the last steps.
@@ -58,8 +63,8 @@ impl Horizon {
         }
     }
 
-    /// Connections per millisecond, if they grow steadily; and when and from how many they did.
-    fn growth(&self, limit: u64) -> Option<(f64, Moment, u64)> {
+    /// Connections per millisecond, if they grow steadily up to as many as there are `now`; and when and from how many they did.
+    fn growth(&self, limit: u64, now: u64) -> Option<(f64, Moment, u64)> {
         let (first, last) = (self.ends.front()?, self.ends.back()?);
         let whole = last.1 as f64 - first.1 as f64;
         if self.ends.len() <= STEPS || whole < LEAST_SHARE * limit as f64 {
@@ -69,9 +74,12 @@ impl Horizon {
             let pairs = self.ends.iter().zip(self.ends.iter().skip(1));
             pairs.map(|(before, after)| after.1 as f64 - before.1 as f64)
         };
+        // The step that is not over yet may fall as far as any.
+        let rest = now as f64 - last.1 as f64;
         // A step that does most of it is a fleet that scaled.
         let steady = steps().filter(|step| *step > 0.0).count() >= GROWING
-            && steps().all(|step| step > -whole / STEPS as f64 && step < whole / 2.0);
+            && steps().all(|step| step < whole / 2.0)
+            && steps().chain([rest]).all(|step| step > -whole / STEPS as f64);
         let pace = whole / last.0.since(first.0).max(1) as f64;
         steady.then_some((pace, first.0, first.1))
     }
@@ -89,7 +97,7 @@ impl ConnectionGrowth {
             .iter()
             .zip(HORIZONS)
             .find_map(|(horizon, (_, time_left))| {
-                let growth = horizon.growth(limit)?;
+                let growth = horizon.growth(limit, scene.tick.connections)?;
                 (left / growth.0 <= time_left as f64).then_some(growth)
             })
     }
@@ -113,21 +121,28 @@ impl Detector for ConnectionGrowth {
         if let Some((pace, since, from)) = growth {
             if self.on.is_none() {
                 self.on = Some(since);
-                self.from = from;
+                (self.from, self.most) = (from, from);
             }
             (self.pace, self.last_growth) = (pace, scene.now);
         }
         let onset = self.on?;
         let connections = scene.tick.connections;
         let full = ratio(connections as f64, limit as f64);
-        let rests = scene.now.since(self.last_growth) > QUIET_MILLISECONDS;
         // What was leaked and is still held near the limit is no peace.
-        if rests && (full < NEARLY_FULL || scene.now.since(self.last_growth) > 60 * QUIET_MILLISECONDS) {
+        let quiet = if full < NEARLY_FULL {
+            QUIET_MILLISECONDS
+        } else {
+            NEARLY_FULL_MILLISECONDS
+        };
+        let gone = self.most as f64 - connections as f64;
+        let is_gone = gone > GONE_SHARE * self.most.saturating_sub(self.from) as f64;
+        if is_gone || scene.now.since(self.last_growth) > quiet {
             self.on = None;
             return None;
         }
         let left = ratio(limit.saturating_sub(connections) as f64, self.pace);
-        let grown = connections.saturating_sub(self.from) as f64;
+        self.most = self.most.max(connections);
+        let grown = self.most.saturating_sub(self.from) as f64;
         Some(Finding {
             kind: Kind::ConnectionGrowth,
             severity: if left < CRITICAL_MILLISECONDS || full >= NEARLY_FULL {
@@ -136,7 +151,7 @@ impl Detector for ConnectionGrowth {
                 Severity::Warning
             },
             onset,
-            // Growth is seen over a minute; what is held near the limit is seen now.
+            // Growth is seen over a while; what is held near the limit is seen now.
             seen: scene.now,
             evidence: vec![
                 figure("connections", connections as f64, "connections"),
@@ -161,7 +176,9 @@ mod tests {
         for step in 0..20 {
             horizon.note(Moment(1_000 * step), connections(step), 1_000);
         }
-        horizon.growth(1_000).map(|(pace, ..)| pace * 1e3)
+        let now = horizon.ends.back()?.1;
+        assert_eq!(horizon.growth(1_000, now / 2), None, "it has fallen since");
+        horizon.growth(1_000, now).map(|(pace, ..)| pace * 1e3)
     }
 
     #[test]

@@ -296,9 +296,14 @@ fn a_leak_is_found_before_the_limit_and_told_with_the_time_that_is_left() {
             let leaked = world.dice.events(1.5);
             world.open(&BATCH, leaking, leaked);
         });
+        let last = world.moment();
         world.close(leaking, 5_000);
         world.pass(60_000, normal);
         let storm = world.one_storm(Kind::ConnectionGrowth, "batch");
+        let ended = storm.ended.expect("it is over").since(last);
+        assert!(ended < 500, "over {ended} ms after the last of it");
+        let grown = storm.evidence.iter().find(|figure| figure.name == "grown");
+        assert!(grown.is_some_and(|grown| grown.value > 100.0), "{storm:#?}");
         assert!(
             storm.summary.starts_with("connection growth, "),
             "{}",
