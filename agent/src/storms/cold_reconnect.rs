@@ -40,12 +40,13 @@ impl ColdReconnect {
         share.max(settings.connections.get() as f64)
     }
 
-    /// Opens per second that surprise nobody.
+    /// Opens per second that surprise nobody. A turnover is beside what is opened in any case: clients with short connections go on
+    /// while others are deployed.
     fn allowed(scene: &Scene<'_>) -> f64 {
         let usual = &scene.course.usual;
         usual
             .opens_allowed(scene.now)
-            .max(TURNOVER_PER_SECOND * usual.held)
+            .max(usual.opens.mean() + TURNOVER_PER_SECOND * usual.held)
     }
 
     /// Connections that took the place of others since the onset, by all that is known. Who the clients are may have been seen some

@@ -259,6 +259,39 @@ fn a_client_with_short_connections_by_design_is_silent_even_when_it_begins() {
 }
 
 #[test]
+fn a_deploy_beside_short_connections_by_design_is_silent() {
+    for seed in 0..SEEDS {
+        let mut world = World::new(seed);
+        world.adopt(&CART);
+        world.adopt(&BATCH);
+        let cron = Fleet {
+            workload: Some("cron"),
+            network: 11,
+            instances: 8,
+            pool: 4,
+            ..BATCH
+        };
+        // Each has four jobs, every second: as steady as a clock.
+        let short = |world: &mut World| {
+            if world.elapsed().is_multiple_of(1_000) {
+                for address in cron.addresses() {
+                    let closed = world.close(address, 4);
+                    world.open(&cron, address, closed.max(4));
+                }
+            }
+        };
+        world.pass(90_000, short);
+        for address in CART.addresses() {
+            let closed = world.close(address, CART.pool);
+            world.open(&CART, address, closed);
+            world.pass(400, short);
+        }
+        world.pass(30_000, short);
+        world.assert_silent();
+    }
+}
+
+#[test]
 fn a_burst_that_the_server_takes_in_is_silent() {
     for seed in 0..SEEDS {
         let mut world = World::new(seed);
