@@ -24,7 +24,6 @@ pub mod alertmanager;
 pub mod bpf;
 pub mod cgroup;
 pub mod container;
-pub mod crowd;
 pub mod exposition;
 pub mod images;
 pub mod kubernetes;

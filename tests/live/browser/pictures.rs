@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use stormglass_load::crowd::Crowd;
 use stormglass_tests::agent::Agent;
-use stormglass_tests::crowd::Crowd;
 use stormglass_tests::resp::Connection;
 use stormglass_tests::server::Plan;
 

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use stormglass_dashboards::rules;
+use stormglass_load::crowd::Crowd;
 use stormglass_tests::agent::Agent;
 use stormglass_tests::alertmanager::Home;
-use stormglass_tests::crowd::Crowd;
 use stormglass_tests::kubernetes::ApiServer;
 use stormglass_tests::poll;
 use stormglass_tests::prometheus::{Pace, Prometheus, Target};

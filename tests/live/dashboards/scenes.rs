@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use stormglass_load::crowd::Crowd;
 use stormglass_tests::agent::Agent;
-use stormglass_tests::crowd::Crowd;
 use stormglass_tests::resp::Connection;
 use stormglass_tests::server::{Plan, Server};
 

@@ -1,99 +1,100 @@
-//! The stage: an agent, a server for each scene, and what is asked of the agent.
+//! The stage: an agent, somebody whom it tells, a server for each scene, and what has to be said of each.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use nix::unistd::Pid;
 use serde_json::Value;
+use stormglass_load::storms::{Course, Kind, Life, Place, Storm};
 use stormglass_tests::agent::Agent;
-use stormglass_tests::crowd::Crowd;
-use stormglass_tests::poll;
+use stormglass_tests::receiver::Receiver;
 use stormglass_tests::server::{Plan, Server};
+
+use super::evidence;
+use super::outcome::Outcome;
 
 /// Longer than the agent learns before it judges.
 const LEARNING: Duration = Duration::from_secs(14);
 
-/// How long a storm may take to be found and asked for at all.
-const FOUND_WITHIN: Duration = Duration::from_secs(20);
-
 /// From onset to finding in milliseconds, on a machine that does much else; the promise is one second for connections, and two
-/// for commands and bytes, which are read every second.
+/// for commands and bytes, which are read every second. `cargo xtask bench storms` measures it.
 const DELAY_AT_MOST: u64 = 2_500;
 const DELAY_OF_TRAFFIC_AT_MOST: u64 = 4_000;
-const OF_TRAFFIC: [&str; 5] = [
-    "retry_amplification",
-    "bandwidth_saturation",
-    "oversized_values",
-    "hot_prefix",
-    "error_burst",
-];
+
+/// From the finding to whoever is told, likewise.
+const TELLING_AT_MOST: u64 = 1_000;
 
 /// Hold and quiet time of a storm, and some.
 const OVER_WITHIN: Duration = Duration::from_secs(40);
 
+/// How long somebody waits for INFO.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// How long normal life is at least, if nobody says.
+const LIFE_SECONDS: u64 = 30;
+
 /// What happens at one server.
-pub(super) struct Scene {
-    pub(super) name: &'static str,
-    /// Lines of the server's configuration.
-    pub(super) server: &'static str,
-    pub(super) play: fn(&Stage, &Site) -> Result<()>,
+#[derive(Clone, Copy, PartialEq)]
+enum Scene {
+    Storm(Kind),
+    NormalLife,
 }
 
 /// The server of a scene, as far as threads may know it.
-pub(super) struct Site {
-    pub(super) port: u16,
-    pub(super) id: Pid,
-    pub(super) label: String,
-}
-
-impl Site {
-    fn of(server: &Server) -> Self {
-        Self {
-            port: server.port(),
-            id: server.id(),
-            label: server.label(),
-        }
-    }
+struct Site {
+    place: Place,
+    label: String,
+    /// Of normal life.
+    replica: Option<SocketAddrV4>,
 }
 
 pub(super) struct Stage {
     agent: Agent,
+    told: Receiver,
     since: Instant,
+    seed: u64,
     turn: Mutex<()>,
 }
 
 impl Stage {
     pub(super) fn set(config: &str) -> Result<Self> {
+        let told = Receiver::start()?;
+        let webhook = format!("\n[[alerts.webhook]]\nurl = \"http://{}/\"\n", told.address());
+        let survey = "[clients]\nsurvey_seconds = 1\n";
         Ok(Self {
-            agent: Agent::start_with(config)?,
+            agent: Agent::start_with(&format!("{survey}{config}{webhook}"))?,
+            told,
             since: Instant::now(),
+            seed: number("STORMGLASS_SEED", 0)?,
             turn: Mutex::new(()),
         })
     }
 
-    /// Plays the scenes, each at a server of its own.
-    pub(super) fn play(mut self, scenes: &[Scene]) -> Result<()> {
-        let wanted = std::env::var("STORMGLASS_SCENES").ok();
-        let is_wanted = |scene: &&Scene| {
-            let wanted = wanted.as_ref();
-            wanted.is_none_or(|wanted| wanted.split(',').any(|name| name == scene.name))
-        };
+    /// Plays the scenes that are wanted, each at a server of its own.
+    pub(super) fn play(mut self) -> Result<()> {
         let (mut set, mut servers) = (Vec::new(), Vec::new());
-        for scene in scenes.iter().filter(is_wanted) {
-            let server = Plan::valkey()?.config(scene.server).start()?;
+        for scene in wanted()? {
+            let server = Plan::valkey()?.config(scene.server()).start()?;
             self.agent.sees(&server.label())?;
-            set.push((scene, Site::of(&server)));
+            let mut site = Site::of(&server);
             servers.push(server);
+            if scene == Scene::NormalLife {
+                let replica = Plan::valkey()?.start()?;
+                self.agent.sees(&replica.label())?;
+                site.replica = Some(SocketAddrV4::new(Ipv4Addr::LOCALHOST, replica.port()));
+                servers.push(replica);
+            }
+            set.push((scene, site));
         }
-        ensure!(!set.is_empty(), "no such scene: {wanted:?}");
         self.since = Instant::now();
         let stage = &self;
         let failures: Vec<String> = thread::scope(|scope| {
             let playing: Vec<_> = set
                 .iter()
-                .map(|(scene, site)| (scene.name, scope.spawn(move || (scene.play)(stage, site))))
+                .map(|(scene, site)| (scene.name(), scope.spawn(move || stage.play_one(*scene, site))))
                 .collect();
             let ends = playing.into_iter().map(|(name, thread)| (name, thread.join()));
             ends.filter_map(|(name, end)| match end {
@@ -109,71 +110,157 @@ impl Stage {
         bail!("{}\nthe agent's log:\n{}", failures.join("\n"), self.agent.log());
     }
 
-    /// Lets the crowds live until the agent has learned what is usual: everybody asks five times a second.
-    pub(super) fn learn(&self, server: &Site, crowds: &mut [&mut Crowd]) -> Result<()> {
-        live(crowds, self.until_learned());
-        self.assert_silent(server)
+    fn play_one(&self, scene: Scene, site: &Site) -> Result<()> {
+        let mut outcome = Outcome {
+            scene: scene.name().to_owned(),
+            seed: self.seed,
+            ..Outcome::default()
+        };
+        let played = match scene {
+            Scene::Storm(kind) => self.storm(kind, site, &mut outcome),
+            Scene::NormalLife => self.normal_life(site, &mut outcome),
+        };
+        outcome.failure = played.as_ref().err().map(|error| format!("{error:#}"));
+        outcome.write()?;
+        played
+    }
+
+    fn storm(&self, kind: Kind, site: &Site, outcome: &mut Outcome) -> Result<()> {
+        let mut storm = Storm::set(kind, site.place, self.seed)?;
+        storm.live(self.until_learned())?;
+        self.assert_silent(site)?;
+        // One after the other, but for the one that takes its time.
+        let turn = match kind {
+            Kind::ConnectionGrowth => None,
+            _ => Some(self.turn(&mut storm)?),
+        };
+        let (course, unanswered) = thread::scope(|scope| {
+            let info = (kind == Kind::ReconnectChurn).then(|| scope.spawn(|| self.info_when_told(site)));
+            let course = storm.break_out();
+            (course, info.map(|info| info.join().unwrap_or(Ok(false))))
+        });
+        drop(turn);
+        let course = course?;
+        outcome.course = Some(course.clone());
+        let over = self.over(site, &mut storm)?;
+        outcome.storms.clone_from(&over);
+        outcome.told_ms = self.told_ms(site);
+        ensure!(over.len() == 1, "not one storm: {over:#?}");
+        self.check(kind, &course, &over[0], outcome.told_ms)?;
+        if let Some(unanswered) = unanswered {
+            ensure!(unanswered?, "INFO was answered when the storm was told of");
+        }
+        self.check_metrics(site, kind)
+    }
+
+    fn normal_life(&self, site: &Site, outcome: &mut Outcome) -> Result<()> {
+        let mut life = Life::begin(site.place, site.replica, self.seed)?;
+        life.live(self.until_learned())?;
+        let seconds = number("STORMGLASS_LIFE_SECONDS", LIFE_SECONDS)?;
+        life.go_on(Duration::from_secs(seconds))?;
+        outcome.storms = self.storms(site)?;
+        ensure!(outcome.storms.is_empty(), "{:#?}", outcome.storms);
+        Ok(())
+    }
+
+    /// What leads, who, how soon it was found, and told.
+    fn check(&self, kind: Kind, course: &Course, storm: &Value, told_ms: Option<u64>) -> Result<()> {
+        ensure!(storm["kind"] == kind.name(), "not {}: {storm:#}", kind.name());
+        let culprit = kind.culprit();
+        ensure!(
+            storm["culprits"][0]["name"] == culprit,
+            "{culprit} does not lead: {storm:#}"
+        );
+        evidence::check(kind, storm)?;
+        let found = storm["found"].as_u64().context("no moment")?;
+        let told = told_ms.context("nobody was told")?;
+        let delay = found.saturating_sub(course.onset_ms);
+        println!(
+            "{}: found {delay} ms after the onset, told after {}: {}",
+            kind.name(),
+            told.saturating_sub(course.onset_ms),
+            storm["summary"]
+        );
+        let at_most = delay_at_most(kind, course);
+        ensure!(delay <= at_most, "found after {delay} ms: {storm:#}");
+        ensure!(told <= found + TELLING_AT_MOST, "told {} ms later", told - found);
+        if kind == Kind::ReconnectChurn {
+            let (_, until) = course.mute_ms.context("the server was not slow")?;
+            ensure!(
+                told < until,
+                "told {} ms after the server answers again",
+                told - until
+            );
+        }
+        Ok(())
+    }
+
+    /// All storms of a server once they are over.
+    fn over(&self, site: &Site, storm: &mut Storm) -> Result<Vec<Value>> {
+        let began = Instant::now();
+        loop {
+            storm.live(Duration::from_millis(200))?;
+            let storms = self.storms(site)?;
+            if !storms.is_empty() && storms.iter().all(|storm| !storm["ended"].is_null()) {
+                return Ok(storms);
+            }
+            ensure!(began.elapsed() < OVER_WITHIN, "not over, or none: {storms:#?}");
+        }
+    }
+
+    /// Whether INFO is not answered at the moment at which somebody is told of a storm.
+    fn info_when_told(&self, site: &Site) -> Result<bool> {
+        let began = Instant::now();
+        while self.told_ms(site).is_none() {
+            ensure!(began.elapsed() < OVER_WITHIN, "nobody was told");
+            thread::sleep(Duration::from_millis(5));
+        }
+        let address = SocketAddr::from(([127, 0, 0, 1], site.place.port));
+        let asked = TcpStream::connect_timeout(&address, PATIENCE).and_then(|mut stream| {
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.write_all(b"INFO\r\n")?;
+            stream.read(&mut [0])
+        });
+        Ok(asked.is_err())
+    }
+
+    /// When somebody was told of the first storm at a server.
+    fn told_ms(&self, site: &Site) -> Option<u64> {
+        let requests = self.told.received();
+        let mut started = requests
+            .iter()
+            .filter(|request| request.body["event"] == "started");
+        let first = started.find(|request| request.body["storm"]["server"] == site.label.as_str())?;
+        let since = first.at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).ok()
     }
 
     /// How long the agent still learns.
-    pub(super) fn until_learned(&self) -> Duration {
+    fn until_learned(&self) -> Duration {
         LEARNING.saturating_sub(self.since.elapsed())
     }
 
-    /// What takes much of the machine waits for its turn.
-    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The storm that goes on at a server.
-    pub(super) fn active(&self, server: &Site) -> Result<Option<Value>> {
-        Ok(self.storms(server, "active")?.into_iter().next())
-    }
-
-    /// Waits for a storm at a server.
-    pub(super) fn found(&self, server: &Site) -> Result<Value> {
-        poll::until("a storm", FOUND_WITHIN, || {
-            thread::sleep(Duration::from_millis(50));
-            self.active(server)
-        })
-    }
-
-    /// The only storm there has been, once it is over; what it has to be, and how soon it had to be found.
-    pub(super) fn over(&self, server: &Site, kind: &str, culprit: &str, onset: u64) -> Result<Value> {
-        let over = poll::until("the storm is over", OVER_WITHIN, || {
-            thread::sleep(Duration::from_millis(200));
-            let over = self.storms(server, "ended")?;
-            Ok((!over.is_empty()).then_some(over))
-        })?;
-        let active = self.storms(server, "active")?;
-        ensure!(over.len() == 1 && active.is_empty(), "{over:#?} {active:#?}");
-        let storm = over[0].clone();
-        check(&storm, kind, culprit)?;
-        let found = storm["found"].as_u64().context("no moment")?;
-        let delay = found.saturating_sub(onset);
-        println!("{kind}: found {delay} ms after the onset: {}", storm["summary"]);
-        let at_most = if OF_TRAFFIC.contains(&kind) {
-            DELAY_OF_TRAFFIC_AT_MOST
-        } else {
-            DELAY_AT_MOST
-        };
-        ensure!(delay <= at_most, "found after {delay} ms: {storm:#}");
-        self.check_metrics(server, kind)?;
-        Ok(storm)
+    /// Lives on until it is its turn.
+    fn turn(&self, storm: &mut Storm) -> Result<MutexGuard<'_, ()>> {
+        loop {
+            match self.turn.try_lock() {
+                Ok(turn) => return Ok(turn),
+                Err(TryLockError::Poisoned(turn)) => return Ok(turn.into_inner()),
+                Err(TryLockError::WouldBlock) => storm.live(Duration::from_millis(100))?,
+            }
+        }
     }
 
     /// Nothing has been found at a server.
-    pub(super) fn assert_silent(&self, server: &Site) -> Result<()> {
-        let found = [self.storms(server, "active")?, self.storms(server, "ended")?].concat();
+    fn assert_silent(&self, site: &Site) -> Result<()> {
+        let found = self.storms(site)?;
         ensure!(found.is_empty(), "{found:#?}");
         Ok(())
     }
 
-    fn check_metrics(&self, server: &Site, kind: &str) -> Result<()> {
-        let (scrape, labels) = (
-            self.agent.metrics()?,
-            format!("{{server=\"{}\",kind=\"{kind}\"}}", server.label),
-        );
+    fn check_metrics(&self, site: &Site, kind: Kind) -> Result<()> {
+        let scrape = self.agent.metrics()?;
+        let labels = format!("{{server=\"{}\",kind=\"{}\"}}", site.label, kind.name());
         for line in [
             format!("stormglass_storms_total{labels} 1\n"),
             format!("stormglass_storm_active{labels} 0\n"),
@@ -183,50 +270,79 @@ impl Stage {
         Ok(())
     }
 
-    fn storms(&self, server: &Site, which: &str) -> Result<Vec<Value>> {
-        let (status, body) = self
-            .agent
-            .get(&format!("/api/v1/storms?server={}", server.label))?;
+    /// Every storm of a server, those that go on first.
+    fn storms(&self, site: &Site) -> Result<Vec<Value>> {
+        let (status, body) = self.agent.get(&format!("/api/v1/storms?server={}", site.label))?;
         ensure!(status == 200, "{status}: {body}");
         let page: Value = serde_json::from_str(&body)?;
-        page[which].as_array().cloned().context("no list of storms")
+        let list = |which: &str| page[which].as_array().cloned().context("no list of storms");
+        Ok([list("active")?, list("ended")?].concat())
     }
 }
 
-/// Lets crowds live for a while: everybody asks five times a second.
-pub(super) fn live(crowds: &mut [&mut Crowd], how_long: Duration) {
-    let began = Instant::now();
-    while began.elapsed() < how_long {
-        for crowd in &mut *crowds {
-            crowd.ask();
+impl Scene {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Storm(kind) => kind.name(),
+            Self::NormalLife => "normal_life",
         }
-        thread::sleep(Duration::from_millis(200));
-        for crowd in &mut *crowds {
-            crowd.listen();
+    }
+
+    /// Lines of its server's configuration.
+    fn server(self) -> &'static str {
+        match self {
+            Self::Storm(kind) => kind.server(),
+            Self::NormalLife => "",
         }
     }
 }
 
-/// What leads, and who.
-pub(super) fn check(storm: &Value, kind: &str, culprit: &str) -> Result<()> {
-    ensure!(storm["kind"] == kind, "not {kind}: {storm:#}");
+impl Site {
+    fn of(server: &Server) -> Self {
+        Self {
+            place: Place {
+                port: server.port(),
+                process: Some(server.id()),
+            },
+            label: server.label(),
+            replica: None,
+        }
+    }
+}
+
+/// The scenes that `STORMGLASS_SCENES` names.
+fn wanted() -> Result<Vec<Scene>> {
+    let storms = Kind::all().iter().copied().map(Scene::Storm);
+    let all = storms.chain([Scene::NormalLife]);
+    let Ok(names) = std::env::var("STORMGLASS_SCENES") else {
+        return Ok(all.collect());
+    };
+    let names: Vec<&str> = names.split(',').collect();
+    let scenes: Vec<Scene> = all.filter(|scene| names.contains(&scene.name())).collect();
     ensure!(
-        storm["culprits"][0]["name"] == culprit,
-        "{culprit} does not lead: {storm:#}"
+        scenes.len() == names.len(),
+        "not all of these are scenes: {names:?}"
     );
-    Ok(())
+    Ok(scenes)
 }
 
-/// A number of a storm's evidence.
-pub(super) fn evidence(storm: &Value, name: &str) -> Result<f64> {
-    let figures = storm["evidence"].as_array().context("no evidence")?;
-    let figure = figures.iter().find(|figure| figure["name"] == name);
-    let figure = figure.with_context(|| format!("no {name} in {storm:#}"))?;
-    figure["value"].as_f64().context("no number")
+/// A leak is found when it has gone on for a while by definition: it has to be before it reaches the limit.
+fn delay_at_most(kind: Kind, course: &Course) -> u64 {
+    match kind {
+        Kind::ConnectionGrowth => course.over_ms - course.onset_ms,
+        Kind::RetryAmplification
+        | Kind::BandwidthSaturation
+        | Kind::OversizedValues
+        | Kind::HotPrefix
+        | Kind::ErrorBurst => DELAY_OF_TRAFFIC_AT_MOST,
+        _ => DELAY_AT_MOST,
+    }
 }
 
-/// Milliseconds since 1970, as the agent counts them.
-pub(super) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+fn number(variable: &str, default: u64) -> Result<u64> {
+    let Ok(text) = std::env::var(variable) else {
+        return Ok(default);
+    };
+    text.parse()
+        .with_context(|| format!("{variable} is {text:?}, not a number"))
 }

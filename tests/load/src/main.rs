@@ -1,11 +1,12 @@
 //! `stormglass-load`: load on Valkey servers over real sockets, from source addresses of its own, through a real client
-//! library. It counts what it sends and receives, so that others' counts can be held against it.
+//! library. It counts what it sends and receives, so that others' counts can be held against it. And storms of every kind.
 #![forbid(unsafe_code)]
 
 mod connection;
 mod fleet;
 mod ledger;
 mod pace;
+mod storm;
 mod tenant;
 mod traffic;
 
@@ -25,11 +26,17 @@ struct Arguments {
 enum Command {
     /// The normal life of one tenant: instances with connection pools that read and write keys of known size
     Tenant(tenant::Options),
+    /// A storm of any kind at one server, with normal life before and after it
+    Storm(storm::StormOptions),
+    /// Normal life at one server: days and nights, deploys, autoscaling, batches, backups, a replica
+    Life(storm::LifeOptions),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Tenant(options) => tenant::run(&options),
+        Command::Storm(options) => storm::storm(&options),
+        Command::Life(options) => storm::life(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,219 @@
+//! Storms of every kind at a real server, and the normal life before and after. Sizes are drawn from a seed; seed 0 is the case that
+//! was reported.
+//!
+//! | file | what it knows |
+//! |---|---|
+//! | `stage` | the server, whoever is there on any day, and time that passes |
+//! | `connections`, `commands` | the storms |
+//! | `life` | what happens every day and is no storm |
+
+mod commands;
+mod connections;
+mod life;
+mod stage;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::ValueEnum;
+use fastrand::Rng;
+use serde::Serialize;
+
+pub use self::life::{Event, Life};
+pub use self::stage::{Place, now_ms};
+use self::stage::{Stage, Usual};
+
+/// What an agent has to be configured with to tell by name who does what here.
+pub const CONFIG: &str = include_str!("storms.toml");
+
+/// The workload of whoever is at a server on any day.
+pub const USUAL: &str = "cart-api";
+
+/// The workload of whoever comes besides.
+pub const BESIDES: &str = "batch";
+
+/// What a storm is. The names are those of the findings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
+#[value(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A slow server's clients time out, close and open again at once
+    ReconnectChurn,
+    /// All connections are replaced within seconds, and nothing is asked
+    ColdReconnect,
+    /// More clients than the server takes
+    MaxclientsRejection,
+    /// Handshakes go on while a stopped server accepts nobody
+    AcceptQueueSaturation,
+    /// A stopped server's clients ask the same again and again
+    RetryAmplification,
+    /// More bytes than the link carries
+    BandwidthSaturation,
+    /// Values of a mebibyte where the usual ones have a few bytes
+    OversizedValues,
+    /// One prefix takes the server, and the others wait
+    HotPrefix,
+    /// A leak, up to the most connections that the server takes
+    ConnectionGrowth,
+    /// Commands that fail
+    ErrorBurst,
+}
+
+impl Kind {
+    /// All of them, in the order in which they lead.
+    #[must_use]
+    pub fn all() -> &'static [Self] {
+        Self::value_variants()
+    }
+
+    /// As findings have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ReconnectChurn => "reconnect_churn",
+            Self::ColdReconnect => "cold_reconnect",
+            Self::MaxclientsRejection => "maxclients_rejection",
+            Self::AcceptQueueSaturation => "accept_queue_saturation",
+            Self::RetryAmplification => "retry_amplification",
+            Self::BandwidthSaturation => "bandwidth_saturation",
+            Self::OversizedValues => "oversized_values",
+            Self::HotPrefix => "hot_prefix",
+            Self::ConnectionGrowth => "connection_growth",
+            Self::ErrorBurst => "error_burst",
+        }
+    }
+
+    /// Who leads it, under [`CONFIG`]: a workload, a tenant, or a prefix that no tenant has.
+    #[must_use]
+    pub fn culprit(self) -> &'static str {
+        match self {
+            Self::ReconnectChurn | Self::ColdReconnect => USUAL,
+            Self::MaxclientsRejection | Self::AcceptQueueSaturation | Self::ConnectionGrowth => BESIDES,
+            Self::RetryAmplification => "login",
+            Self::BandwidthSaturation | Self::ErrorBurst => "search",
+            Self::OversizedValues | Self::HotPrefix => "promo",
+        }
+    }
+
+    /// Lines of configuration of a server at which it can happen: limits that a test can reach.
+    #[must_use]
+    pub fn server(self) -> &'static str {
+        match self {
+            Self::MaxclientsRejection => "maxclients 100\n",
+            Self::AcceptQueueSaturation => "tcp-backlog 64\n",
+            Self::ConnectionGrowth => "maxclients 600\n",
+            _ => "",
+        }
+    }
+}
+
+/// A storm that is about to break out.
+pub struct Storm {
+    kind: Kind,
+    scene: Box<dyn Scene>,
+    stage: Stage,
+}
+
+/// How a storm went. Milliseconds since 1970 began.
+#[derive(Debug, Clone, Serialize)]
+pub struct Course {
+    /// What it was.
+    pub kind: Kind,
+    /// When the first of what makes it one happened.
+    pub onset_ms: u64,
+    /// When the last did.
+    pub over_ms: u64,
+    /// From when until when the server answered nobody, if it did not.
+    pub mute_ms: Option<(u64, u64)>,
+    /// Connections that were opened meanwhile.
+    pub opened: u64,
+}
+
+/// One kind with its sizes.
+trait Scene: Send {
+    /// Whoever is at the server on any day.
+    fn usual(&self) -> Usual;
+
+    /// What the server has to hold.
+    fn prepare(&self, _: &Place) -> Result<()> {
+        Ok(())
+    }
+
+    /// The storm itself, from its onset to its end.
+    fn rage(&self, stage: &mut Stage) -> Result<Course>;
+}
+
+impl Storm {
+    /// Draws the sizes, and lets whoever is at the server on any day arrive. Seed 0: the case that was reported.
+    ///
+    /// # Errors
+    /// If the server is not one at which this can happen; the message says what is missing.
+    pub fn set(kind: Kind, place: Place, seed: u64) -> Result<Self> {
+        let mut dice = (seed != 0).then(|| Rng::with_seed(seed));
+        let scene = scene(kind, &place, &mut dice)?;
+        scene.prepare(&place)?;
+        let stage = Stage::set(place, &scene.usual(), seed)?;
+        Ok(Self { kind, scene, stage })
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Normal life, for so long.
+    pub fn live(&mut self, how_long: Duration) -> Result<()> {
+        self.stage.pass(how_long, &mut [])
+    }
+
+    /// Lets it break out, and returns once it is over. What was done to the server is undone then, also after an error.
+    pub fn break_out(&mut self) -> Result<Course> {
+        self.scene.rage(&mut self.stage)
+    }
+}
+
+fn scene(kind: Kind, place: &Place, dice: &mut Option<Rng>) -> Result<Box<dyn Scene>> {
+    Ok(match kind {
+        Kind::ReconnectChurn => Box::new(connections::Churn::draw(place, dice)),
+        Kind::ColdReconnect => Box::new(connections::Night::draw(dice)),
+        Kind::MaxclientsRejection => Box::new(connections::Refusal::draw(place, dice)?),
+        Kind::AcceptQueueSaturation => Box::new(connections::Queue::draw(place, dice)?),
+        Kind::ConnectionGrowth => Box::new(connections::Leak::draw(place, dice)?),
+        Kind::RetryAmplification => Box::new(commands::Retries::draw(place, dice)?),
+        Kind::BandwidthSaturation => Box::new(commands::Flood::draw(dice)),
+        Kind::OversizedValues => Box::new(commands::Large::draw(dice)),
+        Kind::HotPrefix => Box::new(commands::Hot::draw(dice)),
+        Kind::ErrorBurst => Box::new(commands::Errors::draw(dice)),
+    })
+}
+
+/// A size: what was reported, or anything in a range.
+fn drawn(dice: &mut Option<Rng>, reported: u32, range: std::ops::RangeInclusive<u32>) -> u32 {
+    dice.as_mut().map_or(reported, |dice| dice.u32(range))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_is_called_what_its_finding_is_called() {
+        for kind in Kind::value_variants() {
+            let value = kind.to_possible_value().expect("none is hidden");
+            assert_eq!(value.get_name(), kind.name());
+            assert_eq!(serde_json::json!(kind), kind.name());
+        }
+    }
+
+    #[test]
+    fn a_seed_draws_the_same_sizes_again_and_seed_0_the_reported_ones() {
+        let sizes = |seed| {
+            let mut dice = (seed != 0).then(|| Rng::with_seed(seed));
+            [drawn(&mut dice, 200, 80..=250), drawn(&mut dice, 10, 4..=10)]
+        };
+        assert_eq!(sizes(0), [200, 10]);
+        assert_eq!(sizes(7), sizes(7));
+        assert!((1..20).any(|seed| sizes(seed) != sizes(seed + 1)));
+    }
+}

@@ -1,0 +1,210 @@
+//! Where a storm is played: the server, whoever is there on any day, and time that passes.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result, ensure};
+use fastrand::Rng;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::{Course, Kind};
+use crate::crowd::Crowd;
+
+/// Addresses of whoever is there on any day: `127.71.0.0/16`.
+const USUAL: u8 = 71;
+
+/// Addresses of whoever comes besides: `127.72.0.0/16`.
+const BESIDES: u8 = 72;
+
+/// Between two looks at all sockets.
+const TICK: Duration = Duration::from_millis(2);
+
+/// A server, which listens on loopback.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// Where it listens.
+    pub port: u16,
+    /// Its process, if it may be stopped.
+    pub process: Option<Pid>,
+}
+
+/// Whoever is at a server on any day.
+pub(super) struct Usual {
+    pub(super) instances: u16,
+    /// Connections of each.
+    pub(super) each: usize,
+    /// Between two questions of a connection; `None`: nobody asks.
+    pub(super) every: Option<Duration>,
+}
+
+pub(super) struct Stage {
+    pub(super) place: Place,
+    pub(super) company: Crowd,
+    pub(super) dice: Rng,
+}
+
+impl Stage {
+    /// Lets the usual clients arrive.
+    pub(super) fn set(place: Place, usual: &Usual, seed: u64) -> Result<Self> {
+        raise_file_limit()?;
+        let mut dice = Rng::with_seed(seed);
+        let mut company = Crowd::new(place.port, USUAL, usual.instances);
+        if let Some(every) = usual.every {
+            company = company.every(every);
+        }
+        for instance in 0..usual.instances {
+            for _ in 0..usual.each {
+                company.open_silently(instance)?;
+            }
+            // Slowly enough for an accept queue of a few places.
+            sleep(TICK);
+        }
+        company.spread(&mut dice);
+        Ok(Self { place, company, dice })
+    }
+
+    /// Somebody who comes besides, from so many addresses.
+    pub(super) fn besides(&self, instances: u16) -> Crowd {
+        Crowd::new(self.place.port, BESIDES, instances)
+    }
+
+    /// Everybody lives, for so long.
+    pub(super) fn pass(&mut self, how_long: Duration, others: &mut [&mut Crowd]) -> Result<()> {
+        self.pass_while(how_long, others, |_, _| Ok(()))
+    }
+
+    /// Everybody lives, for so long, and something is done again and again, at the speed of the sockets.
+    pub(super) fn pass_while(
+        &mut self,
+        how_long: Duration,
+        others: &mut [&mut Crowd],
+        mut what: impl FnMut(&mut Crowd, &mut [&mut Crowd]) -> Result<()>,
+    ) -> Result<()> {
+        let until = Instant::now() + how_long;
+        while Instant::now() < until {
+            self.company.live();
+            for other in &mut *others {
+                other.live();
+            }
+            what(&mut self.company, others)?;
+            sleep(TICK);
+        }
+        Ok(())
+    }
+}
+
+/// Begins to note how a storm goes.
+pub(super) struct Noted {
+    course: Course,
+    opened_before: u64,
+}
+
+impl Noted {
+    /// It begins now.
+    pub(super) fn onset(kind: Kind, opened_before: u64) -> Self {
+        let now = now_ms();
+        Self {
+            course: Course {
+                kind,
+                onset_ms: now,
+                over_ms: now,
+                mute_ms: None,
+                opened: 0,
+            },
+            opened_before,
+        }
+    }
+
+    /// Since then nobody was answered, until now.
+    pub(super) fn mute_since(&mut self, since_ms: u64) {
+        self.course.mute_ms = Some((since_ms, now_ms()));
+    }
+
+    /// It is over.
+    pub(super) fn over(mut self, opened: u64) -> Course {
+        self.course.over_ms = now_ms();
+        self.course.opened = opened - self.opened_before;
+        self.course
+    }
+}
+
+impl Place {
+    /// Asks the server something and insists on an answer.
+    pub(super) fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Result<T> {
+        self.try_ask(command)
+            .with_context(|| format!("the server on port {} was asked in vain", self.port))
+    }
+
+    /// Asks the server something, which it may refuse.
+    pub(super) fn try_ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> redis::RedisResult<T> {
+        let client = redis::Client::open(("127.0.0.1", self.port))?;
+        command.query(&mut client.get_connection()?)
+    }
+
+    /// Makes it hold this string.
+    pub(super) fn holds(&self, key: &str, value: &[u8]) -> Result<()> {
+        self.ask(redis::cmd("SET").arg(key).arg(value))
+    }
+
+    /// One of its limits, which is not to be above what a test can reach.
+    pub(super) fn limit(&self, name: &str, at_most: u32) -> Result<u32> {
+        let (_, value): (String, String) = self.ask(redis::cmd("CONFIG").arg("GET").arg(name))?;
+        let value: u32 = value.parse().with_context(|| format!("{name} is {value:?}"))?;
+        ensure!(
+            value <= at_most,
+            "this server's {name} is {value}, and this storm needs one of at most {at_most}"
+        );
+        Ok(value)
+    }
+
+    /// The server's process, for storms that need a server that does nothing.
+    pub(super) fn process(&self) -> Result<Pid> {
+        self.process
+            .context("this storm stops the server: say which process it is")
+    }
+}
+
+/// A server that does nothing until this is dropped.
+pub(super) struct Stopped {
+    process: Pid,
+    since_ms: u64,
+}
+
+impl Stopped {
+    pub(super) fn stop(process: Pid) -> Result<Self> {
+        kill(process, Signal::SIGSTOP).with_context(|| format!("cannot stop process {process}"))?;
+        Ok(Self {
+            process,
+            since_ms: now_ms(),
+        })
+    }
+
+    /// Lets it go on.
+    pub(super) fn go_on(self, noted: &mut Noted) {
+        let since = self.since_ms;
+        drop(self);
+        noted.mute_since(since);
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        // It fails if the process has ended.
+        _ = kill(self.process, Signal::SIGCONT);
+    }
+}
+
+/// Milliseconds since 1970 began, as the agent counts them.
+#[must_use]
+pub fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Every connection is an open file.
+fn raise_file_limit() -> Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).context("cannot raise the limit of open files")
+}
