@@ -35,6 +35,17 @@ pub(crate) fn for_tests(lab: &Lab) -> Result<PathBuf> {
     Ok(object)
 }
 
+/// Leaves the load generator at [`Lab::load`]: the debug build that `cargo xtask test` makes as well, since it is far from its
+/// limits.
+pub(crate) fn load(lab: &Lab) -> Result<()> {
+    say("building the load generator");
+    Command::new("cargo")
+        .args(["build", "--package", "stormglass-load", "--target-dir"])
+        .arg(lab.target())
+        .current_dir(lab.workspace())
+        .run()
+}
+
 /// A command of cargo's, for the default members unless told otherwise; the daemon embeds the kernel programs that have been
 /// built, if any.
 pub(crate) fn cargo(lab: &Lab, subcommand: &str) -> Command {

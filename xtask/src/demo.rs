@@ -1,10 +1,11 @@
 //! `cargo xtask demo`: Stormglass at work on two real servers and three real tenants, and its byte counts held against the
-//! servers' own.
+//! servers' own; beside them, a third server with a fleet that reconnects in churn.
 
 mod frame;
 mod load;
 mod screen;
 mod stage;
+mod storm;
 mod verdict;
 
 use std::process::Command;
@@ -35,8 +36,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// What `cargo xtask demo` can be told.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Length of the show, in seconds
-    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(3..=86_400))]
+    /// Length of the show, in seconds; shorter ones than the default have no storm
+    #[arg(long, default_value_t = storm::LEAST_SECONDS, value_parser = clap::value_parser!(u64).range(3..=86_400))]
     seconds: u64,
     /// Go on afterwards, under load, until Ctrl-C: time to look around
     #[arg(long)]
@@ -48,7 +49,7 @@ pub(crate) fn run(lab: &Lab, options: &Options) -> Result<()> {
     check_host()?;
     servers::ensure_valkey(lab)?;
     build::run(lab)?;
-    build_load(lab)?;
+    build::load(lab)?;
     present(lab, options)
 }
 
@@ -87,22 +88,13 @@ fn check_host() -> Result<()> {
     cgroup::mount_point().map(|_| ())
 }
 
-/// The debug build that `cargo xtask test` makes as well: the demo's load is far from its limits.
-fn build_load(lab: &Lab) -> Result<()> {
-    say("building the load generator");
-    Command::new("cargo")
-        .args(["build", "--package", "stormglass-load", "--target-dir"])
-        .arg(lab.target())
-        .current_dir(lab.workspace())
-        .run()
-}
-
 fn show(lab: &Lab, options: &Options, interrupt: &Interrupt) -> Result<()> {
     let mut screen = Screen::new();
     mention_host_servers(lab, &mut screen)?;
-    let mut stage = Stage::set(lab, interrupt)?;
+    let mut stage = Stage::set(lab, options.seconds >= storm::LEAST_SECONDS, interrupt)?;
     introduce(&stage, &mut screen)?;
     stage.start_load(Duration::from_secs(options.seconds))?;
+    stage.start_storm(storm::AFTER)?;
     watch(
         &mut stage,
         &mut screen,
@@ -112,6 +104,7 @@ fn show(lab: &Lab, options: &Options, interrupt: &Interrupt) -> Result<()> {
     let reports = stage.end_load()?;
     let verdict = compare(&mut stage, interrupt, &reports)?;
     screen.print(&verdict.lines(screen.style()))?;
+    storm::tell(&mut stage, &mut screen, interrupt)?;
     if let Some(difference) = verdict.difference() {
         bail!("{difference}");
     }
@@ -161,6 +154,9 @@ fn introduce(stage: &Stage, screen: &mut Screen) -> Result<()> {
     ];
     lines.extend(load::TENANTS.iter().map(load::Tenant::describe));
     lines.push(String::new());
+    if let Some(server) = stage.stormy() {
+        lines.extend(storm::announce(&server));
+    }
     screen.print(&lines)
 }
 
@@ -172,10 +168,12 @@ fn watch(stage: &mut Stage, screen: &mut Screen, interrupt: &Interrupt, length: 
         let left = length.saturating_sub(started.elapsed());
         pause(stage, interrupt, screen.interval().min(left))?;
         let now = Reading::take(stage)?;
+        let storm = storm::line(stage)?;
         screen.draw(&frame::Frame {
             before: &before,
             now: &now,
             servers: stage.labels(),
+            storm: storm.as_deref(),
             url: stage.url(),
             elapsed: started.elapsed().min(length),
             length,

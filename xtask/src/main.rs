@@ -15,6 +15,7 @@ mod process;
 mod rig;
 mod server;
 mod setup;
+mod storm;
 mod test;
 mod text;
 mod vm;
@@ -58,6 +59,8 @@ enum Command {
     Dashboards(dashboards::Options),
     /// Show Stormglass at work on real servers and real load
     Demo(demo::Options),
+    /// Let a storm break out at a real server, and see what Stormglass says of it
+    Storm(storm::Options),
 }
 
 fn main() -> ExitCode {
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&lab, &options),
         Command::Dashboards(options) => dashboards::run(&lab, &options),
         Command::Demo(options) => demo::run(&lab, &options),
+        Command::Storm(options) => storm::run(&lab, &options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -90,6 +90,38 @@ fn live_tests(lab: &Lab, options: &Options) -> Result<()> {
     demo_test(lab, options)
 }
 
+/// What of the storms' live test is played.
+pub(crate) struct Scenes<'a> {
+    /// Kinds, or `normal_life`, with commas between them.
+    pub(crate) names: &'a str,
+    pub(crate) seed: u64,
+    /// How long normal life is, at least.
+    pub(crate) life_seconds: u64,
+    /// Gets a line of JSON for each scene.
+    pub(crate) outcomes: &'a Path,
+}
+
+/// Plays the live test of storms, quietly; whether it passed.
+pub(crate) fn storms(lab: &Lab, scenes: &Scenes<'_>) -> bool {
+    let mut command = build::cargo(lab, "test");
+    lab.export(&mut command)
+        .args(["--test", "live"])
+        .args(["--", "--ignored", "every_kind_is_found"])
+        .env("STORMGLASS_SCENES", scenes.names)
+        .env("STORMGLASS_SEED", scenes.seed.to_string())
+        .env("STORMGLASS_LIFE_SECONDS", scenes.life_seconds.to_string())
+        .env("STORMGLASS_OUTCOMES", scenes.outcomes)
+        .succeeds()
+}
+
+/// Brings what live tests need, and builds them.
+pub(crate) fn prepare_live(lab: &Lab) -> Result<()> {
+    check_root()?;
+    servers::ensure_servers(lab)?;
+    tools::ensure_tools(lab)?;
+    build::for_tests(lab).map(|_| ())
+}
+
 /// Plays the live test of the dashboards, and lets it write what their panels were answered into `file`.
 pub(crate) fn answers_of_panels(lab: &Lab, file: &Path) -> Result<()> {
     servers::ensure_servers(lab)?;

@@ -32,6 +32,17 @@ pub(crate) fn byte_rate(bytes_per_second: f64) -> String {
     format!("{value:.decimals$} {}", units[unit])
 }
 
+/// The words that fit into so many columns, and the others.
+pub(crate) fn folded(text: &str, columns: usize) -> (&str, &str) {
+    let Some((end, _)) = text.char_indices().nth(columns) else {
+        return (text, "");
+    };
+    let fits = text.get(..end).unwrap_or(text);
+    let end = fits.rfind(' ').unwrap_or(end);
+    let (first, rest) = text.split_at(end);
+    (first, rest.trim_start())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,6 +53,14 @@ mod tests {
             [0, 999, 1000, 1_234_567].map(number),
             ["0", "999", "1,000", "1,234,567"]
         );
+    }
+
+    #[test]
+    fn lines_are_folded_between_words() {
+        assert_eq!(folded("of two words", 20), ("of two words", ""));
+        assert_eq!(folded("of two words", 8), ("of two", "words"));
+        assert_eq!(folded("unbreakable", 4), ("unbr", "eakable"));
+        assert_eq!(folded("é é", 2), ("é", "é"));
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! `cargo xtask bench detection`: storms on simulated servers, how soon and how rightly they are found, and how seldom something is
 //! found in normal life. The simulation is `agent/benches/detection.rs`; here its figures become a table and a picture.
 
-mod plot;
 mod prometheus;
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -12,8 +12,11 @@ use clap::Args;
 use serde::Deserialize;
 
 use self::prometheus::Alerts;
+use super::delays::{quantile, seconds};
+use super::picture::{Picture, Row, Way};
 use crate::lab::Lab;
 use crate::process::{Run as _, say};
+use crate::text::number;
 
 /// What `cargo xtask bench detection` can be told.
 #[derive(Args)]
@@ -82,7 +85,7 @@ pub(super) fn run(lab: &Lab, options: &Options) -> Result<()> {
         serde_json::from_str(&text).context("the simulation's figures are not understood")?;
     let alerts = prometheus::ask(lab, &json.with_extension("openmetrics"), &figures)?;
     println!("{}", table(&figures, &alerts).join("\n"));
-    plot::draw(&figures, &alerts, &svg)?;
+    draw(&figures, &alerts, &svg)?;
     say(format!("wrote {} and {}", json.display(), svg.display()));
     Ok(())
 }
@@ -95,7 +98,7 @@ fn table(figures: &Figures, alerts: &Alerts) -> Vec<String> {
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|".to_owned(),
     ];
     for of in &figures.storms {
-        let delay = |share| seconds(quantile(&of.delays_ms, share));
+        let delay = |share| seconds(quantile(&of.delays_ms, share), 1);
         lines.push(format!(
             "| `{}` | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             of.kind,
@@ -107,9 +110,9 @@ fn table(figures: &Figures, alerts: &Alerts) -> Vec<String> {
             of.wrong_kind,
             of.wrong_culprit,
             of.more_than_one,
-            seconds(quantile(&of.zscore_delays_ms, 0.5)),
+            seconds(quantile(&of.zscore_delays_ms, 0.5), 1),
             of.zscore_missed,
-            seconds(quantile(alerts.delays_of(of), 0.5)),
+            seconds(quantile(alerts.delays_of(of), 0.5), 1),
             alerts.missed(of),
         ));
     }
@@ -133,29 +136,38 @@ fn table(figures: &Figures, alerts: &Alerts) -> Vec<String> {
     lines
 }
 
-/// The smallest value that so large a share does not exceed.
-fn quantile(values: &[u32], share: f64) -> Option<u32> {
-    let mut sorted = values.to_vec();
-    sorted.sort_unstable();
-    let rank = (share * sorted.len() as f64).ceil() as usize;
-    sorted.get(rank.saturating_sub(1)).copied()
-}
-
-fn seconds(milliseconds: Option<u32>) -> String {
-    milliseconds.map_or_else(|| "-".into(), |delay| format!("{:.1} s", f64::from(delay) / 1e3))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_quantile_is_one_of_the_values() {
-        assert_eq!(quantile(&[], 0.5), None);
-        assert_eq!(quantile(&[3, 1, 2], 0.5), Some(2));
-        assert_eq!(quantile(&[3, 1, 2], 0.99), Some(3));
-        assert_eq!(quantile(&[3, 1, 2], 1.0), Some(3));
-        assert_eq!(seconds(Some(250)), "0.2 s");
-        assert_eq!(seconds(None), "-");
-    }
+/// The delays of all ways, and what each costs in false alarms.
+fn draw(figures: &Figures, alerts: &Alerts, path: &Path) -> Result<()> {
+    let months = figures.life.node_months;
+    let way = |name, false_alarms: usize| Way {
+        name,
+        note: format!(
+            "{} false alarms in {months} node-months",
+            number(false_alarms as u64)
+        ),
+    };
+    let rows = figures.storms.iter().map(|of| Row {
+        kind: of.kind.clone(),
+        runs: of.runs,
+        delays_ms: vec![
+            of.delays_ms.clone(),
+            of.zscore_delays_ms.clone(),
+            alerts.delays_of(of).to_vec(),
+        ],
+    });
+    let storms = figures.storms.first().map_or(0, |of| of.runs);
+    let picture = Picture {
+        title: "From the onset of a storm to its finding",
+        storms: &format!("{storms} storms of each kind"),
+        ways: &[
+            way("Stormglass", figures.life.false_alarms as usize),
+            way(
+                "z-score of INFO, polled every second",
+                figures.life.zscore_false_alarms as usize,
+            ),
+            way("Prometheus, scraping every 15 s", alerts.false_alarms),
+        ],
+        rows: &rows.collect::<Vec<_>>(),
+    };
+    picture.draw(path)
 }

@@ -1,8 +1,11 @@
 //! `cargo xtask bench`: what Stormglass costs, and what it finds. Never part of a test.
 
+mod delays;
 mod detection;
 mod meter;
 mod overhead;
+mod picture;
+mod storms;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -24,6 +27,8 @@ enum Bench {
     Meter(meter::Options),
     /// Storms on simulated servers: delays, misses, false alarms in months of normal life, beside a z-score of INFO
     Detection(detection::Options),
+    /// Storms at real servers, and real normal life: from the onset to the finding, and to whoever is told
+    Storms(storms::Options),
 }
 
 /// Runs one benchmark.
@@ -32,5 +37,6 @@ pub(crate) fn run(lab: &Lab, options: &Options) -> Result<()> {
         Bench::Overhead(options) => overhead::run(lab, options),
         Bench::Meter(options) => meter::run(lab, options),
         Bench::Detection(options) => detection::run(lab, options),
+        Bench::Storms(options) => storms::run(lab, options),
     }
 }

@@ -9,7 +9,7 @@ use anyhow::Result;
 use super::screen::Style;
 use super::stage::Stage;
 use crate::rig::scrape::Scrape;
-use crate::text::{byte_rate, number};
+use crate::text::{self, byte_rate, number};
 
 /// Upper bounds of the accept bursts' columns; a further one holds what is above.
 const BURSTS: [&str; 7] = ["1", "2", "4", "8", "16", "32", "64"];
@@ -17,8 +17,11 @@ const BURSTS: [&str; 7] = ["1", "2", "4", "8", "16", "32", "64"];
 /// Columns of one cell of the clients' grid.
 const CLIENT_WIDTH: usize = 19;
 
+/// Columns before what is said of the storm.
+const STORM_MARGIN: usize = 22;
+
 /// Lines of the table without clients and prefixes.
-const FIXED_LINES: usize = 20;
+const FIXED_LINES: usize = 22;
 
 /// A scrape and its moment.
 pub(crate) struct Reading {
@@ -32,6 +35,8 @@ pub(crate) struct Frame<'a> {
     pub(crate) now: &'a Reading,
     /// Labels of the servers.
     pub(crate) servers: &'a [String],
+    /// What is known of the storm, if there is to be one.
+    pub(crate) storm: Option<&'a str>,
     /// Where the agent serves.
     pub(crate) url: &'a str,
     pub(crate) elapsed: Duration,
@@ -60,6 +65,7 @@ impl Frame<'_> {
     pub(crate) fn table(&self, style: &Style) -> Vec<String> {
         let mut lines = vec![self.title(style), String::new()];
         self.servers_section(style, &mut lines);
+        self.storm_section(style, &mut lines);
         lines.push(String::new());
         self.tenants_section(style, &mut lines);
         lines.push(String::new());
@@ -91,7 +97,9 @@ impl Frame<'_> {
         let lines = servers
             .chain(tenants)
             .map(|line| format!("{:>5}  {line}", std::mem::take(&mut time)));
-        lines.collect()
+        lines
+            .chain(self.storm.map(|storm| format!("       {storm}")))
+            .collect()
     }
 
     fn title(&self, style: &Style) -> String {
@@ -133,13 +141,28 @@ impl Frame<'_> {
             let name = format!(" {server:<21}{:>8}{opened:>9.1}", number(connections));
             lines.push(row(style, &name, traffic, sum));
         }
-        let lost = self.now.scrape.sum("stormglass_unattributed_bytes_total", &[]);
+        let lost = |server: &String| {
+            let label = [("server", server.as_str())];
+            self.now.scrape.sum("stormglass_unattributed_bytes_total", &label)
+        };
+        let lost: u64 = self.servers.iter().map(lost).sum();
         let verdict = format!(" unattributed bytes so far: {}", number(lost));
         lines.push(if lost == 0 {
             style.faint(&verdict)
         } else {
             style.bad(&verdict)
         });
+    }
+
+    /// One line, or two if it says much.
+    fn storm_section(&self, style: &Style, lines: &mut Vec<String>) {
+        let Some(storm) = self.storm else { return };
+        let (first, rest) = text::folded(storm, style.width - STORM_MARGIN);
+        lines.push(format!("{}{first}", style.bad(&format!(" {:<21}", "STORM"))));
+        if !rest.is_empty() {
+            let (second, _) = text::folded(rest, style.width - STORM_MARGIN);
+            lines.push(format!("{}{second}", " ".repeat(STORM_MARGIN)));
+        }
     }
 
     fn tenants_section(&self, style: &Style, lines: &mut Vec<String>) {
@@ -351,6 +374,9 @@ stormglass_unattributed_bytes_total{server="valkey-server:7001",direction="in",r
             before: &reading(at, ""),
             now: &reading(at + Duration::from_secs(1), &page),
             servers: &["valkey-server:7001".to_owned(), "valkey-server:7002".to_owned()],
+            storm: Some(
+                "reconnect churn at valkey-server:7003, 100 % of 2,000 connections, by the workload cart-api",
+            ),
             url: "http://127.0.0.1:9466",
             elapsed: Duration::from_secs(12),
             length: Duration::from_secs(30),
@@ -393,6 +419,7 @@ stormglass_unattributed_bytes_total{server="valkey-server:7001",direction="in",r
             " unattributed bytes so far: 17",
             " valkey-server:7001         3      2      0",
             " cart ",
+            " STORM                reconnect churn at valkey-server:7003, 100 % of 2,000",
         ] {
             assert!(text.contains(expected), "no {expected:?} in\n{text}");
         }

@@ -124,7 +124,7 @@ impl Tenant {
         servers: &[SocketAddr],
         length: Duration,
     ) -> Result<Load> {
-        let mut command = Command::new(lab.target().join("debug/stormglass-load"));
+        let mut command = Command::new(lab.load());
         command.args(["tenant", "--name", self.name]);
         for &server in self.servers {
             let address = servers

@@ -79,6 +79,11 @@ impl Lab {
         self.target().join(TESTED)
     }
 
+    /// The load generator that [`crate::build::load`] leaves.
+    pub(crate) fn load(&self) -> PathBuf {
+        self.target().join("debug/stormglass-load")
+    }
+
     /// Valkey 9.1 server, without TLS. From [`servers::ensure_servers`].
     pub(crate) fn valkey_server(&self) -> PathBuf {
         self.bin("valkey-server")

@@ -7,12 +7,15 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
 
 use super::child::Child;
 use super::interrupt::Interrupt;
 use super::ports;
 use super::scrape::Scrape;
+use super::storm::Course;
 use crate::lab::Lab;
+use crate::process::Run as _;
 
 /// The agent's default port, wished for and not insisted on.
 const PORT: u16 = 9466;
@@ -24,6 +27,42 @@ const READY_WITHIN: Duration = Duration::from_secs(20);
 const DEATH_WITHIN: Duration = Duration::from_millis(300);
 
 const SCRAPE_WITHIN: Duration = Duration::from_secs(10);
+
+/// A storm as the agent tells of it. Moments are milliseconds since 1970 began.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Finding {
+    pub(crate) id: String,
+    pub(crate) kind: String,
+    pub(crate) severity: String,
+    pub(crate) summary: String,
+    found: u64,
+    pub(crate) ended: Option<u64>,
+    culprits: Vec<Culprit>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Culprit {
+    name: String,
+}
+
+/// Storms of a server.
+#[derive(Deserialize)]
+struct Storms {
+    active: Vec<Finding>,
+    ended: Vec<Finding>,
+}
+
+impl Finding {
+    /// Who leads; empty if nobody is known.
+    pub(crate) fn culprit(&self) -> &str {
+        self.culprits.first().map_or("", |culprit| &culprit.name)
+    }
+
+    /// From the onset to the finding, for people.
+    pub(crate) fn delay(&self, course: &Course) -> String {
+        format!("{} ms", self.found.saturating_sub(course.onset_ms))
+    }
+}
 
 /// A running agent. Dropping it ends it.
 pub(crate) struct Agent {
@@ -73,6 +112,22 @@ impl Agent {
         })
     }
 
+    /// Storms of a server, those that go on first.
+    pub(crate) fn storms(&self, server: &str) -> Result<Vec<Finding>> {
+        let text = self.get(&format!("/api/v1/storms?server={server}"))?;
+        let mut storms: Storms =
+            serde_json::from_str(&text).context("the agent's storms are not understood")?;
+        storms.active.append(&mut storms.ended);
+        Ok(storms.active)
+    }
+
+    /// The course of an incident, drawn for a terminal.
+    pub(crate) fn incident(&self, lab: &Lab, id: &str) -> Result<String> {
+        Command::new(lab.agent())
+            .args(["incidents", "show", id, "--url", &self.url])
+            .read()
+    }
+
     /// Where it serves, without a slash at the end.
     pub(crate) fn url(&self) -> &str {
         &self.url
@@ -84,15 +139,18 @@ impl Agent {
     }
 
     fn fetch(&self) -> Result<Scrape> {
-        let url = format!("{}/metrics", self.url);
+        Scrape::parse(&self.get("/metrics")?)
+    }
+
+    fn get(&self, path: &str) -> Result<String> {
+        let url = format!("{}{path}", self.url);
         let mut answer = ureq::get(&url)
             .config()
             .timeout_global(Some(SCRAPE_WITHIN))
             .build()
             .call()
             .with_context(|| format!("no answer from {url}"))?;
-        let text = answer.body_mut().read_to_string()?;
-        Scrape::parse(&text)
+        Ok(answer.body_mut().read_to_string()?)
     }
 
     fn wait_for(&mut self, labels: &[String], interrupt: &Interrupt) -> Result<()> {

@@ -8,3 +8,4 @@ pub(crate) mod interrupt;
 pub(crate) mod ports;
 pub(crate) mod scrape;
 pub(crate) mod server;
+pub(crate) mod storm;

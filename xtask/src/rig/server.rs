@@ -1,5 +1,6 @@
 //! A Valkey server in a cgroup of its own, and its own count of bytes.
 
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
@@ -33,14 +34,28 @@ pub(crate) struct Totals {
 impl Server {
     /// Starts it. It is not connected to: its first bytes are to be counted by everybody.
     pub(crate) fn start(lab: &Lab, cgroups: &Tree, folder: &Path, port: u16) -> Result<Self> {
+        Self::start_with(lab, cgroups, folder, port, "")
+    }
+
+    /// The same, with these lines of configuration.
+    pub(crate) fn start_with(
+        lab: &Lab,
+        cgroups: &Tree,
+        folder: &Path,
+        port: u16,
+        lines: &str,
+    ) -> Result<Self> {
         let name = format!("valkey-{port}");
         let procs = cgroups.leaf(&name)?;
+        let config = folder.join(format!("{name}.conf"));
+        fs::write(&config, lines).with_context(|| format!("cannot write {}", config.display()))?;
         // A shell that enters the cgroup before it becomes the server: the sockets are made there.
         let mut command = Command::new("sh");
         command
             .args(["-c", r#"echo $$ > "$0" && exec "$@""#])
             .arg(procs)
             .arg(lab.valkey_server())
+            .arg(config)
             .args(["--port", &port.to_string()])
             .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
             .current_dir(folder);
