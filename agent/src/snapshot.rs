@@ -42,7 +42,8 @@ pub struct ServerSnapshot {
     pub accept_burst: BurstHistogram,
     /// Connections waiting in the accept queues of all listening sockets, and the sum of their limits.
     pub accept_queue: AcceptQueue,
-    /// Per client address, plus one entry with `address: None` for the addresses beyond the limit `clients`.
+    /// One entry with `address: None` for the addresses beyond the limit `clients`, if there are some; then each client address
+    /// once, an IPv4-mapped one as IPv4, in order.
     pub clients: Vec<ClientSnapshot>,
     /// Connections established now, by client library and version; no order.
     pub libraries: Vec<LibrarySnapshot>,

@@ -141,7 +141,7 @@ pub(super) fn monotonic_nanoseconds() -> u64 {
 
 fn server_snapshot(
     label: &str,
-    totals: Totals,
+    mut totals: Totals,
     accept_queue: AcceptQueue,
     classes: &Classes,
 ) -> ServerSnapshot {

@@ -9,7 +9,6 @@ use agent_common::{
     },
     limits::{self, BURST_BUCKETS, BURST_WINDOW_NANOSECONDS},
 };
-use std::net::IpAddr;
 
 use crate::{
     kernel::Readings,
@@ -57,7 +56,8 @@ pub(super) struct Totals {
     ends: Ends,
     burst: BurstHistogram,
     rows: BTreeMap<RowAt, PrefixCounters>,
-    clients: BTreeMap<IpAddr, (u64, u64)>,
+    /// Clients of each slot, in no order: [`Self::clients`] adds them up.
+    clients: Vec<ClientSnapshot>,
     unattributed: [[u64; REASON_CELLS]; 2],
 }
 
@@ -109,9 +109,11 @@ impl Totals {
             self.add_row(prefix, (key.class(), key.tenant()), counters);
         }
         for (key, client) in by_slot.clients.get(&slot).into_iter().flatten() {
-            let sums = self.clients.entry(address_from_words(key.address)).or_default();
-            sums.0 += client.open;
-            sums.1 += client.opened;
+            self.clients.push(ClientSnapshot {
+                address: Some(address_from_words(key.address)),
+                connections: client.open,
+                opened: client.opened,
+            });
         }
     }
 
@@ -215,27 +217,33 @@ impl Totals {
             .collect()
     }
 
-    /// Clients with an entry, and the row `(other)` if there are others.
-    pub(super) fn clients(&self) -> Vec<ClientSnapshot> {
+    /// Clients with an entry, and the row `(other)` if there are others. They are moved, and sorted rather than put into a map: there
+    /// may be tens of thousands.
+    pub(super) fn clients(&mut self) -> Vec<ClientSnapshot> {
+        let mut clients = std::mem::take(&mut self.clients);
+        clients.sort_unstable_by_key(|client| client.address);
+        clients.dedup_by(|later, first| {
+            let is_same = later.address == first.address;
+            if is_same {
+                first.connections += later.connections;
+                first.opened += later.opened;
+            }
+            is_same
+        });
         let mut other = (self.connections(), self.opened);
-        let mut clients = Vec::with_capacity(self.clients.len() + 1);
-        for (address, (connections, opened)) in &self.clients {
+        for client in &clients {
             other = (
-                other.0.saturating_sub(*connections),
-                other.1.saturating_sub(*opened),
+                other.0.saturating_sub(client.connections),
+                other.1.saturating_sub(client.opened),
             );
-            clients.push(ClientSnapshot {
-                address: Some(*address),
-                connections: *connections,
-                opened: *opened,
-            });
         }
         if other != (0, 0) {
-            clients.push(ClientSnapshot {
+            let other = ClientSnapshot {
                 address: None,
                 connections: other.0,
                 opened: other.1,
-            });
+            };
+            clients.insert(0, other);
         }
         clients
     }
@@ -343,10 +351,39 @@ mod tests {
         totals.add_slot(1, &counters, &[], &BySlot::new(&readings), 0);
         let clients = totals.clients();
         assert_eq!(clients.len(), 2);
-        assert_eq!((clients[0].connections, clients[0].opened), (5, 6));
         assert_eq!(
-            (clients[1].address, clients[1].connections, clients[1].opened),
+            (clients[0].address, clients[0].connections, clients[0].opened),
             (None, 4, 4)
         );
+        assert_eq!((clients[1].connections, clients[1].opened), (5, 6));
+    }
+    #[test]
+    fn a_client_of_two_listeners_is_one_and_clients_are_in_order() {
+        let key = |slot, address: &str| ClientKey {
+            slot,
+            address: agent_common::abi::address_words(address.parse().unwrap()),
+        };
+        let counters = |opened, open| ClientCounters { opened, open };
+        let readings = Readings {
+            clients: vec![
+                (key(1, "10.0.0.2"), counters(1, 1)),
+                (key(1, "10.0.0.1"), counters(2, 1)),
+                (key(2, "10.0.0.1"), counters(3, 2)),
+            ],
+            ..Readings::default()
+        };
+        let mut listener = ListenerCounters::zeroed();
+        (listener.opened, listener.closed) = (3, 1);
+        let mut totals = Totals::default();
+        for slot in [1, 2] {
+            totals.add_slot(slot, &listener, &[], &BySlot::new(&readings), 0);
+        }
+        let client = |address: &str, connections, opened| ClientSnapshot {
+            address: Some(address.parse().unwrap()),
+            connections,
+            opened,
+        };
+        let expected = [client("10.0.0.1", 3, 5), client("10.0.0.2", 1, 1)];
+        assert_eq!(totals.clients(), expected);
     }
 }

@@ -9,7 +9,7 @@ use super::Report;
 use crate::{
     kubernetes,
     metrics::rows,
-    snapshot::{Rate, ServerSnapshot},
+    snapshot::{ClientSnapshot, Rate, ServerSnapshot},
     tenants::TenantRow,
     valkey::{MaxClients, ServerFacts},
     workloads::WorkloadRow,
@@ -350,7 +350,7 @@ impl<'a> Server<'a> {
                 length: server.accept_queue.length,
                 limit: server.accept_queue.limit,
             },
-            clients: rows::clients(server).len(),
+            clients: server.clients.len(),
             prefixes: prefixes.len(),
             commands: sum(|row| row.commands),
             bytes_in: sum(|row| row.bytes_in),
@@ -406,19 +406,21 @@ impl<'a> BlastRadius<'a> {
             .collect();
         workloads.sort_by_key(|workload| std::cmp::Reverse(workload.connections));
 
-        let clients = rows::clients(server);
-        let mut largest_clients: Vec<Client> = clients
-            .iter()
-            .filter(|(address, sum)| address.is_some() && sum.connections != 0)
-            .map(|(address, sum)| Client {
-                client: rows::client_name(*address).into_owned(),
-                connections: sum.connections,
-                share_of_connections: share(sum.connections, server.connections),
+        let known = server.clients.iter();
+        let mut clients: Vec<&ClientSnapshot> = known
+            .filter(|client| client.address.is_some() && client.connections != 0)
+            .collect();
+        let addresses = clients.len();
+        clients.sort_by_key(|client| std::cmp::Reverse(client.connections));
+        let largest_clients = clients
+            .into_iter()
+            .take(LARGEST_CLIENTS)
+            .map(|client| Client {
+                client: rows::client_name(client.address).into_owned(),
+                connections: client.connections,
+                share_of_connections: share(client.connections, server.connections),
             })
             .collect();
-        let addresses = largest_clients.len();
-        largest_clients.sort_by_key(|client| std::cmp::Reverse(client.connections));
-        largest_clients.truncate(LARGEST_CLIENTS);
         Self {
             connections: server.connections,
             addresses,

@@ -292,14 +292,14 @@ fn report() -> Report {
         closed: 2,
         clients: vec![
             ClientSnapshot {
-                address: "10.1.0.7".parse().ok(),
-                connections: 2,
-                opened: 4,
-            },
-            ClientSnapshot {
                 address: None,
                 connections: 1,
                 opened: 1,
+            },
+            ClientSnapshot {
+                address: "10.1.0.7".parse().ok(),
+                connections: 2,
+                opened: 4,
             },
         ],
         prefixes: vec![PrefixSnapshot {

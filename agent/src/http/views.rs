@@ -86,14 +86,15 @@ pub(super) fn clients(report: &Report, query: &ClientsQuery) -> serde_json::Resu
     let servers = report.snapshot.servers.iter();
     let wanted = servers.filter(|server| query.wants(&server.label));
     let clients = wanted.flat_map(|server| {
-        rows::clients(server).into_iter().map(|(address, sum)| Client {
+        server.clients.iter().map(|client| Client {
             server: &server.label,
-            client: rows::client_name(address),
-            pod: address
+            client: rows::client_name(client.address),
+            pod: client
+                .address
                 .and_then(|address| report.pods.get(&address))
                 .map(|pod| KnownPod::new(Some(pod))),
-            connections: sum.connections,
-            opened: sum.opened,
+            connections: client.connections,
+            opened: client.opened,
         })
     });
     serde_json::to_vec(&Clients {

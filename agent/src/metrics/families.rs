@@ -10,13 +10,13 @@ use super::builder::Family;
 use super::distributions::{
     DURATION_BOUNDS, Exposed, LIFETIME_BOUNDS, SIZE_BOUNDS, duration_sum, lifetime_seconds,
 };
-use super::rows::{self, ClientSum};
+use super::rows;
 use super::table::{self, Metric};
 use super::{COMMIT, Report, VERSION};
 use crate::alerts::ReceiverStatus;
 use crate::config::FIXED_KEYS;
 use crate::kubernetes::Status;
-use crate::snapshot::ServerSnapshot;
+use crate::snapshot::{ClientSnapshot, ServerSnapshot};
 use crate::storms::Kind;
 use crate::valkey::Runtime;
 use crate::workloads::{SurveyStatus, WorkloadRow};
@@ -336,11 +336,11 @@ fn accept_burst(report: &Report, family: &mut Family<'_>) {
     }
 }
 
-fn per_client(report: &Report, family: &mut Family<'_>, value: fn(&ClientSum) -> u64) {
+fn per_client(report: &Report, family: &mut Family<'_>, value: fn(&ClientSnapshot) -> u64) {
     for server in &report.snapshot.servers {
-        for (address, sum) in rows::clients(server) {
-            let client = rows::client_name(address);
-            family.count(&[("server", &server.label), ("client", &client)], value(&sum));
+        for client in &server.clients {
+            let name = rows::client_name(client.address);
+            family.count(&[("server", &server.label), ("client", &name)], value(client));
         }
     }
 }

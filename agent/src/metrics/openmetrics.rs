@@ -1,6 +1,7 @@
 //! OpenMetrics 1.0 text. The `prometheus` crate writes Prometheus text only; the differences are few: families of counters
 //! are named without `_total`, units have a line of their own, quotes in help texts are escaped, bounds are floats.
 
+use std::fmt::Display;
 use std::io::{self, Write};
 
 use prometheus::proto::{Metric as Sample, MetricFamily, MetricType};
@@ -79,7 +80,7 @@ pub(super) fn line<'a>(
     name: &str,
     suffix: &str,
     labels: impl Iterator<Item = (&'a str, &'a str)>,
-    value: f64,
+    value: impl Display,
 ) -> io::Result<()> {
     out.write_all(name.as_bytes())?;
     out.write_all(suffix.as_bytes())?;

@@ -18,13 +18,6 @@ pub(crate) struct PrefixSum {
     pub(crate) bytes_out: u64,
 }
 
-/// What one client adds up to.
-#[derive(Debug, Default)]
-pub(crate) struct ClientSum {
-    pub(crate) connections: u64,
-    pub(crate) opened: u64,
-}
-
 /// The server's prefix rows. Two prefixes whose escaped names are equal become one.
 pub(crate) fn prefixes(server: &ServerSnapshot) -> BTreeMap<Cow<'_, str>, PrefixSum> {
     let mut rows: BTreeMap<_, PrefixSum> = BTreeMap::new();
@@ -50,19 +43,6 @@ pub(crate) fn by_tenant(report: &Report) -> BTreeMap<&str, Vec<&TenantRow>> {
 pub(crate) fn errors(counters: &PrefixCounters) -> impl Iterator<Item = (ErrorWord, u64)> {
     let words = ErrorWord::ALL.iter().copied().zip(counters.errors);
     words.filter(|(_, count)| *count != 0)
-}
-
-/// The server's clients. A dual-stack listener knows the same one as 10.0.0.1 and as ::ffff:10.0.0.1: they become one.
-pub(crate) fn clients(server: &ServerSnapshot) -> BTreeMap<Option<IpAddr>, ClientSum> {
-    let mut rows: BTreeMap<_, ClientSum> = BTreeMap::new();
-    for client in &server.clients {
-        let sum = rows
-            .entry(client.address.map(|address| address.to_canonical()))
-            .or_default();
-        sum.connections += client.connections;
-        sum.opened += client.opened;
-    }
-    rows
 }
 
 /// Value of the label `client`.

@@ -1,6 +1,6 @@
 //! Scrapes of hand-made reports, in both formats.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use agent_common::abi::{Direction, Reason};
@@ -100,8 +100,8 @@ fn small() -> Report {
         },
         ends: ends(),
         clients: vec![
-            client(Some(IpAddr::V4(Ipv4Addr::new(10, 1, 0, 7))), 9),
             client(None, 3),
+            client(Some(IpAddr::V4(Ipv4Addr::new(10, 1, 0, 7))), 9),
         ],
         libraries: vec![LibrarySnapshot {
             library: "valkey-py".into(),
@@ -468,12 +468,6 @@ fn hostile_label_values_stay_inside_their_quotes() {
 fn no_two_samples_have_the_same_labels() {
     let mut report = small();
     let server = &mut report.snapshot.servers[0];
-    let v4 = Ipv4Addr::new(10, 0, 0, 1);
-    server.clients = vec![
-        client(Some(IpAddr::V4(v4)), 1),
-        client(Some(IpAddr::V6(v4.to_ipv6_mapped())), 2),
-        client(Some(IpAddr::V6(Ipv6Addr::LOCALHOST)), 4),
-    ];
     let ours = PrefixSnapshot {
         special: true,
         ..prefix("(other)", 1)
@@ -481,8 +475,6 @@ fn no_two_samples_have_the_same_labels() {
     server.prefixes = vec![ours, prefix("(other)", 2), prefix("a", 3), prefix("a", 4)];
     let scrape = text(&report, Format::Text);
     for line in [
-        "client=\"10.0.0.1\"} 3\n",
-        "client=\"::1\"} 4\n",
         "prefix=\"(other)\"} 1\n",
         "prefix=\"\\\\x28other)\"} 2\n",
         "prefix=\"a\"} 7\n",
