@@ -70,7 +70,7 @@ impl Life {
             each: EACH,
             every: Some(BY_DAY),
         };
-        place.holds("cart:1", b"one")?;
+        place.holds("profile:1", b"one")?;
         Ok(Self {
             stage: Stage::set(place, &usual, seed)?,
             short: Crowd::new(place.port, SHORT, SHORT_CLIENTS),
@@ -156,12 +156,12 @@ impl Life {
         {
             return Err(error).context("the server refused to save");
         }
-        self.stage.place.holds("cart:page", &[b'p'; 50_000])?;
+        self.stage.place.holds("profile:page", &[b'p'; 50_000])?;
         let mut read = redis::cmd("GET");
         let mut reader = self
             .stage
             .besides(1)
-            .asking(read.arg("cart:page").get_packed_command(), 1)
+            .asking(read.arg("profile:page").get_packed_command(), 1)
             .every(Duration::from_millis(20));
         reader.open(1)?;
         let lasts = self.stage.dice.u32(5..=10);

@@ -50,7 +50,8 @@ impl Stage {
     pub(super) fn set(place: Place, usual: &Usual, seed: u64) -> Result<Self> {
         raise_file_limit()?;
         let mut dice = Rng::with_seed(seed);
-        let mut company = Crowd::new(place.port, USUAL, usual.instances);
+        let mut company = Crowd::new(place.port, USUAL, usual.instances)
+            .asking(b"*2\r\n$3\r\nGET\r\n$9\r\nprofile:1\r\n".to_vec(), 1);
         if let Some(every) = usual.every {
             company = company.every(every);
         }
