@@ -34,6 +34,8 @@ pub(super) struct TrafficBook {
     unattributed: HashMap<u32, [u64; 2]>,
     last: Option<Instant>,
     next: Option<Instant>,
+    /// CPU time that each server had had at the last reading, and which process it was.
+    cpu_times: HashMap<String, (i32, Duration)>,
     link: Option<u64>,
     next_link: Option<Instant>,
     rules: Rules,
@@ -103,6 +105,7 @@ impl TrafficBook {
             unattributed: HashMap::new(),
             last: None,
             next: None,
+            cpu_times: HashMap::new(),
             link: None,
             next_link: None,
             rules,
@@ -139,17 +142,31 @@ impl Watch {
         self.traffic.read_link(now);
         let last = self.traffic.last.replace(now);
         let mut servers = self.rows_grown();
+        let cpu_times = self.cpu_times();
+        let cpu_times_before = std::mem::replace(&mut self.traffic.cpu_times, cpu_times);
         // Ticks may come late; what came in the meantime is in the next reading.
         self.traffic.next = Some(now + (INTERVAL - INTERVAL / 20).max(began.elapsed() * REST));
         let Some(last) = last else {
             return BTreeMap::new();
         };
-        let since = now.saturating_duration_since(last).as_millis();
-        for traffic in servers.values_mut() {
-            traffic.milliseconds = u64::try_from(since).unwrap_or(u64::MAX);
+        let since = now.saturating_duration_since(last);
+        for (label, traffic) in &mut servers {
+            traffic.milliseconds = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
             traffic.link = self.traffic.link;
+            let [before, after] = [&cpu_times_before, &self.traffic.cpu_times].map(|times| times.get(label));
+            traffic.busy = busy(before, after, since);
         }
         servers
+    }
+
+    /// CPU time that each server has had, and which process it is.
+    fn cpu_times(&self) -> HashMap<String, (i32, Duration)> {
+        let shown = self.servers.iter().filter(|(_, server)| server.is_shown());
+        let times = shown.filter_map(|(label, server)| {
+            let pid = server.found.as_ref()?.pid;
+            Some((label.clone(), (pid, self.host.cpu_time(pid)?)))
+        });
+        times.collect()
     }
 
     /// By how much each row has grown.
@@ -231,6 +248,13 @@ impl Growing {
             ..Traffic::default()
         }
     }
+}
+
+/// Share of a CPU that a server has had between two readings; `None` if it is not the same process.
+fn busy(before: Option<&(i32, Duration)>, after: Option<&(i32, Duration)>, since: Duration) -> Option<f64> {
+    let ((then, before), (now, after)) = (before?, after?);
+    let had = after.saturating_sub(*before);
+    (then == now && !since.is_zero()).then(|| had.as_secs_f64() / since.as_secs_f64())
 }
 
 /// Bytes per second of the fastest physical link that is up, in one direction. `None`: none of them says.

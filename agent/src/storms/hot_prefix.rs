@@ -4,7 +4,7 @@
 //! `share_percent` of all commands and the others suffer: their commands take twice as long as is usual at this server, and half a
 //! millisecond more. Its excess is added up; `commands` of it in a second and a half are a storm, if they suffer for two seconds in a
 //! row: a server that stalls for a moment while a batch runs is none. A server that has always served one prefix has no excess, and a
-//! batch that hurts nobody is none.
+//! batch that hurts nobody is none. Nor is anything at a server that has next to no CPU time: what is slow there is the host.
 
 use super::excess::{Amount, Excess};
 use super::finding::{Finding, Measure, TrafficDetector, figure, ratio};
@@ -14,6 +14,9 @@ use super::traffic::{Measured, Second, TrafficRow};
 /// Others suffer from so many times their usual latency on, and so many seconds more.
 const SLOWER: f64 = 2.0;
 const SLOWER_SECONDS: f64 = 0.000_5;
+
+/// A server is taken by nobody while it has less of a CPU than this.
+const BUSY: f64 = 0.25;
 
 /// So many seconds in a row.
 const SECONDS: u32 = 2;
@@ -77,8 +80,10 @@ impl TrafficDetector for HotPrefix {
         let settings = &second.settings.hot_prefix;
         let usual = second.usual.latency;
         let contest = Contest::of(second);
+        let is_busy = second.traffic.busy.is_none_or(|busy| busy >= BUSY);
         let hot = contest.as_ref().filter(|contest| {
-            contest.share * 100.0 >= settings.share_percent.get() as f64
+            is_busy
+                && contest.share * 100.0 >= settings.share_percent.get() as f64
                 && contest.latency >= SLOWER * usual
                 && contest.latency >= usual + SLOWER_SECONDS
         });
@@ -105,7 +110,7 @@ impl TrafficDetector for HotPrefix {
             },
             onset: self.commands.onset(),
             seen: second.now,
-            evidence: vec![
+            evidence: [
                 figure(
                     "commands_beyond_usual_per_second",
                     self.commands.per_second(),
@@ -116,7 +121,10 @@ impl TrafficDetector for HotPrefix {
                 figure("latency_of_others", latency, "seconds"),
                 figure("usual_latency", usual, "seconds"),
                 figure("others_slower", slower, "ratio"),
-            ],
+            ]
+            .into_iter()
+            .chain(second.traffic.busy.map(|busy| figure("busy", busy, "ratio")))
+            .collect(),
             noun: "commands beyond what is usual",
             amount: self.commands.amount(),
             measure: Measure::Traffic(self.commands.culprits()),

@@ -30,6 +30,8 @@ pub struct Traffic {
     pub bytes_out: u64,
     /// Bytes per second that its link carries in one direction, where that is known.
     pub link: Option<u64>,
+    /// Share of a CPU that the thread had in which it executes commands, where that is known.
+    pub busy: Option<f64>,
     /// Rows with traffic, each prefix of a tenant once.
     pub rows: Vec<TrafficRow>,
 }

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     fs,
     path::PathBuf,
+    time::Duration,
 };
 
 use super::{
@@ -101,6 +102,16 @@ impl Host {
     /// If the last scan found no server in that namespace, or it cannot be entered.
     pub fn in_netns<T: Send>(&self, netns: u64, work: impl FnOnce() -> T + Send) -> Result<T, Error> {
         self.namespaces.run_in(netns, work)
+    }
+
+    /// CPU time that the first thread of a process, in which servers execute commands, has had, with a resolution of a clock tick
+    /// (10 ms); `None` if it has ended. One small file is read.
+    #[must_use]
+    pub fn cpu_time(&self, pid: i32) -> Option<Duration> {
+        let ticks = self.processes.stat_of_first_thread(pid)?.cpu_time;
+        Some(Duration::from_secs_f64(
+            ticks as f64 / procfs::ticks_per_second() as f64,
+        ))
     }
 
     /// When a process started, in clock ticks after boot; `None` if it has ended. One small file is read.

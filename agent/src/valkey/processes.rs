@@ -54,11 +54,13 @@ pub(super) struct Scan {
     pub(super) candidates: Vec<Candidate>,
 }
 
-/// Fields of `/proc/PID/stat`.
+/// Fields of `/proc/PID/stat`, or of a thread's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stat {
     pub(super) ended: bool,
     pub(super) parent: i32,
+    /// CPU time in clock ticks, of the program and of the kernel for it.
+    pub(super) cpu_time: u64,
     /// Clock ticks after boot.
     pub(super) start_time: u64,
 }
@@ -99,6 +101,11 @@ impl Processes {
 
     pub(super) fn stat(&self, pid: i32) -> Option<Stat> {
         parse_stat(&fs::read(self.path(pid, "stat")).ok()?)
+    }
+
+    /// The same of its first thread, in which servers execute commands.
+    pub(super) fn stat_of_first_thread(&self, pid: i32) -> Option<Stat> {
+        parse_stat(&fs::read(self.path(pid, &format!("task/{pid}/stat"))).ok()?)
     }
 
     /// Command name, for people.
@@ -287,11 +294,14 @@ fn parse_stat(stat: &[u8]) -> Option<Stat> {
         .split_ascii_whitespace();
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;
-    // Field 22 of all; the first after the name is field 3.
-    let start_time = fields.nth(22 - 5)?.parse().ok()?;
+    // Fields 14, 15 and 22 of all; the first after the name is field 3.
+    let in_program: u64 = fields.nth(14 - 5)?.parse().ok()?;
+    let in_kernel: u64 = fields.next()?.parse().ok()?;
+    let start_time = fields.nth(22 - 16)?.parse().ok()?;
     Some(Stat {
         ended: matches!(state, "Z" | "X" | "x"),
         parent,
+        cpu_time: in_program.saturating_add(in_kernel),
         start_time,
     })
 }
@@ -314,6 +324,7 @@ mod tests {
                 Stat {
                     ended: false,
                     parent: 1,
+                    cpu_time: 5 + 4,
                     start_time: 4242
                 }
             );

@@ -102,6 +102,25 @@ fn a_prefix_that_takes_the_server_from_the_others_is_hot() {
 }
 
 #[test]
+fn a_server_that_has_next_to_no_cpu_time_is_slow_for_another_reason() {
+    for (busy, found) in [(0.04, 0), (0.8, 1)] {
+        let mut world = quiet(1);
+        world.busy = Some(busy);
+        for _ in 0..6 {
+            let loads = USUAL.map(|load| load.with(|load| load.latency *= 8.0));
+            let [cart, rest @ ..] = loads;
+            let [session, search, promo] = rest;
+            world.second(&[cart.with(|load| load.commands *= 12.0), session, search, promo]);
+        }
+        let storms = world.storms();
+        assert_eq!(storms.len(), found, "{storms:#?}");
+        for storm in storms {
+            assert!((evidence(&storm, "busy") - busy).abs() < 1e-9, "{storm:#?}");
+        }
+    }
+}
+
+#[test]
 fn clients_that_send_more_while_the_server_answers_less_amplify() {
     let found = storms(Kind::RetryAmplification, "login", |world| {
         for _ in 0..6 {

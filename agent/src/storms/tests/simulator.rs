@@ -83,6 +83,8 @@ pub(super) struct World {
     pub(super) events: Vec<Event>,
     /// Milliseconds between two quiet looks at the clients.
     pub(super) look_every: u64,
+    /// Share of a CPU that the server has, if it is known.
+    pub(super) busy: Option<f64>,
     /// What is asked every second while ticks pass; nothing, if it is empty.
     pub(super) loads: Vec<Load>,
     /// Whether the server would answer INFO, and what it would say.
@@ -122,6 +124,7 @@ impl World {
             engine: Engine::new(Storms::default()),
             events: Vec::new(),
             look_every: 10_000,
+            busy: None,
             loads: Vec::new(),
             answers: true,
             score: None,
@@ -282,6 +285,7 @@ impl World {
             bytes_in: rows.iter().map(|row| row.bytes_in).sum(),
             bytes_out: rows.iter().map(|row| row.bytes_out).sum(),
             link: Some(LINK),
+            busy: self.busy,
             rows,
         };
         let events = self.engine.observe_traffic(SERVER, Moment(self.now), &traffic);

@@ -10,8 +10,8 @@ use super::stage::{Place, Stage, Usual, now_ms};
 use crate::crowd::Crowd;
 
 /// Whoever is there: a fleet that asks more by day than by night.
-const INSTANCES: u16 = 60;
-const EACH: usize = 10;
+const INSTANCES: u16 = 30;
+const EACH: usize = 20;
 
 /// A day and a night.
 const DAY: Duration = Duration::from_secs(600);
@@ -21,7 +21,7 @@ const BY_DAY: Duration = Duration::from_millis(500);
 const BY_NIGHT: Duration = Duration::from_secs(5);
 
 /// Between two things that happen, in seconds.
-const PAUSE: std::ops::RangeInclusive<u32> = 3..=12;
+const PAUSE: std::ops::RangeInclusive<u32> = 2..=6;
 
 /// Addresses of clients that open a connection for each question, by design: `127.73.0.0/16`.
 const SHORT: u8 = 73;
@@ -108,11 +108,13 @@ impl Life {
         }
     }
 
-    /// One pod after the other is replaced, in an order of its own.
+    /// Half of the pods are replaced, one after the other.
     fn deploy(&mut self) -> Result<()> {
-        for pod in 0..usize::from(INSTANCES) {
+        let pods = usize::from(INSTANCES) / 2;
+        let first = self.stage.dice.usize(..=pods);
+        for pod in first..first + pods {
             self.stage.company.renew(EACH * pod, EACH)?;
-            let next = self.stage.dice.u32(700..=1_500);
+            let next = self.stage.dice.u32(1_500..=3_000);
             self.live(Duration::from_millis(next.into()))?;
         }
         Ok(())
