@@ -40,12 +40,15 @@ impl ReconnectChurn {
     /// Whether clients that closed since `onset` come back.
     fn come_back(scene: &Scene<'_>, onset: &Onset, closed: f64) -> bool {
         let window = || scene.course.back(3_000);
-        let full =
-            window().any(|tick| tick.queue_limit > 0 && tick.queue_length * 10 >= tick.queue_limit * 9);
+        // A queue that was full before they closed was full of them.
+        let mut later = window().filter(|tick| tick.onset().at > onset.at);
+        let stand = later.any(|tick| {
+            tick.queue_drops > 0 || tick.queue_limit > 0 && tick.queue_length * 10 >= tick.queue_limit * 9
+        });
         // What was opened before is what has closed.
         let since = onset.grown(scene.tick, |seen| seen.opened_total);
         let again = since.min(sum(window(), |tick| tick.opened));
-        full || sum(window(), |tick| tick.queue_drops) > 0 || again as f64 >= COME_BACK * closed
+        stand || again as f64 >= COME_BACK * closed
     }
 
     fn begins(&self, scene: &Scene<'_>) -> Option<Onset> {

@@ -243,6 +243,24 @@ fn a_restart_that_takes_eight_seconds_is_found_within_one() {
 }
 
 #[test]
+fn clients_that_leave_a_full_queue_and_do_not_come_back_are_no_churn() {
+    for seed in 0..SEEDS {
+        let mut world = quiet(seed);
+        let (batch, full) = (BATCH.address(0), 511);
+        world.open(&BATCH, batch, full);
+        world.queue(full, 20);
+        world.pass(3_000, |_| {});
+        // The server goes on, and they have gone when it answers.
+        world.give_up(batch, full);
+        world.tick();
+        world.queue(0, 0);
+        world.pass(60_000, normal);
+        let storm = world.one_storm(Kind::AcceptQueueSaturation, "batch");
+        assert_eq!(storm.kinds, [Kind::AcceptQueueSaturation]);
+    }
+}
+
+#[test]
 fn a_queue_that_stays_full_is_a_storm_and_one_that_drops_is_one_at_once() {
     for seed in 0..SEEDS {
         for drops in [0, 3] {
