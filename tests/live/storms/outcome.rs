@@ -15,7 +15,7 @@ pub(super) struct Outcome {
     pub(super) course: Option<Course>,
     /// What was found at its server.
     pub(super) storms: Vec<Value>,
-    /// When somebody was told of the first of them, in milliseconds since 1970 began.
+    /// When somebody was told of one of the scene's kind, in milliseconds since 1970 began.
     pub(super) told_ms: Option<u64>,
     /// Why it is not what it has to be.
     pub(super) failure: Option<String>,

@@ -1,6 +1,5 @@
 //! Many clients that hold connections from addresses of their own, one thread for all: they ask, time out, close and open again.
 
-use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::os::fd::AsRawFd as _;
@@ -30,7 +29,7 @@ pub struct Crowd {
     question: Question,
     /// Between two questions of one connection, for [`Crowd::live`]; `None`: nobody asks.
     every: Option<Duration>,
-    members: VecDeque<Member>,
+    members: Vec<Member>,
     opened: u64,
     buffer: Vec<u8>,
 }
@@ -70,7 +69,7 @@ impl Crowd {
                 replies: 1,
             },
             every: None,
-            members: VecDeque::new(),
+            members: Vec::new(),
             opened: 0,
             buffer: vec![0; READ_BYTES],
         }
@@ -148,14 +147,14 @@ impl Crowd {
     pub fn open_one(&mut self, instance: u16) -> Result<()> {
         let mut member = self.connect_one(instance)?;
         member.ask(&self.question);
-        self.members.push_back(member);
+        self.members.push(member);
         Ok(())
     }
 
     /// Opens one more for an instance, and asks nothing.
     pub fn open_silently(&mut self, instance: u16) -> Result<()> {
         let member = self.connect_one(instance)?;
-        self.members.push_back(member);
+        self.members.push(member);
         Ok(())
     }
 
@@ -256,11 +255,6 @@ impl Crowd {
             self.opened += 1;
         }
         Ok(())
-    }
-
-    /// Closes the oldest connections.
-    pub fn part(&mut self, count: usize) {
-        self.members.drain(..count.min(self.members.len()));
     }
 
     /// Closes all.
