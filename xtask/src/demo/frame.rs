@@ -20,6 +20,10 @@ const CLIENT_WIDTH: usize = 19;
 /// Columns before what is said of the storm.
 const STORM_MARGIN: usize = 22;
 
+/// Columns of a log's line, and of those in front of what it says.
+const BLOCK_WIDTH: usize = 80;
+const BLOCK_MARGIN: usize = 7;
+
 /// Lines of the table without clients and prefixes.
 const FIXED_LINES: usize = 22;
 
@@ -94,12 +98,17 @@ impl Frame<'_> {
             traffic.line(tenant, "")
         });
         let mut time = format!("{} s", self.elapsed.as_secs());
-        let lines = servers
+        let table = servers
             .chain(tenants)
             .map(|line| format!("{:>5}  {line}", std::mem::take(&mut time)));
+        let mut lines: Vec<String> = table.collect();
+        let mut storm = self.storm.unwrap_or_default();
+        while !storm.is_empty() {
+            let (line, rest) = text::folded(storm, BLOCK_WIDTH - BLOCK_MARGIN);
+            lines.push(format!("{}{line}", " ".repeat(BLOCK_MARGIN)));
+            storm = rest;
+        }
         lines
-            .chain(self.storm.map(|storm| format!("       {storm}")))
-            .collect()
     }
 
     fn title(&self, style: &Style) -> String {
