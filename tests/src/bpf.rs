@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::process::Command;
+use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -9,6 +10,11 @@ use serde_json::Value;
 
 use crate::process::read_output;
 use crate::{cgroup, lab};
+
+/// Before maps are looked at. Where an agent has just ended, the kernel empties its array of programs in a moment's time; who opens and closes
+/// that map meanwhile, as bpftool does, has it emptied twice, and then it stays for ever: `prog_array_map_clear` takes a reference
+/// for each time, and the work that gives it back runs once (kernel/bpf/arraymap.c; seen with Linux 6.18).
+const PAUSE: Duration = Duration::from_millis(300);
 
 const WITHIN: Duration = Duration::from_secs(10);
 
@@ -28,6 +34,7 @@ pub struct Loaded {
 impl Loaded {
     /// What is there now.
     pub fn now() -> Result<Self> {
+        sleep(PAUSE);
         let root = cgroup::mount_point()?;
         let tree = bpftool(&["cgroup", "tree", &root.to_string_lossy()])?;
         Ok(Self {
