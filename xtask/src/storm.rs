@@ -177,7 +177,7 @@ fn watch(stage: &mut Stage, options: &Options, interrupt: &Interrupt) -> Result<
 fn lines(course: &Course, finding: &Finding) -> Vec<String> {
     vec![
         format!(
-            " found {} after its onset; it lasted {:.1} s",
+            " found {} its onset; it lasted {:.1} s",
             finding.delay(course),
             (course.over_ms - course.onset_ms) as f64 / 1e3
         ),

@@ -61,7 +61,7 @@ pub(super) fn tell(stage: &mut Stage<'_>, screen: &mut Screen, interrupt: &Inter
     screen.print(&[
         String::new(),
         format!(
-            " The storm: {} by {}, found {} after the first client timed out.",
+            " The storm: {} by {}, found {} the first client timed out.",
             finding.kind,
             finding.culprit(),
             finding.delay(&course)

@@ -58,9 +58,15 @@ impl Finding {
         self.culprits.first().map_or("", |culprit| &culprit.name)
     }
 
-    /// From the onset to the finding, for people.
+    /// When it was found, beside the onset, for people: `120 ms after`. What a server's stop does to its clients may be found before the
+    /// first of them times out.
     pub(crate) fn delay(&self, course: &Course) -> String {
-        format!("{} ms", self.found.saturating_sub(course.onset_ms))
+        let word = if self.found < course.onset_ms {
+            "before"
+        } else {
+            "after"
+        };
+        format!("{} ms {word}", self.found.abs_diff(course.onset_ms))
     }
 }
 
