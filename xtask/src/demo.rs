@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use clap::Args;
-use nix::unistd::geteuid;
 use serde_json::Value;
 
 use self::frame::Reading;
@@ -23,9 +22,9 @@ use self::stage::Stage;
 use self::verdict::Verdict;
 use crate::build;
 use crate::lab::{Lab, servers};
-use crate::process::{Run as _, say};
-use crate::rig::cgroup;
-use crate::rig::interrupt::{Interrupt, Interrupted};
+use crate::process::Run as _;
+use crate::rig::check_host;
+use crate::rig::interrupt::Interrupt;
 
 /// How long the servers may take to come to rest after the load.
 const QUIET_WITHIN: Duration = Duration::from_secs(10);
@@ -46,7 +45,7 @@ pub(crate) struct Options {
 
 /// Shows Stormglass at work. An error if its counts differ from the servers' own.
 pub(crate) fn run(lab: &Lab, options: &Options) -> Result<()> {
-    check_host()?;
+    check_host("demo")?;
     servers::ensure_valkey(lab)?;
     build::run(lab)?;
     build::load(lab)?;
@@ -56,7 +55,7 @@ pub(crate) fn run(lab: &Lab, options: &Options) -> Result<()> {
 /// The same as a test, a short one, with what has been built for the other tests.
 pub(crate) fn test(lab: &Lab) -> Result<()> {
     const SECONDS: u64 = 5;
-    check_host()?;
+    check_host("demo")?;
     present(
         &lab.with_tested_agent(),
         &Options {
@@ -68,24 +67,7 @@ pub(crate) fn test(lab: &Lab) -> Result<()> {
 
 fn present(lab: &Lab, options: &Options) -> Result<()> {
     let interrupt = Interrupt::new()?;
-    match show(lab, options, &interrupt) {
-        // Everything that was started has ended by now: this process may do the same.
-        Err(error) if error.is::<Interrupted>() => {
-            say("interrupted; everything that the demo started has ended");
-            interrupt.obey()
-        }
-        other => other,
-    }
-}
-
-/// What would fail only after minutes of building.
-fn check_host() -> Result<()> {
-    if !geteuid().is_root() {
-        bail!(
-            "the demo loads programs into the kernel and makes cgroups: run it as root: sudo -E cargo xtask demo"
-        );
-    }
-    cgroup::mount_point().map(|_| ())
+    interrupt.settle("demo", show(lab, options, &interrupt))
 }
 
 fn show(lab: &Lab, options: &Options, interrupt: &Interrupt) -> Result<()> {

@@ -1,12 +1,10 @@
 //! `cargo xtask storm KIND`: a storm at a real server, and what Stormglass says of it.
 
-use std::net::SocketAddrV4;
-use std::process::Command;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
-use nix::unistd::geteuid;
 use stormglass_load::storms::{CONFIG, Kind};
 use tempfile::TempDir;
 
@@ -14,8 +12,9 @@ use crate::build;
 use crate::lab::{Lab, servers};
 use crate::process::{Run as _, say};
 use crate::rig::agent::{Agent, Finding};
-use crate::rig::cgroup::{self, Tree};
-use crate::rig::interrupt::{Interrupt, Interrupted};
+use crate::rig::cgroup::Tree;
+use crate::rig::check_host;
+use crate::rig::interrupt::Interrupt;
 use crate::rig::ports;
 use crate::rig::server::Server;
 use crate::rig::storm::{Course, Plan, Storm};
@@ -51,38 +50,27 @@ pub(crate) struct Options {
 pub(crate) fn run(lab: &Lab, options: &Options) -> Result<()> {
     if let Some(target) = options.target {
         build::load(lab)?;
-        return at(lab, options, target);
+        // Somebody's own agent may watch it.
+        return options.plan(target, options.process).command(lab).run();
     }
-    ensure!(
-        geteuid().is_root(),
-        "the agent loads programs into the kernel: run this as root: sudo -E cargo xtask storm"
-    );
-    cgroup::mount_point()?;
+    check_host("storm")?;
     servers::ensure_valkey(lab)?;
     build::run(lab)?;
     build::load(lab)?;
     let interrupt = Interrupt::new()?;
-    match watched(lab, options, &interrupt) {
-        // Everything that was started has ended by now: this process may do the same.
-        Err(error) if error.is::<Interrupted>() => {
-            say("interrupted; everything that was started for the storm has ended");
-            interrupt.obey()
-        }
-        other => other,
-    }
+    interrupt.settle("storm", watched(lab, options, &interrupt))
 }
 
-/// At somebody's own server, which somebody's own agent may watch.
-fn at(lab: &Lab, options: &Options, target: SocketAddrV4) -> Result<()> {
-    let mut command = Command::new(lab.load());
-    command.args(["storm", options.kind.name()]);
-    command.args(["--target", &target.to_string()]);
-    command.args(["--seed", &options.seed.to_string()]);
-    command.args(["--before", &options.before.to_string()]);
-    if let Some(process) = options.process {
-        command.args(["--process", &process.to_string()]);
+impl Options {
+    fn plan(&self, server: SocketAddrV4, process: Option<u32>) -> Plan {
+        Plan {
+            kind: self.kind,
+            server: server.into(),
+            process,
+            seed: self.seed,
+            before: Duration::from_secs(self.before),
+        }
     }
-    command.run()
 }
 
 /// Server, agent and storm. The fields are in the order in which they end.
@@ -130,13 +118,8 @@ fn set(lab: &Lab, options: &Options, interrupt: &Interrupt) -> Result<Stage> {
     let port = ports::free_from(FIRST_PORT)?;
     let server = Server::start_with(lab, &cgroups, folder.path(), port, options.kind.server())?;
     let agent = Agent::start(lab, folder.path(), &[port], CONFIG, &[server.label()], interrupt)?;
-    let plan = Plan {
-        kind: options.kind,
-        server: server.address(),
-        process: server.process(),
-        seed: options.seed,
-        before: Duration::from_secs(options.before),
-    };
+    let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+    let plan = options.plan(address, Some(server.process()));
     Ok(Stage {
         storm: Storm::start(lab, folder.path(), &plan)?,
         agent,

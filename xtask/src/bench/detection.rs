@@ -67,8 +67,7 @@ struct Life {
 
 /// Runs the simulation, prints the table, leaves JSON and picture beside each other.
 pub(super) fn run(lab: &Lab, options: &Options) -> Result<()> {
-    let folder = lab.target().join("bench");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let folder = super::folder(lab)?;
     let (json, svg) = (folder.join("detection.json"), folder.join("detection.svg"));
     say("simulating storms and normal life");
     Command::new("cargo")

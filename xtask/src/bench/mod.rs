@@ -7,7 +7,10 @@ mod overhead;
 mod picture;
 mod storms;
 
-use anyhow::Result;
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 
 use crate::lab::Lab;
@@ -29,6 +32,13 @@ enum Bench {
     Detection(detection::Options),
     /// Storms at real servers, and real normal life: from the onset to the finding, and to whoever is told
     Storms(storms::Options),
+}
+
+/// Where benchmarks leave what they found.
+fn folder(lab: &Lab) -> Result<PathBuf> {
+    let folder = lab.target().join("bench");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    Ok(folder)
 }
 
 /// Runs one benchmark.

@@ -73,8 +73,7 @@ struct OfKind {
 
 /// Plays them, prints the table, leaves JSON and picture beside each other. An error if anything did not come out as it has to.
 pub(super) fn run(lab: &Lab, options: &Options) -> Result<()> {
-    let folder = lab.target().join("bench");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let folder = super::folder(lab)?;
     let (json, svg) = (folder.join("storms.jsonl"), folder.join("storms.svg"));
     if json.exists() {
         fs::remove_file(&json).with_context(|| format!("cannot remove {}", json.display()))?;

@@ -95,7 +95,7 @@ impl<'a> Stage<'a> {
         let plan = Plan {
             kind: Kind::ReconnectChurn,
             server: server.address(),
-            process: server.process(),
+            process: Some(server.process()),
             seed: 0,
             before,
         };

@@ -11,6 +11,8 @@ use anyhow::{Context as _, Result};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::{flag, low_level};
 
+use crate::process::say;
+
 /// How soon a signal is noticed.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -50,8 +52,22 @@ impl Interrupt {
         }
     }
 
+    /// What came of `work`, which has ended, and with it everything that it started: if a signal ended it, this process may end by
+    /// that, too.
+    pub(crate) fn settle(&self, work: &str, outcome: Result<()>) -> Result<()> {
+        match outcome {
+            Err(error) if error.is::<Interrupted>() => {
+                say(format!(
+                    "interrupted; everything that the {work} started has ended"
+                ));
+                self.obey()
+            }
+            other => other,
+        }
+    }
+
     /// Ends this process as the signal would have, so that the shell knows.
-    pub(crate) fn obey(&self) -> Result<()> {
+    fn obey(&self) -> Result<()> {
         let signal = self.signal.load(Ordering::Relaxed);
         low_level::emulate_default_handler(signal as i32).context("cannot end by the signal")
     }

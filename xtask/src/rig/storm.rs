@@ -20,11 +20,26 @@ const AFTER: Duration = Duration::from_secs(24 * 3600);
 pub(crate) struct Plan {
     pub(crate) kind: Kind,
     pub(crate) server: SocketAddr,
-    /// The server's process.
-    pub(crate) process: u32,
+    /// The server's process, if it may be stopped.
+    pub(crate) process: Option<u32>,
     pub(crate) seed: u64,
     /// Normal life before it.
     pub(crate) before: Duration,
+}
+
+impl Plan {
+    /// What plays it.
+    pub(crate) fn command(&self, lab: &Lab) -> Command {
+        let mut command = Command::new(lab.load());
+        command.args(["storm", self.kind.name()]);
+        command.args(["--target", &self.server.to_string()]);
+        command.args(["--seed", &self.seed.to_string()]);
+        command.args(["--before", &self.before.as_secs().to_string()]);
+        if let Some(process) = self.process {
+            command.args(["--process", &process.to_string()]);
+        }
+        command
+    }
 }
 
 /// A running one, with the life before and after it. Dropping it ends it.
@@ -42,17 +57,8 @@ pub(crate) struct Course {
 impl Storm {
     /// Lets whoever is at the server on any day arrive.
     pub(crate) fn start(lab: &Lab, folder: &Path, plan: &Plan) -> Result<Self> {
-        let mut command = Command::new(lab.load());
-        command.args(["storm", plan.kind.name()]);
-        for (option, value) in [
-            ("--target", plan.server.to_string()),
-            ("--process", plan.process.to_string()),
-            ("--seed", plan.seed.to_string()),
-            ("--before", plan.before.as_secs().to_string()),
-            ("--after", AFTER.as_secs().to_string()),
-        ] {
-            command.args([option, &value]);
-        }
+        let mut command = plan.command(lab);
+        command.args(["--after", &AFTER.as_secs().to_string()]);
         Ok(Self {
             child: Child::start("storm", &mut command, folder)?,
         })

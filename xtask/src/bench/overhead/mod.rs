@@ -13,14 +13,12 @@ mod statistics;
 mod subjects;
 mod table;
 
-use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 use clap::Args;
 use fastrand::Rng;
-use nix::unistd::geteuid;
 
 use self::cells::Cell;
 use self::legs::{Figures, Track};
@@ -30,8 +28,8 @@ use self::subjects::Subject;
 use crate::build;
 use crate::lab::{Lab, servers, tools};
 use crate::process::say;
-use crate::rig::cgroup;
-use crate::rig::interrupt::{Interrupt, Interrupted};
+use crate::rig::check_host;
+use crate::rig::interrupt::Interrupt;
 use crate::rig::server;
 
 /// Legs with the kernel's statistics on, per cell: they agree within a few per cent.
@@ -63,20 +61,14 @@ pub(super) struct Options {
 /// Measures the chosen cells; leaves `target/bench/overhead.json` and `.svg`.
 pub(super) fn run(lab: &Lab, options: &Options) -> Result<()> {
     let cells = cells::chosen(options.full, &options.only)?;
-    check_host()?;
+    check_host("bench overhead")?;
     bpf_stats::check_off()?;
     servers::ensure_servers(lab)?;
     tools::ensure_tcpdump(lab)?;
     build::run(lab)?;
     let interrupt = Interrupt::new()?;
-    match Run::new(lab, options, &interrupt).and_then(|run| run.all(&cells)) {
-        // Everything that was started has ended by now: this process may do the same.
-        Err(error) if error.is::<Interrupted>() => {
-            say("interrupted; everything that the benchmark started has ended");
-            interrupt.obey()
-        }
-        other => other,
-    }
+    let outcome = Run::new(lab, options, &interrupt).and_then(|run| run.all(&cells));
+    interrupt.settle("benchmark", outcome)
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -87,15 +79,6 @@ fn seconds(text: &str) -> Result<f64, String> {
 }
 
 /// What would fail only after minutes of building.
-fn check_host() -> Result<()> {
-    if !geteuid().is_root() {
-        bail!(
-            "the benchmark loads programs into the kernel and makes cgroups: run it as root: sudo -E cargo xtask bench overhead"
-        );
-    }
-    cgroup::mount_point().map(|_| ())
-}
-
 /// A run of the benchmark.
 struct Run<'a> {
     lab: &'a Lab,
@@ -108,8 +91,7 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(lab: &'a Lab, options: &'a Options, interrupt: &'a Interrupt) -> Result<Self> {
-        let folder = lab.target().join("bench");
-        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        let folder = super::folder(lab)?;
         Ok(Self {
             lab,
             options,
