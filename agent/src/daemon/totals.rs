@@ -357,6 +357,7 @@ mod tests {
         );
         assert_eq!((clients[1].connections, clients[1].opened), (5, 6));
     }
+
     #[test]
     fn a_client_of_two_listeners_is_one_and_clients_are_in_order() {
         let key = |slot, address: &str| ClientKey {

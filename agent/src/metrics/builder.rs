@@ -43,12 +43,11 @@ impl<'a> Family<'a> {
 
     /// A sample of a counter or gauge. Counts beyond 2^53 lose their last digits: all values of Prometheus are floats.
     pub(super) fn count(&mut self, labels: &[(&str, &str)], value: u64) {
-        let float = value as f64;
         // The digits of a whole number are the same, and written in a third of the time.
         if self.begun && value < LEAST_ROUNDED {
             self.line(labels, value);
         } else {
-            self.value(labels, float);
+            self.value(labels, value as f64);
         }
     }
 

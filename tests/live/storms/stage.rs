@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use stormglass_load::storms::{Course, Kind, Life, Place, Storm};
 use stormglass_tests::agent::Agent;
+use stormglass_tests::poll;
 use stormglass_tests::receiver::Receiver;
 use stormglass_tests::server::{Plan, Server};
 
@@ -212,11 +213,9 @@ impl Stage {
 
     /// Whether INFO is not answered at the moment at which somebody is told of the churn.
     fn info_when_told(&self, site: &Site) -> Result<bool> {
-        let began = Instant::now();
-        while self.told_ms(Kind::ReconnectChurn, site).is_none() {
-            ensure!(began.elapsed() < OVER_WITHIN, "nobody was told");
-            thread::sleep(Duration::from_millis(5));
-        }
+        poll::until_true("somebody is told", OVER_WITHIN, || {
+            Ok(self.told_ms(Kind::ReconnectChurn, site).is_some())
+        })?;
         let address = SocketAddr::from(([127, 0, 0, 1], site.place.port));
         let asked = TcpStream::connect_timeout(&address, PATIENCE).and_then(|mut stream| {
             stream.set_read_timeout(Some(PATIENCE))?;

@@ -124,9 +124,18 @@ impl Crowd {
 
     /// Opens so many for every instance, one instance after the other: slowly enough for any accept queue.
     pub fn arrive(&mut self, each: usize) -> Result<()> {
+        self.arrive_by(each, Self::open_one)
+    }
+
+    /// The same, and nobody asks.
+    pub fn arrive_silently(&mut self, each: usize) -> Result<()> {
+        self.arrive_by(each, Self::open_silently)
+    }
+
+    fn arrive_by(&mut self, each: usize, open: fn(&mut Self, u16) -> Result<()>) -> Result<()> {
         for instance in 0..self.instances {
             for _ in 0..each {
-                self.open_one(instance)?;
+                open(self, instance)?;
             }
             sleep(ARRIVAL);
         }
@@ -152,7 +161,7 @@ impl Crowd {
     }
 
     /// Opens one more for an instance, and asks nothing.
-    pub fn open_silently(&mut self, instance: u16) -> Result<()> {
+    fn open_silently(&mut self, instance: u16) -> Result<()> {
         let member = self.connect_one(instance)?;
         self.members.push(member);
         Ok(())
@@ -219,32 +228,27 @@ impl Crowd {
 
     /// Closes what has not been answered within `patience`, and opens it again at once. Returns how many that were.
     pub fn give_up(&mut self, patience: Duration) -> Result<usize> {
-        let mut gave_up = 0;
-        for member in &mut self.members {
-            member.listen(&self.question, &mut self.buffer);
-            if member.asked.is_some_and(|asked| asked.elapsed() >= patience) {
-                member.reopen(self.server)?;
-                member.ask(&self.question);
-                gave_up += 1;
-            }
-        }
-        self.opened += gave_up as u64;
-        Ok(gave_up)
+        self.reopen(|member| member.asked.is_some_and(|asked| asked.elapsed() >= patience))
     }
 
     /// Opens again, and asks on, what the server has closed. Returns how many that were.
     pub fn come_back(&mut self) -> Result<usize> {
-        let mut came_back = 0;
+        self.reopen(|member| member.closed)
+    }
+
+    /// Opens again, and asks on, what is to be after all that has come has been read. Returns how many that were.
+    fn reopen(&mut self, is_to_be: impl Fn(&Member) -> bool) -> Result<usize> {
+        let mut reopened = 0;
         for member in &mut self.members {
             member.listen(&self.question, &mut self.buffer);
-            if member.closed {
+            if is_to_be(member) {
                 member.reopen(self.server)?;
                 member.ask(&self.question);
-                came_back += 1;
+                reopened += 1;
             }
         }
-        self.opened += came_back as u64;
-        Ok(came_back)
+        self.opened += reopened as u64;
+        Ok(reopened)
     }
 
     /// Closes `count` connections from `first` on and opens them again, without asking anything.

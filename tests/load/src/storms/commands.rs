@@ -6,9 +6,8 @@ use anyhow::Result;
 use fastrand::Rng;
 use nix::unistd::Pid;
 
-use super::stage::{Noted, Place, Stage, Stopped, Usual};
+use super::stage::{Noted, Place, Stage, Stopped, Usual, set};
 use super::{Course, Kind, Scene, drawn};
-use crate::crowd::Crowd;
 
 /// What a server usually has: two hundred commands a second, of few bytes each.
 const USUAL: Usual = Usual {
@@ -28,172 +27,107 @@ fn command(words: &[&str]) -> Vec<u8> {
     command.get_packed_command()
 }
 
-/// A crowd that asks on all its connections, `rage`s for so long, and leaves.
-fn rage(kind: Kind, stage: &mut Stage, mut more: Crowd, lasts: Duration) -> Result<Course> {
-    let noted = Noted::onset(kind, 0);
-    more.open(1)?;
-    more.spread(&mut stage.dice);
-    stage.pass(lasts, &mut [&mut more])?;
-    Ok(noted.over(more.opened()))
-}
-
 fn lasts(dice: &mut Option<Rng>) -> Duration {
     Duration::from_millis(drawn(dice, 4_000, 4_000..=6_000).into())
 }
 
-/// Commands that fail.
-pub(super) struct Errors {
+/// Clients who come besides and ask for something, each with one connection.
+pub(super) struct Demand {
+    kind: Kind,
+    /// What the server has to have been told.
+    before: redis::Cmd,
     clients: u16,
-    per_second: u32,
+    question: Vec<u8>,
+    /// How many times it is asked in one go.
+    depth: usize,
+    every: Duration,
     lasts: Duration,
 }
 
-impl Errors {
-    /// The known one: a thousand a second.
-    pub(super) fn draw(dice: &mut Option<Rng>) -> Self {
+impl Demand {
+    /// Commands that fail. The known ones: a thousand a second.
+    pub(super) fn errors(dice: &mut Option<Rng>) -> Self {
+        let clients = drawn(dice, 10, 8..=20);
+        let per_second = drawn(dice, 1_000, 500..=1_500);
         Self {
-            clients: drawn(dice, 10, 8..=20) as u16,
-            per_second: drawn(dice, 1_000, 500..=1_500),
+            kind: Kind::ErrorBurst,
+            before: set("search:1", b"no list"),
+            clients: clients as u16,
+            question: command(&["LPUSH", "search:1", "x"]),
+            depth: 1,
+            every: Duration::from_secs(1) * clients / per_second,
             lasts: lasts(dice),
         }
     }
-}
 
-impl Scene for Errors {
-    fn usual(&self) -> Usual {
-        USUAL
-    }
-
-    fn prepare(&self, place: &Place) -> Result<()> {
-        place.holds("search:1", b"no list")
-    }
-
-    fn rage(&self, stage: &mut Stage) -> Result<Course> {
-        let every = Duration::from_secs(1) * self.clients.into() / self.per_second;
-        let more = stage
-            .besides(self.clients)
-            .asking(command(&["LPUSH", "search:1", "x"]), 1)
-            .every(every);
-        rage(Kind::ErrorBurst, stage, more, self.lasts)
-    }
-}
-
-/// Large values where the usual ones have a few bytes.
-pub(super) struct Large {
-    bytes: u32,
-    per_second: u32,
-    lasts: Duration,
-}
-
-impl Large {
-    /// The known one: twenty values of a mebibyte a second.
-    pub(super) fn draw(dice: &mut Option<Rng>) -> Self {
+    /// Large values where the usual ones have a few bytes. The known ones: twenty of a mebibyte a second.
+    pub(super) fn large(dice: &mut Option<Rng>) -> Self {
+        let bytes = KIB * drawn(dice, 1_000, 550..=1_000);
+        let per_second = drawn(dice, 20, 20..=30);
         Self {
-            bytes: KIB * drawn(dice, 1_000, 550..=1_000),
-            per_second: drawn(dice, 20, 20..=30),
+            kind: Kind::OversizedValues,
+            before: set("promo:big", &vec![b'x'; bytes as usize]),
+            clients: 1,
+            question: command(&["GET", "promo:big"]),
+            depth: 1,
+            every: Duration::from_secs(1) / per_second,
             lasts: lasts(dice),
         }
     }
-}
 
-impl Scene for Large {
-    fn usual(&self) -> Usual {
-        USUAL
-    }
-
-    fn prepare(&self, place: &Place) -> Result<()> {
-        place.holds("promo:big", &vec![b'x'; self.bytes as usize])
-    }
-
-    fn rage(&self, stage: &mut Stage) -> Result<Course> {
-        let more = stage
-            .besides(1)
-            .asking(command(&["GET", "promo:big"]), 1)
-            .every(Duration::from_secs(1) / self.per_second);
-        rage(Kind::OversizedValues, stage, more, self.lasts)
-    }
-}
-
-/// More bytes than the link carries, in values of a usual size.
-pub(super) struct Flood {
-    value_bytes: u32,
-    bytes_per_second: u32,
-    lasts: Duration,
-}
-
-/// Replies that a client of [`Flood`] waits for at once.
-const DEPTH: u32 = 20;
-
-impl Flood {
-    /// The known one: 80 MB a second, of what [`super::CONFIG`] allows 60.
-    pub(super) fn draw(dice: &mut Option<Rng>) -> Self {
+    /// More bytes than the link carries, in values of a usual size. The known ones: 80 MB a second, of what [`super::CONFIG`] allows
+    /// 60.
+    pub(super) fn flood(dice: &mut Option<Rng>) -> Self {
+        const DEPTH: u32 = 20;
+        let value_bytes = drawn(dice, 100_000, 50_000..=200_000);
+        let bytes_per_second = drawn(dice, 80_000_000, 75_000_000..=110_000_000);
         Self {
-            value_bytes: drawn(dice, 100_000, 50_000..=200_000),
-            bytes_per_second: drawn(dice, 80_000_000, 75_000_000..=110_000_000),
+            kind: Kind::BandwidthSaturation,
+            before: set("search:page", &vec![b'x'; value_bytes as usize]),
+            clients: 1,
+            question: command(&["GET", "search:page"]),
+            depth: DEPTH as usize,
+            every: Duration::from_secs_f64(f64::from(value_bytes * DEPTH) / f64::from(bytes_per_second)),
             lasts: lasts(dice),
         }
     }
-}
 
-impl Scene for Flood {
-    fn usual(&self) -> Usual {
-        USUAL
-    }
-
-    fn prepare(&self, place: &Place) -> Result<()> {
-        place.holds("search:page", &vec![b'x'; self.value_bytes as usize])
-    }
-
-    fn rage(&self, stage: &mut Stage) -> Result<Course> {
-        let every = f64::from(self.value_bytes * DEPTH) / f64::from(self.bytes_per_second);
-        let more = stage
-            .besides(1)
-            .asking(
-                command(&["GET", "search:page"]).repeat(DEPTH as usize),
-                DEPTH as usize,
-            )
-            .every(Duration::from_secs_f64(every));
-        rage(Kind::BandwidthSaturation, stage, more, self.lasts)
-    }
-}
-
-/// Clients that count the bits of a mebibyte, many times in a row and again, while the others wait.
-pub(super) struct Hot {
-    clients: u16,
-    depth: u32,
-    lasts: Duration,
-}
-
-impl Hot {
-    /// The known one: three clients, forty times in a row.
-    pub(super) fn draw(dice: &mut Option<Rng>) -> Self {
-        Self {
-            clients: drawn(dice, 3, 3..=5) as u16,
-            depth: drawn(dice, 40, 40..=60),
-            lasts: lasts(dice),
-        }
-    }
-}
-
-impl Scene for Hot {
-    fn usual(&self) -> Usual {
-        USUAL
-    }
-
-    fn prepare(&self, place: &Place) -> Result<()> {
+    /// Clients that count the bits of a mebibyte, many times in a row and again, while the others wait. The known ones: three, forty
+    /// times in a row.
+    pub(super) fn hot(dice: &mut Option<Rng>) -> Self {
         let mut bits = redis::cmd("SETBIT");
-        place.ask(bits.arg("promo:bits").arg(8_000_000).arg(1))
+        bits.arg("promo:bits").arg(8_000_000).arg(1);
+        Self {
+            kind: Kind::HotPrefix,
+            before: bits,
+            clients: drawn(dice, 3, 3..=5) as u16,
+            question: command(&["BITCOUNT", "promo:bits"]),
+            depth: drawn(dice, 40, 40..=60) as usize,
+            every: Duration::ZERO,
+            lasts: lasts(dice),
+        }
+    }
+}
+
+impl Scene for Demand {
+    fn usual(&self) -> Usual {
+        USUAL
+    }
+
+    fn prepare(&self, place: &Place) -> Result<()> {
+        place.ask(&self.before)
     }
 
     fn rage(&self, stage: &mut Stage) -> Result<Course> {
-        let more = stage
+        let mut more = stage
             .besides(self.clients)
-            .asking(
-                command(&["BITCOUNT", "promo:bits"]).repeat(self.depth as usize),
-                self.depth as usize,
-            )
-            .every(Duration::ZERO);
-        rage(Kind::HotPrefix, stage, more, self.lasts)
+            .asking(self.question.repeat(self.depth), self.depth)
+            .every(self.every);
+        let noted = Noted::onset(self.kind, 0);
+        more.open(1)?;
+        more.spread(&mut stage.dice);
+        stage.pass(self.lasts, &mut [&mut more])?;
+        Ok(noted.over(more.opened()))
     }
 }
 

@@ -86,13 +86,12 @@ impl Scene for Churn {
     }
 
     fn rage(&self, stage: &mut Stage) -> Result<Course> {
-        let mut mute_since = now_ms();
+        let since = now_ms();
         let (stopped, script) = match self.slow {
             Slow::Stopped(process) => (Some(Stopped::stop(process)?), None),
             Slow::Script => {
                 let mut script = stage.besides(1).asking(busy(self.lasts), 1);
                 script.open(1)?;
-                mute_since = mute_since.max(now_ms());
                 (None, Some(script))
             }
         };
@@ -101,10 +100,9 @@ impl Scene for Churn {
         }
         let noted = self.give_up(&mut stage.company, self.lasts, self.patience)?;
         let mut noted = noted.unwrap_or_else(|| Noted::onset(Kind::ReconnectChurn, stage.company.opened()));
-        if let Some(stopped) = stopped {
-            stopped.go_on(&mut noted);
-        } else {
-            noted.mute_since(mute_since);
+        match stopped {
+            Some(stopped) => stopped.go_on(&mut noted),
+            None => noted.mute_since(since),
         }
         self.give_up(&mut stage.company, RECOVERY, 2 * self.patience)?;
         drop(script);
@@ -307,7 +305,6 @@ impl Scene for Leak {
             leak.open_one(0)?;
             stage.pass(Duration::from_secs(1) / self.per_second, &mut [&mut leak])?;
         }
-        let noted = noted.over(leak.opened());
-        Ok(noted)
+        Ok(noted.over(leak.opened()))
     }
 }

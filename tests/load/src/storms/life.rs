@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use super::stage::{Place, Stage, Usual, now_ms};
+use super::stage::{Place, Stage, Usual, now_ms, set};
 use crate::crowd::Crowd;
 
 /// Whoever is there: a fleet that asks more by day than by night.
@@ -134,8 +134,7 @@ impl Life {
     /// Workers come, write much, and go.
     fn batch(&mut self) -> Result<()> {
         let (workers, stay) = (self.stage.dice.u32(5..=30), self.stage.dice.u32(5..=15));
-        let mut write = redis::cmd("SET");
-        let write = write.arg("search:report").arg(vec![b'r'; 2_000]);
+        let write = set("search:report", &[b'r'; 2_000]);
         let mut batch = self
             .stage
             .besides(workers as u16)
@@ -187,7 +186,7 @@ impl Life {
 
     fn pass(&mut self, how_long: Duration, others: &mut [&mut Crowd]) -> Result<()> {
         let (began, short, next) = (self.began, &mut self.short, &mut self.short_next);
-        self.stage.pass_while(how_long, others, |company, _| {
+        self.stage.pass_while(how_long, others, |company| {
             company.asks_every(asks_every(began.elapsed()));
             let now = Instant::now();
             if now >= *next {

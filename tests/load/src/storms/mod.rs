@@ -109,7 +109,6 @@ impl Kind {
 
 /// A storm that is about to break out.
 pub struct Storm {
-    kind: Kind,
     scene: Box<dyn Scene>,
     stage: Stage,
 }
@@ -153,13 +152,7 @@ impl Storm {
         let scene = scene(kind, &place, &mut dice)?;
         scene.prepare(&place)?;
         let stage = Stage::set(place, &scene.usual(), seed)?;
-        Ok(Self { kind, scene, stage })
-    }
-
-    /// What it is.
-    #[must_use]
-    pub fn kind(&self) -> Kind {
-        self.kind
+        Ok(Self { scene, stage })
     }
 
     /// Normal life, for so long.
@@ -181,10 +174,10 @@ fn scene(kind: Kind, place: &Place, dice: &mut Option<Rng>) -> Result<Box<dyn Sc
         Kind::AcceptQueueSaturation => Box::new(connections::Queue::draw(place, dice)?),
         Kind::ConnectionGrowth => Box::new(connections::Leak::draw(place, dice)?),
         Kind::RetryAmplification => Box::new(commands::Retries::draw(place, dice)?),
-        Kind::BandwidthSaturation => Box::new(commands::Flood::draw(dice)),
-        Kind::OversizedValues => Box::new(commands::Large::draw(dice)),
-        Kind::HotPrefix => Box::new(commands::Hot::draw(dice)),
-        Kind::ErrorBurst => Box::new(commands::Errors::draw(dice)),
+        Kind::BandwidthSaturation => Box::new(commands::Demand::flood(dice)),
+        Kind::OversizedValues => Box::new(commands::Demand::large(dice)),
+        Kind::HotPrefix => Box::new(commands::Demand::hot(dice)),
+        Kind::ErrorBurst => Box::new(commands::Demand::errors(dice)),
     })
 }
 

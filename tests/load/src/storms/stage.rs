@@ -55,13 +55,7 @@ impl Stage {
         if let Some(every) = usual.every {
             company = company.every(every);
         }
-        for instance in 0..usual.instances {
-            for _ in 0..usual.each {
-                company.open_silently(instance)?;
-            }
-            // Slowly enough for an accept queue of a few places.
-            sleep(TICK);
-        }
+        company.arrive_silently(usual.each)?;
         company.spread(&mut dice);
         Ok(Self { place, company, dice })
     }
@@ -73,7 +67,7 @@ impl Stage {
 
     /// Everybody lives, for so long.
     pub(super) fn pass(&mut self, how_long: Duration, others: &mut [&mut Crowd]) -> Result<()> {
-        self.pass_while(how_long, others, |_, _| Ok(()))
+        self.pass_while(how_long, others, |_| Ok(()))
     }
 
     /// Everybody lives, for so long, and something is done again and again, at the speed of the sockets.
@@ -81,7 +75,7 @@ impl Stage {
         &mut self,
         how_long: Duration,
         others: &mut [&mut Crowd],
-        mut what: impl FnMut(&mut Crowd, &mut [&mut Crowd]) -> Result<()>,
+        mut what: impl FnMut(&mut Crowd) -> Result<()>,
     ) -> Result<()> {
         let until = Instant::now() + how_long;
         while Instant::now() < until {
@@ -89,7 +83,7 @@ impl Stage {
             for other in &mut *others {
                 other.live();
             }
-            what(&mut self.company, others)?;
+            what(&mut self.company)?;
             sleep(TICK);
         }
         Ok(())
@@ -146,7 +140,7 @@ impl Place {
 
     /// Makes it hold this string.
     pub(super) fn holds(&self, key: &str, value: &[u8]) -> Result<()> {
-        self.ask(redis::cmd("SET").arg(key).arg(value))
+        self.ask(&set(key, value))
     }
 
     /// One of its limits, which is not to be above what a test can reach.
@@ -165,6 +159,13 @@ impl Place {
         self.process
             .context("this storm stops the server: say which process it is")
     }
+}
+
+/// The command that makes a server hold this string.
+pub(super) fn set(key: &str, value: &[u8]) -> redis::Cmd {
+    let mut set = redis::cmd("SET");
+    set.arg(key).arg(value);
+    set
 }
 
 /// A server that does nothing until this is dropped.
