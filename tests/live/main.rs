@@ -23,6 +23,7 @@ mod incidents;
 mod inventory;
 mod keys;
 mod kubernetes;
+mod libraries;
 mod lossy_link;
 mod mid_stream;
 mod pages;

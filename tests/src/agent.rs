@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::container::Container;
@@ -180,6 +181,15 @@ impl Agent {
     /// /metrics, read.
     pub fn scrape(&self) -> Result<Scrape> {
         Scrape::parse(&self.metrics()?)
+    }
+
+    /// Every storm of a server, those that go on first.
+    pub fn storms(&self, server: &str) -> Result<Vec<Value>> {
+        let (status, body) = self.get(&format!("/api/v1/storms?server={server}"))?;
+        ensure!(status == 200, "{status}: {body}");
+        let page: Value = serde_json::from_str(&body)?;
+        let list = |which: &str| page[which].as_array().cloned().context("no list of storms");
+        Ok([list("active")?, list("ended")?].concat())
     }
 
     /// Places in use by bytes that came early.

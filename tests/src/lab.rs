@@ -116,6 +116,16 @@ pub fn python_path() -> Result<PathBuf> {
     find("STORMGLASS_LAB_PYTHONPATH", "lab/python")
 }
 
+/// Clients with go-redis.
+pub fn go_redis_fleet() -> Result<PathBuf> {
+    find("STORMGLASS_LAB_GO_REDIS_FLEET", "lab/bin/go-redis-fleet")
+}
+
+/// Clients with Lettuce.
+pub fn lettuce_fleet() -> Result<PathBuf> {
+    find("STORMGLASS_LAB_LETTUCE_FLEET", "lab/bin/lettuce-fleet")
+}
+
 fn find(variable: &str, below_target: &str) -> Result<PathBuf> {
     let path = env::var_os(variable).map_or_else(|| target().join(below_target), PathBuf::from);
     if !path.exists() {

@@ -7,6 +7,7 @@
 //! | `poll`, `process`, `ports` | waiting, children, addresses |
 //! | `cgroup`, `netns`, `wire`, `container` | places to put a server, or the agent |
 //! | `server`, `resp` | a server, and connections whose bytes are counted |
+//! | `slow` | what makes a server slow |
 //! | `agent`, `exposition` | the agent, and what it shows |
 //! | `terminal` | a terminal for what is not a list |
 //! | `threads` | what the threads of a process may do |
@@ -38,6 +39,7 @@ pub mod receiver;
 pub mod resp;
 pub mod secrets;
 pub mod server;
+pub mod slow;
 pub mod terminal;
 pub mod threads;
 pub mod wire;

@@ -88,6 +88,12 @@ impl Process {
         })
     }
 
+    /// What it wrote to standard output until now.
+    #[must_use]
+    pub fn stdout(&self) -> String {
+        read(&self.stdout)
+    }
+
     /// What it wrote to standard error until now.
     #[must_use]
     pub fn stderr(&self) -> String {

@@ -78,15 +78,22 @@ fn check_root() -> Result<()> {
 /// The tests that are marked as live: real kernel, real servers. One after the other, since they share both.
 fn live_tests(lab: &Lab, options: &Options) -> Result<()> {
     servers::ensure_servers(lab)?;
-    tools::ensure_tools(lab)?;
+    let lacking = tools::ensure_tools(lab)?;
     say("live tests");
     let mut command = build::cargo(lab, "test");
     lab.export(&mut command)
         // Of all packages: the agent has some of its own, which load the programs that are embedded in the test binary.
         .args(["--lib", "--test", "live"])
         .args(["--", "--ignored", "--test-threads=1"])
+        .args(lacking.iter().flat_map(|language| ["--skip", language.tests]))
         .args(&options.filter)
         .run()?;
+    for language in lacking {
+        say(format!(
+            "live tests {}...: SKIPPED, there is no {} on this machine",
+            language.tests, language.what
+        ));
+    }
     demo_test(lab, options)
 }
 

@@ -159,7 +159,7 @@ impl Stage {
         life.live(self.until_learned())?;
         let seconds = number("STORMGLASS_LIFE_SECONDS", LIFE_SECONDS)?;
         life.go_on(Duration::from_secs(seconds))?;
-        outcome.storms = self.storms(site)?;
+        outcome.storms = self.agent.storms(&site.label)?;
         ensure!(outcome.storms.is_empty(), "{:#?}", outcome.storms);
         Ok(())
     }
@@ -203,7 +203,7 @@ impl Stage {
         let began = Instant::now();
         loop {
             storm.live(Duration::from_millis(200))?;
-            let storms = self.storms(site)?;
+            let storms = self.agent.storms(&site.label)?;
             if !storms.is_empty() && storms.iter().all(|storm| !storm["ended"].is_null()) {
                 return Ok(storms);
             }
@@ -254,7 +254,7 @@ impl Stage {
 
     /// Nothing has been found at a server.
     fn assert_silent(&self, site: &Site) -> Result<()> {
-        let found = self.storms(site)?;
+        let found = self.agent.storms(&site.label)?;
         ensure!(found.is_empty(), "{found:#?}");
         Ok(())
     }
@@ -269,15 +269,6 @@ impl Stage {
             ensure!(scrape.contains(&line), "no {line} in {scrape}");
         }
         Ok(())
-    }
-
-    /// Every storm of a server, those that go on first.
-    fn storms(&self, site: &Site) -> Result<Vec<Value>> {
-        let (status, body) = self.agent.get(&format!("/api/v1/storms?server={}", site.label))?;
-        ensure!(status == 200, "{status}: {body}");
-        let page: Value = serde_json::from_str(&body)?;
-        let list = |which: &str| page[which].as_array().cloned().context("no list of storms");
-        Ok([list("active")?, list("ended")?].concat())
     }
 }
 

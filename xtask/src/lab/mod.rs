@@ -6,6 +6,7 @@
 mod apt;
 pub(crate) mod browser;
 pub(crate) mod fuzzer;
+pub(crate) mod languages;
 pub(crate) mod machines;
 mod node;
 mod part;
@@ -204,6 +205,16 @@ impl Lab {
         self.dir().join("python")
     }
 
+    /// Clients with go-redis, where there is Go. From [`tools::ensure_tools`].
+    pub(crate) fn go_redis_fleet(&self) -> PathBuf {
+        self.bin("go-redis-fleet")
+    }
+
+    /// Clients with Lettuce, where there is Java. From [`tools::ensure_tools`].
+    pub(crate) fn lettuce_fleet(&self) -> PathBuf {
+        self.bin("lettuce-fleet")
+    }
+
     /// cargo-deny. From [`tools::ensure_deny`].
     pub(crate) fn cargo_deny(&self) -> PathBuf {
         self.dir().join("deny/bin/cargo-deny")
@@ -244,6 +255,8 @@ impl Lab {
             .env("STORMGLASS_LAB_ALERTMANAGER", self.alertmanager())
             .env("STORMGLASS_LAB_BPFTOOL", self.bpftool())
             .env("STORMGLASS_LAB_PYTHONPATH", self.python_path())
+            .env("STORMGLASS_LAB_GO_REDIS_FLEET", self.go_redis_fleet())
+            .env("STORMGLASS_LAB_LETTUCE_FLEET", self.lettuce_fleet())
             .env("STORMGLASS_LAB_AGENT", self.tested_agent())
     }
 }

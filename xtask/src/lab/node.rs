@@ -1,7 +1,6 @@
 //! Node.js, from a Python wheel that carries it, and its clients as the lock file of the tests pins them.
 
 use std::fs;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -33,7 +32,7 @@ pub(super) fn ensure_locked(lab: &Lab, name: &str, folder: &str) -> Result<()> {
     let source = lab.workspace().join(folder);
     let lock = fs::read_to_string(source.join("package-lock.json"))
         .with_context(|| format!("cannot read the lock file in {folder}"))?;
-    let recipe = format!("{name} for Node.js of lock file {:016x}", fingerprint(&lock));
+    let recipe = format!("{name} for Node.js of lock file {:016x}", part::fingerprint(&lock));
     part::ensure(lab, name, &recipe, |folder| {
         for file in ["package.json", "package-lock.json"] {
             fs::copy(source.join(file), folder.join(file))?;
@@ -48,10 +47,4 @@ pub(super) fn ensure_locked(lab: &Lab, name: &str, folder: &str) -> Result<()> {
             .read()
             .map(|_| ())
     })
-}
-
-fn fingerprint(text: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
-    hasher.finish()
 }

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::Permissions;
 use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -107,6 +108,11 @@ pub(super) fn offer_with_data(lab: &Lab, folder: &Path, program: &str, data: &st
     write_script(&path, &script)
 }
 
+/// Offers a script of our own as `bin/NAME`.
+pub(super) fn offer_script(lab: &Lab, name: &str, script: &str) -> Result<()> {
+    write_script(&place(lab, name)?, script)
+}
+
 fn check_program(program: &Path) -> Result<()> {
     if !program.is_file() {
         bail!(
@@ -168,4 +174,11 @@ pub(super) fn join(folders: &[PathBuf]) -> String {
         .map(|folder| folder.display().to_string())
         .collect::<Vec<_>>()
         .join(":")
+}
+
+/// A short name for what a text says; another one if a byte of it changes.
+pub(super) fn fingerprint(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
 }

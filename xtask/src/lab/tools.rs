@@ -1,13 +1,16 @@
 //! Tools that tests and checks run.
 
 use std::fs;
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::process::Command;
+use std::thread;
 
 use anyhow::Result;
 
 use super::apt::Apt;
-use super::{Lab, browser, node, part, pip, servers};
+use super::languages::Lacking;
+use super::{Lab, browser, languages, node, part, pip, servers};
 use crate::process::{Run as _, say};
 
 /// Client libraries that speak differently when they connect, and what the third one of them needs.
@@ -23,8 +26,17 @@ const CLIENTS: [&str; 7] = [
 const DENY_VERSION: &str = "0.20.2";
 
 /// Brings promtool, Alertmanager, bpftool, nft, ethtool, runc, curl, openssl, tmux, Chromium with its driver, and the clients for
-/// Python and for Node.js.
-pub(crate) fn ensure_tools(lab: &Lab) -> Result<()> {
+/// Python and for Node.js; where the machine has Go and Java, theirs too. Returns which of these it lacks.
+pub(crate) fn ensure_tools(lab: &Lab) -> Result<Vec<Lacking>> {
+    // Maven takes as long as most of the others together.
+    thread::scope(|scope| {
+        let fleets = scope.spawn(|| languages::ensure_fleets(lab));
+        ensure_programs(lab)?;
+        fleets.join().unwrap_or_else(|panic| resume_unwind(panic))
+    })
+}
+
+fn ensure_programs(lab: &Lab) -> Result<()> {
     ensure_prometheus(lab)?;
     ensure_alertmanager(lab)?;
     ensure_bpftool(lab)?;

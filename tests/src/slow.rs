@@ -1,0 +1,102 @@
+//! Servers that are made slow for real.
+
+use std::hint::spin_loop;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::process::read_output;
+
+/// A process that does nothing until this is dropped.
+pub struct Stopped(Pid);
+
+impl Stopped {
+    /// Stops it.
+    pub fn stop(process: Pid) -> Result<Self> {
+        kill(process, Signal::SIGSTOP).with_context(|| format!("cannot stop process {process}"))?;
+        Ok(Self(process))
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        // It fails if the process has ended.
+        _ = kill(self.0, Signal::SIGCONT);
+    }
+}
+
+/// A process that has one CPU, which a thread of ours keeps busy: it gets what is left, three thousandths (its weight is 3 beside 1024,
+/// `sched_prio_to_weight` of the kernel). Dropping this gives it back what it had.
+pub struct Starved {
+    process: Pid,
+    before: CpuSet,
+    over: Arc<AtomicBool>,
+    hog: Option<JoinHandle<Result<()>>>,
+}
+
+impl Starved {
+    /// Starves it. Needs root and `chrt`.
+    pub fn starve(process: Pid) -> Result<Self> {
+        let before = sched_getaffinity(process).context("cannot tell which CPUs the process has")?;
+        let mut one = CpuSet::new();
+        let first = (0..CpuSet::count()).find(|&cpu| before.is_set(cpu).unwrap_or(false));
+        one.set(first.context("the process has no CPU")?)?;
+        let over = Arc::new(AtomicBool::new(false));
+        let hog = thread::spawn({
+            let over = Arc::clone(&over);
+            move || {
+                sched_setaffinity(Pid::from_raw(0), &one)?;
+                while !over.load(Ordering::Relaxed) {
+                    spin_loop();
+                }
+                Ok(())
+            }
+        });
+        let starved = Self {
+            process,
+            before,
+            over,
+            hog: Some(hog),
+        };
+        sched_setaffinity(process, &one)?;
+        starved.schedule("--idle")?;
+        Ok(starved)
+    }
+
+    fn schedule(&self, class: &str) -> Result<()> {
+        let process = self.process.to_string();
+        let mut command = Command::new("chrt");
+        command.args([class, "--pid", "0", &process]);
+        read_output("chrt", &mut command, Duration::from_secs(5)).map(|_| ())
+    }
+
+    /// Gives it back what it had.
+    pub fn feed(mut self) -> Result<()> {
+        self.give_back()
+    }
+
+    fn give_back(&mut self) -> Result<()> {
+        let Some(hog) = self.hog.take() else {
+            return Ok(());
+        };
+        self.over.store(true, Ordering::Relaxed);
+        self.schedule("--other")?;
+        sched_setaffinity(self.process, &self.before)?;
+        hog.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+impl Drop for Starved {
+    fn drop(&mut self) {
+        if let Err(error) = self.give_back() {
+            eprintln!("process {} stays starved: {error:#}", self.process);
+        }
+    }
+}
