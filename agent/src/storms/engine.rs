@@ -44,6 +44,9 @@ const LEADER_MILLISECONDS: u64 = 2_000;
 /// So much larger a share of the whole takes the lead from whoever has it.
 const LEAD: f64 = 0.1;
 
+/// Between two looks at the connections: what was seen in one look alone has lasted so long.
+const LOOK_MILLISECONDS: u64 = 100;
+
 /// Storms that are over and still shown, over all servers.
 const MEMORY: usize = 100;
 
@@ -406,7 +409,9 @@ impl Active {
             if !culprits.is_empty() {
                 storm.culprits = keep_leader(&storm.culprits, culprits);
             }
-            let seconds = now.since(lead.onset) as f64 / 1e3;
+            // Not until now: it is still on when nothing of it is seen for a while.
+            let lasted = lead.seen.since(lead.onset).max(LOOK_MILLISECONDS);
+            let seconds = lasted as f64 / 1e3;
             let told = sentence(lead.noun, lead.amount, seconds, &storm.culprits);
             storm.summary = format!("{}: {told}", named(lead));
         }

@@ -158,6 +158,9 @@ fn everybody_who_opens_anew_by_night_is_a_cold_reconnect() {
             storm.culprits[0].instances >= CART.instances * 9 / 10,
             "{storm:#?}"
         );
+        // That is how long it took, and not how long it was watched.
+        let said = [" opens in 4 s: ", " opens in 5 s: "];
+        assert!(said.iter().any(|said| storm.summary.contains(said)), "{storm:#?}");
     }
 }
 
