@@ -156,7 +156,10 @@ fn assert_opened(agent: &Agent, server: &Server, told: &Value) -> Result<()> {
         counted == opened,
         "{counted} connections were counted, and the library opened {opened}"
     );
-    println!("{opened} connections opened, {} questions in vain", told["in_vain"]);
+    println!(
+        "{opened} connections opened, {} questions in vain",
+        told["in_vain"]
+    );
     Ok(())
 }
 

@@ -5,7 +5,7 @@
 //!
 //! | variable | what |
 //! |---|---|
-//! | `STORMGLASS_SCENES` | kinds, or `normal_life`, with commas between them; else all |
+//! | `STORMGLASS_SCENES` | kinds, or `normal_life`, with commas between them; `KIND_elsewhere`, which has server and clients in network namespaces of their own; else all |
 //! | `STORMGLASS_SEED` | sizes of the storms; 0, if it is not set: those that were reported |
 //! | `STORMGLASS_LIFE_SECONDS` | how long normal life is, at least |
 //! | `STORMGLASS_OUTCOMES` | file that gets a line of JSON for each scene, whatever came of it |

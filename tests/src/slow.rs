@@ -89,7 +89,8 @@ impl Starved {
         self.over.store(true, Ordering::Relaxed);
         self.schedule("--other")?;
         sched_setaffinity(self.process, &self.before)?;
-        hog.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        hog.join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }
 

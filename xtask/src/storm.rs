@@ -1,6 +1,7 @@
 //! `cargo xtask storm KIND`: a storm at a real server, and what Stormglass says of it.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -44,6 +45,10 @@ pub(crate) struct Options {
     /// Its process, for storms that stop it
     #[arg(long, value_name = "PID", requires = "target")]
     process: Option<u32>,
+    /// Network namespace of the clients, /run/netns/NAME: the server may have any address then, and N.71.0.0/16 and N.72.0.0/16 have to be
+    /// local ones there, if the server's begins with N
+    #[arg(long, value_name = "FILE", requires = "target")]
+    netns: Option<PathBuf>,
 }
 
 /// Plays it. An error if it is not found, or taken for another kind, or somebody else is blamed.
@@ -69,6 +74,7 @@ impl Options {
             process,
             seed: self.seed,
             before: Duration::from_secs(self.before),
+            netns: self.netns.clone(),
         }
     }
 }

@@ -1,15 +1,18 @@
 //! The stage: an agent, somebody whom it tells, a server for each scene, and what has to be said of each.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::rc::Rc;
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
-use stormglass_load::storms::{Course, Kind, Life, Place, Storm};
+use stormglass_load::place::{Namespace, Place};
+use stormglass_load::storms::{Course, Kind, Life, Storm};
 use stormglass_tests::agent::Agent;
+use stormglass_tests::netns::Netns;
 use stormglass_tests::poll;
 use stormglass_tests::receiver::Receiver;
 use stormglass_tests::server::{Plan, Server};
@@ -41,8 +44,17 @@ const LIFE_SECONDS: u64 = 30;
 #[derive(Clone, Copy, PartialEq)]
 enum Scene {
     Storm(Kind),
+    /// The same, with server and clients in network namespaces of their own.
+    Elsewhere(Kind),
     NormalLife,
 }
+
+/// What is played elsewhere as well.
+const ELSEWHERE: [Kind; 2] = [Kind::ReconnectChurn, Kind::ColdReconnect];
+
+/// Addresses of a server and its clients' host in their namespaces.
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const CLIENTS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 
 /// The server of a scene, as far as threads may know it.
 struct Site {
@@ -76,11 +88,24 @@ impl Stage {
 
     /// Plays the scenes that are wanted, each at a server of its own.
     pub(super) fn play(mut self) -> Result<()> {
-        let (mut set, mut servers) = (Vec::new(), Vec::new());
+        let (mut set, mut servers, mut hosts) = (Vec::new(), Vec::new(), Vec::new());
         for scene in wanted()? {
-            let server = Plan::valkey()?.config(scene.server()).start()?;
+            let mut plan = Plan::valkey()?.config(scene.server());
+            let host = match scene {
+                Scene::Elsewhere(_) => Some(Host::make()?),
+                _ => None,
+            };
+            if let Some(host) = &host {
+                plan = plan.netns(&host.server).bind(&["127.0.0.1", &SERVER.to_string()]);
+            }
+            let server = plan.start()?;
             self.agent.sees(&server.label())?;
             let mut site = Site::of(&server);
+            if let Some(host) = host {
+                site.place.address.set_ip(SERVER);
+                site.place.namespace = Some(Namespace::open(&host.clients.path())?);
+                hosts.push(host);
+            }
             servers.push(server);
             if scene == Scene::NormalLife {
                 let replica = Plan::valkey()?.start()?;
@@ -118,7 +143,7 @@ impl Stage {
             ..Outcome::default()
         };
         let played = match scene {
-            Scene::Storm(kind) => self.storm(kind, site, &mut outcome),
+            Scene::Storm(kind) | Scene::Elsewhere(kind) => self.storm(kind, site, &mut outcome),
             Scene::NormalLife => self.normal_life(site, &mut outcome),
         };
         outcome.failure = played.as_ref().err().map(|error| format!("{error:#}"));
@@ -127,7 +152,7 @@ impl Stage {
     }
 
     fn storm(&self, kind: Kind, site: &Site, outcome: &mut Outcome) -> Result<()> {
-        let mut storm = Storm::set(kind, site.place, self.seed)?;
+        let mut storm = Storm::set(kind, site.place.clone(), self.seed)?;
         storm.live(self.until_learned())?;
         self.assert_silent(site)?;
         // One after the other, but for the one that takes its time.
@@ -155,7 +180,7 @@ impl Stage {
     }
 
     fn normal_life(&self, site: &Site, outcome: &mut Outcome) -> Result<()> {
-        let mut life = Life::begin(site.place, site.replica, self.seed)?;
+        let mut life = Life::begin(site.place.clone(), site.replica, self.seed)?;
         life.live(self.until_learned())?;
         let seconds = number("STORMGLASS_LIFE_SECONDS", LIFE_SECONDS)?;
         life.go_on(Duration::from_secs(seconds))?;
@@ -216,13 +241,15 @@ impl Stage {
         poll::until_true("somebody is told", OVER_WITHIN, || {
             Ok(self.told_ms(Kind::ReconnectChurn, site).is_some())
         })?;
-        let address = SocketAddr::from(([127, 0, 0, 1], site.place.port));
-        let asked = TcpStream::connect_timeout(&address, PATIENCE).and_then(|mut stream| {
-            stream.set_read_timeout(Some(PATIENCE))?;
-            stream.write_all(b"INFO\r\n")?;
-            stream.read(&mut [0])
-        });
-        Ok(asked.is_err())
+        let address = site.place.address.into();
+        site.place.reached(|| {
+            let asked = TcpStream::connect_timeout(&address, PATIENCE).and_then(|mut stream| {
+                stream.set_read_timeout(Some(PATIENCE))?;
+                stream.write_all(b"INFO\r\n")?;
+                stream.read(&mut [0])
+            });
+            Ok(asked.is_err())
+        })
     }
 
     /// When somebody was told of a storm of this kind at a server.
@@ -276,6 +303,8 @@ impl Scene {
     fn name(self) -> &'static str {
         match self {
             Self::Storm(kind) => kind.name(),
+            Self::Elsewhere(Kind::ReconnectChurn) => "reconnect_churn_elsewhere",
+            Self::Elsewhere(_) => "cold_reconnect_elsewhere",
             Self::NormalLife => "normal_life",
         }
     }
@@ -283,7 +312,7 @@ impl Scene {
     /// Lines of its server's configuration.
     fn server(self) -> &'static str {
         match self {
-            Self::Storm(kind) => kind.server(),
+            Self::Storm(kind) | Self::Elsewhere(kind) => kind.server(),
             Self::NormalLife => "",
         }
     }
@@ -293,8 +322,8 @@ impl Site {
     fn of(server: &Server) -> Self {
         Self {
             place: Place {
-                port: server.port(),
                 process: Some(server.id()),
+                ..Place::local(server.port())
             },
             label: server.label(),
             replica: None,
@@ -302,10 +331,32 @@ impl Site {
     }
 }
 
+/// A server's network namespace and that of its clients, with a link between them.
+struct Host {
+    server: Rc<Netns>,
+    clients: Netns,
+}
+
+impl Host {
+    fn make() -> Result<Self> {
+        let (server, clients) = (Rc::new(Netns::create()?), Netns::create()?);
+        server.link("clients", &clients, "server")?;
+        server.ip(&format!("addr add {SERVER}/30 dev clients"))?;
+        clients.ip(&format!("addr add {CLIENTS}/30 dev server"))?;
+        // The generator's.
+        for network in ["10.71.0.0/16", "10.72.0.0/16"] {
+            clients.ip(&format!("route add local {network} dev lo"))?;
+            server.ip(&format!("route add {network} via {CLIENTS}"))?;
+        }
+        Ok(Self { server, clients })
+    }
+}
+
 /// The scenes that `STORMGLASS_SCENES` names.
 fn wanted() -> Result<Vec<Scene>> {
     let storms = Kind::all().iter().copied().map(Scene::Storm);
-    let all = storms.chain([Scene::NormalLife]);
+    let elsewhere = ELSEWHERE.map(Scene::Elsewhere);
+    let all = storms.chain(elsewhere).chain([Scene::NormalLife]);
     let Ok(names) = std::env::var("STORMGLASS_SCENES") else {
         return Ok(all.collect());
     };

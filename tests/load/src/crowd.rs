@@ -13,6 +13,7 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt,
 };
 
+use crate::place::Place;
 use crate::replies::Replies;
 
 /// Bytes that are read at once.
@@ -23,7 +24,7 @@ const ARRIVAL: Duration = Duration::from_millis(5);
 
 /// Instances with a pool of connections each.
 pub struct Crowd {
-    server: SocketAddrV4,
+    place: Place,
     network: u8,
     instances: u16,
     question: Question,
@@ -57,11 +58,18 @@ struct Member {
 }
 
 impl Crowd {
-    /// Nobody yet; its addresses are those of `127.NETWORK.0.0/16`, at most 62,500 instances.
+    /// Nobody yet, at this port of 127.0.0.1; its addresses are those of `127.NETWORK.0.0/16`, at most 62,500 instances.
     #[must_use]
     pub fn new(port: u16, network: u8, instances: u16) -> Self {
+        Self::at(&Place::local(port), network, instances)
+    }
+
+    /// Nobody yet. Their addresses begin as the server's does: `10.NETWORK.0.0/16`, if it listens on 10.0.0.1. The namespace in which
+    /// they are has to take these for its own.
+    #[must_use]
+    pub fn at(place: &Place, network: u8, instances: u16) -> Self {
         Self {
-            server: SocketAddrV4::new(Ipv4Addr::LOCALHOST, port),
+            place: place.clone(),
             network,
             instances,
             question: Question {
@@ -96,8 +104,9 @@ impl Crowd {
 
     /// The address of an instance.
     fn source(&self, instance: u16) -> Ipv4Addr {
+        let [first, ..] = self.place.address.ip().octets();
         Ipv4Addr::new(
-            127,
+            first,
             self.network,
             (instance / 250) as u8,
             (instance % 250) as u8 + 1,
@@ -169,7 +178,7 @@ impl Crowd {
 
     fn connect_one(&mut self, instance: u16) -> Result<Member> {
         self.opened += 1;
-        Member::open(self.source(instance), self.server)
+        Member::open(self.source(instance), &self.place)
     }
 
     /// Spreads the next questions of all evenly by chance, so that they do not ask in step.
@@ -242,7 +251,7 @@ impl Crowd {
         for member in &mut self.members {
             member.listen(&self.question, &mut self.buffer);
             if is_to_be(member) {
-                member.reopen(self.server)?;
+                member.reopen(&self.place)?;
                 member.ask(&self.question);
                 reopened += 1;
             }
@@ -255,7 +264,7 @@ impl Crowd {
     pub fn renew(&mut self, first: usize, count: usize) -> Result<()> {
         for member in self.members.iter_mut().skip(first).take(count) {
             member.listen(&self.question, &mut self.buffer);
-            member.reopen(self.server)?;
+            member.reopen(&self.place)?;
             self.opened += 1;
         }
         Ok(())
@@ -268,10 +277,10 @@ impl Crowd {
 }
 
 impl Member {
-    fn open(source: Ipv4Addr, server: SocketAddrV4) -> Result<Self> {
+    fn open(source: Ipv4Addr, place: &Place) -> Result<Self> {
         Ok(Self {
             source,
-            stream: dial(source, server)?,
+            stream: place.reached(|| dial(source, place.address))?,
             asked: None,
             due: 0,
             replies: Replies::default(),
@@ -282,9 +291,9 @@ impl Member {
     }
 
     /// A new connection takes the old one's place, whose socket is closed after the new one has been opened.
-    fn reopen(&mut self, server: SocketAddrV4) -> Result<()> {
+    fn reopen(&mut self, place: &Place) -> Result<()> {
         let next = self.next;
-        *self = Self::open(self.source, server)?;
+        *self = Self::open(self.source, place)?;
         self.next = next;
         Ok(())
     }

@@ -2,6 +2,7 @@
 //!
 //! | file | what it knows |
 //! |---|---|
+//! | `place` | where it is brought: a server, and the network namespace from which it is reached |
 //! | `crowd` | many clients with pools of connections, in one thread |
 //! | `storms` | storms of every kind, by seed, and the normal life in which nothing is to be found |
 //!
@@ -9,5 +10,6 @@
 #![forbid(unsafe_code)]
 
 pub mod crowd;
+pub mod place;
 mod replies;
 pub mod storms;

@@ -2,6 +2,7 @@
 
 use std::io::{Write as _, stdout};
 use std::net::SocketAddrV4;
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use clap::Args;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use stormglass_load::storms::{Kind, Life, Place, Storm, now_ms};
+use stormglass_load::place::{Namespace, Place};
+use stormglass_load::storms::{Kind, Life, Storm, now_ms};
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -44,9 +46,13 @@ pub(crate) struct LifeOptions {
 
 #[derive(Args)]
 struct Target {
-    /// Server, on a loopback address
+    /// Server, on a loopback address, unless --netns is given
     #[arg(long = "target", value_name = "ADDRESS:PORT")]
     server: SocketAddrV4,
+    /// Network namespace of the clients (/run/netns/NAME), which come from N.71.0.0/16 and N.72.0.0/16, if the server's address begins
+    /// with N; both have to be addresses of that namespace, `ip route add local N.71.0.0/16 dev lo`
+    #[arg(long, value_name = "FILE")]
+    netns: Option<PathBuf>,
     /// The server's process, for storms that stop it
     #[arg(long, value_name = "PID")]
     process: Option<i32>,
@@ -58,13 +64,14 @@ struct Target {
 impl Target {
     fn place(&self) -> Result<Place> {
         ensure!(
-            self.server.ip().is_loopback(),
-            "{} is not a loopback address: storms are for servers of one's own",
+            self.server.ip().is_loopback() || self.netns.is_some(),
+            "{} is not a loopback address: storms are for servers of one's own, here or in network namespaces",
             self.server
         );
         Ok(Place {
-            port: self.server.port(),
+            address: self.server,
             process: self.process.map(Pid::from_raw),
+            namespace: self.netns.as_deref().map(Namespace::open).transpose()?,
         })
     }
 }

@@ -98,6 +98,7 @@ impl<'a> Stage<'a> {
             process: Some(server.process()),
             seed: 0,
             before,
+            netns: None,
         };
         self.storm = Some(Storm::start(self.lab, self.folder.path(), &plan)?);
         Ok(())

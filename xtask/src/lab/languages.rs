@@ -44,7 +44,10 @@ pub(super) fn ensure_fleets(lab: &Lab) -> Result<Vec<Lacking>> {
         match brought {
             Ok(()) => {}
             Err(error) if error.is::<Absent>() => {
-                say(format!("there is no {} on this machine: {error:#}", language.what));
+                say(format!(
+                    "there is no {} on this machine: {error:#}",
+                    language.what
+                ));
                 lacking.push(language);
             }
             Err(error) => return Err(error),
@@ -103,7 +106,15 @@ fn ensure_java(lab: &Lab) -> Result<()> {
         fs::remove_dir_all(&repository)?;
         check_jars(folder, &jars)?;
         Command::new("javac")
-            .args(["-Xlint:all", "-Werror", "-d", "classes", "-cp", "jars/*", "Fleet.java"])
+            .args([
+                "-Xlint:all",
+                "-Werror",
+                "-d",
+                "classes",
+                "-cp",
+                "jars/*",
+                "Fleet.java",
+            ])
             .current_dir(folder)
             .read()?;
         let script = format!(

@@ -32,7 +32,10 @@ pub(super) fn ensure_locked(lab: &Lab, name: &str, folder: &str) -> Result<()> {
     let source = lab.workspace().join(folder);
     let lock = fs::read_to_string(source.join("package-lock.json"))
         .with_context(|| format!("cannot read the lock file in {folder}"))?;
-    let recipe = format!("{name} for Node.js of lock file {:016x}", part::fingerprint(&lock));
+    let recipe = format!(
+        "{name} for Node.js of lock file {:016x}",
+        part::fingerprint(&lock)
+    );
     part::ensure(lab, name, &recipe, |folder| {
         for file in ["package.json", "package-lock.json"] {
             fs::copy(source.join(file), folder.join(file))?;

@@ -1,7 +1,7 @@
 //! A storm that the load generator plays at a server.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -25,6 +25,8 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
     /// Normal life before it.
     pub(crate) before: Duration,
+    /// Where its clients are, if not here.
+    pub(crate) netns: Option<PathBuf>,
 }
 
 impl Plan {
@@ -37,6 +39,9 @@ impl Plan {
         command.args(["--before", &self.before.as_secs().to_string()]);
         if let Some(process) = self.process {
             command.args(["--process", &process.to_string()]);
+        }
+        if let Some(netns) = &self.netns {
+            command.arg("--netns").arg(netns);
         }
         command
     }

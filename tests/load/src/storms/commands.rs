@@ -6,8 +6,9 @@ use anyhow::Result;
 use fastrand::Rng;
 use nix::unistd::Pid;
 
-use super::stage::{Noted, Place, Stage, Stopped, Usual, set};
+use super::stage::{Noted, Stage, Stopped, Usual};
 use super::{Course, Kind, Scene, drawn};
+use crate::place::{Place, set};
 
 /// What a server usually has: two hundred commands a second, of few bytes each.
 const USUAL: Usual = Usual {

@@ -7,9 +7,10 @@ use anyhow::{Result, ensure};
 use fastrand::Rng;
 use nix::unistd::Pid;
 
-use super::stage::{Noted, Place, Stage, Stopped, Usual, now_ms};
+use super::stage::{Noted, Stage, Stopped, Usual, now_ms};
 use super::{Course, Kind, Scene, drawn};
 use crate::crowd::Crowd;
+use crate::place::Place;
 
 /// Largest limits that these storms reach: what one test may have of a host's ports and files.
 const CLIENTS_AT_MOST: u32 = 19_000;
@@ -257,22 +258,24 @@ impl Scene for Queue {
     }
 }
 
-/// A leak, up to the most that the server takes.
-pub(super) struct Leak {
+/// Connections that become more and more, up to the most that the server takes: a leak, or a fleet that creeps up instance by instance.
+pub(super) struct Growth {
     limit: usize,
     usual: u16,
     per_second: u32,
+    /// How many come at once, from an address of their own; 1: one client leaks.
+    each: u32,
     lasts: Duration,
 }
 
 /// Connections of one instance on any day.
 const USUAL_EACH: u16 = 3;
 
-/// Share of the limit at which a leak ends: beyond, it is a storm of another kind.
-const LEAKS_UP_TO: f64 = 0.95;
+/// Share of the limit at which it ends: beyond, it is a storm of another kind.
+const GROWS_UP_TO: f64 = 0.95;
 
-impl Leak {
-    /// The known one: one connection for every sixty that the server takes, each second.
+impl Growth {
+    /// The known one: a leak of one connection for every sixty that the server takes, each second.
     pub(super) fn draw(place: &Place, dice: &mut Option<Rng>) -> Result<Self> {
         let limit = place.limit("maxclients", CLIENTS_AT_MOST)?;
         Ok(Self {
@@ -280,11 +283,12 @@ impl Leak {
             usual: (limit * drawn(dice, 50, 50..=60) / 100) as u16,
             per_second: (limit * drawn(dice, 16, 12..=18) / 1_000).max(1),
             lasts: Duration::from_secs(28),
+            each: drawn(dice, 1, 1..=6),
         })
     }
 }
 
-impl Scene for Leak {
+impl Scene for Growth {
     fn usual(&self) -> Usual {
         Usual {
             instances: self.usual / USUAL_EACH,
@@ -298,13 +302,20 @@ impl Scene for Leak {
             stage.company.len() < self.limit,
             "there are more connections than fit"
         );
-        let mut leak = stage.besides(1);
+        let room = (self.limit as f64 * GROWS_UP_TO) as usize - stage.company.len();
+        let mut more = stage.besides(room as u16);
         let (noted, began) = (Noted::onset(Kind::ConnectionGrowth, 0), Instant::now());
-        let room = (self.limit as f64 * LEAKS_UP_TO) as usize - stage.company.len();
-        while began.elapsed() < self.lasts && leak.len() < room {
-            leak.open_one(0)?;
-            stage.pass(Duration::from_secs(1) / self.per_second, &mut [&mut leak])?;
+        let mut instance = 0;
+        while began.elapsed() < self.lasts && more.len() + self.each as usize <= room {
+            for _ in 0..self.each {
+                more.open_one(instance)?;
+            }
+            instance += u16::from(self.each > 1);
+            stage.pass(
+                Duration::from_secs(1) * self.each / self.per_second,
+                &mut [&mut more],
+            )?;
         }
-        Ok(noted.over(leak.opened()))
+        Ok(noted.over(more.opened()))
     }
 }

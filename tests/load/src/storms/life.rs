@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use super::stage::{Place, Stage, Usual, now_ms, set};
+use super::stage::{Stage, Usual, now_ms};
 use crate::crowd::Crowd;
+use crate::place::{Place, set};
 
 /// Whoever is there: a fleet that asks more by day than by night.
 const INSTANCES: u16 = 30;
@@ -72,8 +73,8 @@ impl Life {
         };
         place.holds("profile:1", b"one")?;
         Ok(Self {
+            short: Crowd::at(&place, SHORT, SHORT_CLIENTS),
             stage: Stage::set(place, &usual, seed)?,
-            short: Crowd::new(place.port, SHORT, SHORT_CLIENTS),
             short_next: Instant::now(),
             began: Instant::now(),
             replica,
@@ -150,7 +151,7 @@ impl Life {
     /// The server writes its data to disk, which it forks for, and somebody reads page after page.
     fn back_up(&mut self) -> Result<()> {
         let saved: redis::RedisResult<String> =
-            self.stage.place.try_ask(redis::cmd("BGSAVE").arg("SCHEDULE"));
+            self.stage.place.try_ask(redis::cmd("BGSAVE").arg("SCHEDULE"))?;
         // A server that is saving already says so.
         if let Err(error) = saved
             && !error.to_string().contains("in progress")
@@ -175,11 +176,13 @@ impl Life {
             return Ok(());
         };
         let replica = Place {
-            port: replica.port(),
+            address: replica,
             process: None,
+            namespace: self.stage.place.namespace.clone(),
         };
-        let port = self.stage.place.port;
-        replica.ask::<()>(redis::cmd("REPLICAOF").arg("127.0.0.1").arg(port))?;
+        let primary = self.stage.place.address;
+        let mut follow = redis::cmd("REPLICAOF");
+        replica.ask::<()>(follow.arg(primary.ip().to_string()).arg(primary.port()))?;
         self.live(Duration::from_secs(5))?;
         replica.ask::<()>(redis::cmd("REPLICAOF").arg("NO").arg("ONE"))
     }

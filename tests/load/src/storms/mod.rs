@@ -20,8 +20,9 @@ use fastrand::Rng;
 use serde::Serialize;
 
 pub use self::life::{Event, Life};
-pub use self::stage::{Place, now_ms};
+pub use self::stage::now_ms;
 use self::stage::{Stage, Usual};
+use crate::place::Place;
 
 /// What an agent has to be configured with to tell by name who does what here.
 pub const CONFIG: &str = include_str!("storms.toml");
@@ -53,7 +54,7 @@ pub enum Kind {
     OversizedValues,
     /// One prefix takes the server, and the others wait
     HotPrefix,
-    /// A leak, up to the most connections that the server takes
+    /// A leak, or a fleet that creeps up, to the most connections that the server takes
     ConnectionGrowth,
     /// Commands that fail
     ErrorBurst,
@@ -172,7 +173,7 @@ fn scene(kind: Kind, place: &Place, dice: &mut Option<Rng>) -> Result<Box<dyn Sc
         Kind::ColdReconnect => Box::new(connections::Night::draw(dice)),
         Kind::MaxclientsRejection => Box::new(connections::Refusal::draw(place, dice)?),
         Kind::AcceptQueueSaturation => Box::new(connections::Queue::draw(place, dice)?),
-        Kind::ConnectionGrowth => Box::new(connections::Leak::draw(place, dice)?),
+        Kind::ConnectionGrowth => Box::new(connections::Growth::draw(place, dice)?),
         Kind::RetryAmplification => Box::new(commands::Retries::draw(place, dice)?),
         Kind::BandwidthSaturation => Box::new(commands::Demand::flood(dice)),
         Kind::OversizedValues => Box::new(commands::Demand::large(dice)),

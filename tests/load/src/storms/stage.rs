@@ -3,7 +3,7 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use fastrand::Rng;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
@@ -11,24 +11,16 @@ use nix::unistd::Pid;
 
 use super::{Course, Kind};
 use crate::crowd::Crowd;
+use crate::place::Place;
 
-/// Addresses of whoever is there on any day: `127.71.0.0/16`.
+/// Addresses of whoever is there on any day: `127.71.0.0/16`, or of another first byte as the server.
 const USUAL: u8 = 71;
 
-/// Addresses of whoever comes besides: `127.72.0.0/16`.
+/// Addresses of whoever comes besides, likewise: `127.72.0.0/16`.
 const BESIDES: u8 = 72;
 
 /// Between two looks at all sockets.
 const TICK: Duration = Duration::from_millis(2);
-
-/// A server, which listens on loopback.
-#[derive(Debug, Clone, Copy)]
-pub struct Place {
-    /// Where it listens.
-    pub port: u16,
-    /// Its process, if it may be stopped.
-    pub process: Option<Pid>,
-}
 
 /// Whoever is at a server on any day.
 pub(super) struct Usual {
@@ -50,7 +42,7 @@ impl Stage {
     pub(super) fn set(place: Place, usual: &Usual, seed: u64) -> Result<Self> {
         raise_file_limit()?;
         let mut dice = Rng::with_seed(seed);
-        let mut company = Crowd::new(place.port, USUAL, usual.instances)
+        let mut company = Crowd::at(&place, USUAL, usual.instances)
             .asking(b"*2\r\n$3\r\nGET\r\n$9\r\nprofile:1\r\n".to_vec(), 1);
         if let Some(every) = usual.every {
             company = company.every(every);
@@ -62,7 +54,7 @@ impl Stage {
 
     /// Somebody who comes besides, from so many addresses.
     pub(super) fn besides(&self, instances: u16) -> Crowd {
-        Crowd::new(self.place.port, BESIDES, instances)
+        Crowd::at(&self.place, BESIDES, instances)
     }
 
     /// Everybody lives, for so long.
@@ -123,49 +115,6 @@ impl Noted {
         self.course.opened = opened - self.opened_before;
         self.course
     }
-}
-
-impl Place {
-    /// Asks the server something and insists on an answer.
-    pub(super) fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Result<T> {
-        self.try_ask(command)
-            .with_context(|| format!("the server on port {} was asked in vain", self.port))
-    }
-
-    /// Asks the server something, which it may refuse.
-    pub(super) fn try_ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> redis::RedisResult<T> {
-        let client = redis::Client::open(("127.0.0.1", self.port))?;
-        command.query(&mut client.get_connection()?)
-    }
-
-    /// Makes it hold this string.
-    pub(super) fn holds(&self, key: &str, value: &[u8]) -> Result<()> {
-        self.ask(&set(key, value))
-    }
-
-    /// One of its limits, which is not to be above what a test can reach.
-    pub(super) fn limit(&self, name: &str, at_most: u32) -> Result<u32> {
-        let (_, value): (String, String) = self.ask(redis::cmd("CONFIG").arg("GET").arg(name))?;
-        let value: u32 = value.parse().with_context(|| format!("{name} is {value:?}"))?;
-        ensure!(
-            value <= at_most,
-            "this server's {name} is {value}, and this storm needs one of at most {at_most}"
-        );
-        Ok(value)
-    }
-
-    /// The server's process, for storms that need a server that does nothing.
-    pub(super) fn process(&self) -> Result<Pid> {
-        self.process
-            .context("this storm stops the server: say which process it is")
-    }
-}
-
-/// The command that makes a server hold this string.
-pub(super) fn set(key: &str, value: &[u8]) -> redis::Cmd {
-    let mut set = redis::cmd("SET");
-    set.arg(key).arg(value);
-    set
 }
 
 /// A server that does nothing until this is dropped.
