@@ -8,7 +8,6 @@ use super::finding::{Measure, ratio};
 use super::guests::{Guests, RESTART_SECONDS};
 use super::observation::{ClientDetail, Detail};
 use super::storm::{Culprit, Moment, Subject};
-use crate::numbers;
 
 /// Culprits that are named, of each subject.
 const NAMED: usize = 3;
@@ -338,62 +337,6 @@ fn subjects(client: &ClientDetail) -> impl Iterator<Item = (Subject, String)> {
     [Some(owner), library, user].into_iter().flatten()
 }
 
-/// Names the leading culprit and its share: `92 % of 4,100 opens in 3 s: workload cart-api, go-redis 8.11, 312 instances, 13
-/// connections each`.
-pub(super) fn sentence(noun: &str, amount: f64, seconds: f64, culprits: &[Culprit]) -> String {
-    let of = format!("{} {noun} in {}", thousands(amount), duration(seconds));
-    let owner = |culprit: &&Culprit| {
-        matches!(
-            culprit.subject,
-            Subject::Workload | Subject::Client | Subject::Tenant | Subject::Prefix
-        )
-    };
-    let Some(first) = culprits.iter().find(owner) else {
-        return of;
-    };
-    let mut sentence = format!(
-        "{:.0} % of {of}: {} {}",
-        first.share * 100.0,
-        first.subject.label(),
-        first.name
-    );
-    let library = culprits
-        .iter()
-        .find(|culprit| culprit.subject == Subject::Library);
-    if let Some(library) = library {
-        sentence.push_str(&format!(", {}", library.name));
-    }
-    if first.instances > 1 {
-        sentence.push_str(&format!(", {} instances", thousands(first.instances as f64)));
-    }
-    if first.instances > 0 {
-        let each = first.connections as f64 / first.instances as f64;
-        let what = if each.round() == 1.0 {
-            "connection"
-        } else {
-            "connections"
-        };
-        let each_of = if first.instances > 1 { " each" } else { "" };
-        sentence.push_str(&format!(", {} {what}{each_of}", thousands(each)));
-    }
-    sentence
-}
-
-/// `4,100`.
-pub(super) fn thousands(number: f64) -> String {
-    numbers::thousands(number.max(0.0).round_ties_even() as u64)
-}
-
-/// `0.7 s`, `3 s`, `12 min`.
-pub(super) fn duration(seconds: f64) -> String {
-    match seconds {
-        short if short < 2.0 => format!("{short:.1} s"),
-        middling if middling < 120.0 => format!("{middling:.0} s"),
-        long if long < 7_200.0 => format!("{:.0} min", long / 60.0),
-        longer => format!("{:.0} h", longer / 3_600.0),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -440,10 +383,6 @@ mod tests {
         );
         assert!((culprits[0].share - 0.9).abs() < 0.01, "{culprits:?}");
         assert_eq!(culprits[0].connections, 39);
-        assert_eq!(
-            sentence("opens", 4_100.0, 3.2, &culprits),
-            "90 % of 4,100 opens in 3 s: workload cart-api, go-redis 8.11, 3 instances, 13 connections each"
-        );
         let replaced = changes.replaced(0.0);
         assert!(
             (replaced.share * 100.0 - 40.0).abs() < 1.0,
@@ -485,7 +424,6 @@ mod tests {
             Quiet::default().changes(Moment(5), Moment(5), &detail(vec![client(1, None, 1_000, 1_000)]));
         assert_eq!(changes.known, None);
         assert_eq!(changes.culprits(&Measure::Opens), []);
-        assert_eq!(sentence("opens", 7.0, 0.71, &[]), "7 opens in 0.7 s");
     }
 
     #[test]
@@ -496,25 +434,5 @@ mod tests {
             .changes(Moment(30_000), Moment(30_000), &detail(clients))
             .culprits(&Measure::Opens);
         assert_eq!(culprits.len(), NAMED);
-    }
-
-    #[test]
-    fn numbers_are_read_easily() {
-        for (number, text) in [
-            (0.4, "0"),
-            (999.0, "999"),
-            (1_000.0, "1,000"),
-            (1_234_567.0, "1,234,567"),
-        ] {
-            assert_eq!(thousands(number), text);
-        }
-        for (seconds, text) in [
-            (0.31, "0.3 s"),
-            (59.6, "60 s"),
-            (600.0, "10 min"),
-            (9_000.0, "2 h"),
-        ] {
-            assert_eq!(duration(seconds), text);
-        }
     }
 }

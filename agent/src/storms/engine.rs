@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::accept_queue_saturation::AcceptQueueSaturation;
 use super::bandwidth_saturation::BandwidthSaturation;
-use super::changes::{Changes, Quiet, duration, sentence};
+use super::changes::{Changes, Quiet};
 use super::cold_reconnect::ColdReconnect;
 use super::connection_growth::ConnectionGrowth;
 use super::course::{Course, Tick};
@@ -20,6 +20,7 @@ use super::reconnect_churn::ReconnectChurn;
 use super::retry_amplification::RetryAmplification;
 use super::storm::{Culprit, Kind, Moment, Severity, Storm};
 use super::traffic::{Second, Traffic, UsualTraffic};
+use super::words;
 use crate::config::Storms;
 
 /// A storm is over when nothing of it was seen for so long: what begins again before is the same one.
@@ -43,9 +44,6 @@ const LEADER_MILLISECONDS: u64 = 2_000;
 
 /// So much larger a share of the whole takes the lead from whoever has it.
 const LEAD: f64 = 0.1;
-
-/// Between two looks at the connections: what was seen in one look alone has lasted so long.
-const LOOK_MILLISECONDS: u64 = 100;
 
 /// Storms that are over and still shown, over all servers.
 const MEMORY: usize = 100;
@@ -331,7 +329,7 @@ impl Engine {
             self.number += 1;
             Active::begun(label, now, self.number)
         });
-        let new = active.merge(now, findings, server.clients.changes.as_ref());
+        let new = active.merge(findings, server.clients.changes.as_ref());
         active.storm.expected |= covers(&self.expectations, &active.storm);
         for kind in new {
             *self.counts.entry((label.to_owned(), kind)).or_default() += 1;
@@ -377,7 +375,7 @@ impl Active {
 
     /// Takes findings into the storm. Returns the kinds that are new to it. The leading kind is the first of all it has had; its
     /// figures, and those of the others behind it, are the last ones found.
-    fn merge(&mut self, now: Moment, findings: &[Finding], changes: Option<&Changes>) -> Vec<Kind> {
+    fn merge(&mut self, findings: &[Finding], changes: Option<&Changes>) -> Vec<Kind> {
         let storm = &mut self.storm;
         let mut new = Vec::new();
         for finding in findings {
@@ -409,11 +407,7 @@ impl Active {
             if !culprits.is_empty() {
                 storm.culprits = keep_leader(&storm.culprits, culprits);
             }
-            // Not until now: it is still on when nothing of it is seen for a while.
-            let lasted = lead.seen.since(lead.onset).max(LOOK_MILLISECONDS);
-            let seconds = lasted as f64 / 1e3;
-            let told = sentence(lead.noun, lead.amount, seconds, &storm.culprits);
-            storm.summary = format!("{}: {told}", named(lead));
+            storm.summary = words::summary(lead, &storm.culprits);
         }
         new
     }
@@ -563,16 +557,6 @@ fn begun(label: &str, now: Moment, number: u64) -> Storm {
         summary: String::new(),
         evidence: Vec::new(),
         culprits: Vec::new(),
-    }
-}
-
-/// The kind in words, with what a person asks first.
-fn named(finding: &Finding) -> String {
-    let words = finding.kind.label().replace('_', " ");
-    let time_left = finding.evidence.iter().find(|figure| figure.name == "time_left");
-    match time_left {
-        Some(left) => format!("{words}, {} left", duration(left.value)),
-        None => words,
     }
 }
 

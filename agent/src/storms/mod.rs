@@ -15,6 +15,7 @@
 //! | `reconnect_churn` ... | one file for each kind |
 //! | `engine` | all detectors at all servers: findings in, storms with a beginning and an end out |
 //! | `expectation` | what somebody has announced |
+//! | `words` | a storm in one sentence |
 #![forbid(unsafe_code)]
 
 mod accept_queue_saturation;
@@ -40,6 +41,7 @@ mod storm;
 mod tests;
 mod traffic;
 mod usual;
+mod words;
 
 pub use engine::{Engine, Event};
 pub use expectation::Expectation;
