@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use agent_common::abi::Direction::{self, In, Out};
+use agent_common::{
+    abi::Direction::{self, In, Out},
+    limits,
+};
 
 use super::{Conversation, Stream, choices::Choices, gaps};
 use crate::{
@@ -15,6 +18,11 @@ use crate::{
 
 /// Segments that may be early at once.
 const EARLY: usize = 12;
+
+/// Bytes that may be early at once: what the parking places of a connection hold, wherever the pieces begin. One more segment has to fit
+/// when it comes, and two cells are not whole.
+const EARLY_BYTES: usize =
+    (limits::PLACES_OF_CONNECTION as usize - limits::PLACES_OF_SEGMENT as usize - 2) * limits::PARKED_BYTES;
 
 /// Longest segment: GRO and TSO make none longer.
 const SEGMENT_BYTES: usize = 65_500;
@@ -174,7 +182,8 @@ impl<'a> Delivery<'a> {
                     limit.min(ends[index]) > self.cut[index]
                 })
                 .collect();
-            let room = self.ahead.len() < EARLY;
+            let early = self.cut[0] - received;
+            let room = self.ahead.len() < EARLY && early + SEGMENT_BYTES <= EARLY_BYTES;
             let sends = !open.is_empty() && (self.held.is_empty() || room && !self.chance(3));
             if sends {
                 let direction = match (&open[..], self.style.turn) {
