@@ -9,7 +9,21 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// Tries until `attempt` returns something. An error of `attempt` ends the wait; the deadline is an error that names
 /// `what`.
-pub fn until<T>(what: &str, within: Duration, mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+pub fn until<T>(what: &str, within: Duration, attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    at(PAUSE, what, within, attempt)
+}
+
+/// The same without a pause: for what lasts a moment only.
+pub fn closely<T>(what: &str, within: Duration, attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    at(Duration::ZERO, what, within, attempt)
+}
+
+fn at<T>(
+    pause: Duration,
+    what: &str,
+    within: Duration,
+    mut attempt: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
     let started = Instant::now();
     loop {
         if let Some(found) = attempt()? {
@@ -18,7 +32,7 @@ pub fn until<T>(what: &str, within: Duration, mut attempt: impl FnMut() -> Resul
         if started.elapsed() > within {
             bail!("{what}: not within {within:?}");
         }
-        sleep(PAUSE);
+        sleep(pause);
     }
 }
 

@@ -1,10 +1,17 @@
-//! What the threads of a process may do.
+//! What the threads of a process may do, and threads that stand still.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::marker::PhantomData;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use nix::errno::Errno;
+use nix::sys::ptrace::{self, Options};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+
+use crate::poll;
 
 /// A thread, as /proc tells of it.
 #[derive(Debug)]
@@ -39,4 +46,66 @@ pub fn threads(process: Pid) -> Result<BTreeMap<String, Thread>> {
         threads.insert(field("Name:")?.to_owned(), thread);
     }
     Ok(threads)
+}
+
+/// One thread that stands still while the others of its process go on, until this is dropped.
+pub struct Held {
+    thread: Pid,
+    /// The kernel takes orders about a held thread from whoever holds it, a thread likewise.
+    _here: PhantomData<*const ()>,
+}
+
+impl Held {
+    /// Holds the next thread of this name that the process has, however short its life is.
+    pub fn hold(process: Pid, name: &str, within: Duration) -> Result<Self> {
+        let tasks = format!("/proc/{process}/task");
+        poll::closely(&format!("a thread called {name}"), within, || {
+            for task in fs::read_dir(&tasks).with_context(|| format!("cannot read {tasks}"))? {
+                let task = task?;
+                // It may have ended since.
+                let Ok(comm) = fs::read_to_string(task.path().join("comm")) else {
+                    continue;
+                };
+                if comm.trim_end() != name {
+                    continue;
+                }
+                let thread = Pid::from_raw(task.file_name().to_string_lossy().parse()?);
+                match seize(thread) {
+                    Ok(()) => {
+                        return Ok(Some(Self {
+                            thread,
+                            _here: PhantomData,
+                        }));
+                    }
+                    Err(Errno::ESRCH | Errno::ECHILD) => {}
+                    Err(error) => return Err(error).with_context(|| format!("cannot hold thread {thread}")),
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    /// Lets it go on.
+    pub fn release(self) -> Result<()> {
+        let released = ptrace::detach(self.thread, None);
+        std::mem::forget(self);
+        released.context("the thread is not there any more")
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // It is gone if its process has been killed.
+        _ = ptrace::detach(self.thread, None);
+    }
+}
+
+/// Stops a thread and waits until it has.
+fn seize(thread: Pid) -> nix::Result<()> {
+    ptrace::seize(thread, Options::empty())?;
+    ptrace::interrupt(thread)?;
+    match waitpid(thread, Some(WaitPidFlag::__WALL))? {
+        WaitStatus::Exited(..) | WaitStatus::Signaled(..) => Err(Errno::ESRCH),
+        _ => Ok(()),
+    }
 }

@@ -21,6 +21,7 @@ use stormglass_tests::prometheus::{Pace, Prometheus, Target};
 use stormglass_tests::receiver::Receiver;
 use stormglass_tests::resp::Connection;
 use stormglass_tests::server::{Plan, Server};
+use stormglass_tests::threads::Held;
 
 use super::{told, wait_until_fired};
 
@@ -28,7 +29,7 @@ use super::{told, wait_until_fired};
 const FIRING_WITHIN: Duration = Duration::from_secs(100);
 
 /// Watches no process, since none has this name.
-const NOTHING: &str = "[discovery]\nprocesses = [\"nobody-is-called-so\"]\n";
+const NOTHING: &str = "[clients]\nsurvey_seconds = 1\n[discovery]\nprocesses = [\"nobody-is-called-so\"]\n";
 
 /// The second agent is taken for an older version.
 const OLDER: &str = "metric_relabel_configs:
@@ -148,6 +149,8 @@ impl Stage {
         self.wait_for("StormglassAgentWithoutServers")?;
         self.older
             .rewrite(&NOTHING.replace("nobody-is-called-so", "valkey-server"))?;
+        // A survey that does not end.
+        let held = Held::hold(self.older.id(), "survey", FIRING_WITHIN)?;
         self.api.set_away(true);
         self.wait_for("StormglassKubernetesUnreachable")?;
         self.api.set_away(false);
@@ -155,7 +158,13 @@ impl Stage {
         self.wait_for("StormglassIncidentsLost")?;
         self.wait_for("StormglassAlertJournalBroken")?;
         drop(full);
-        self.wait_for("StormglassVersionsDiffer")
+        self.wait_for("StormglassVersionsDiffer")?;
+        self.wait_for("StormglassSurveyLate")?;
+        held.release()?;
+        poll::until_true("surveys go on", FIRING_WITHIN, || {
+            let age = self.older.scrape()?.value("stormglass_survey_age_seconds", &[]);
+            Ok(age.is_some_and(|age| age < 5.0))
+        })
     }
 
     /// A full server turns clients away, time and again. Each storm is told to a webhook that refuses it.
