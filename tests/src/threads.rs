@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
+use nix::libc::{SYS_recvfrom, SYS_recvmsg, SYS_sendmsg, SYS_sendto, c_long};
 use nix::sys::ptrace::{self, Options};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -48,7 +49,8 @@ pub fn threads(process: Pid) -> Result<BTreeMap<String, Thread>> {
     Ok(threads)
 }
 
-/// One thread that stands still while the others of its process go on, until this is dropped.
+/// One thread that stands still while the others of its process go on, until this is dropped. It stands where it speaks to a socket: there
+/// it holds nothing that the others wait for, such as the allocator's lock.
 pub struct Held {
     thread: Pid,
     /// The kernel takes orders about a held thread from whoever holds it, a thread likewise.
@@ -56,7 +58,7 @@ pub struct Held {
 }
 
 impl Held {
-    /// Holds the next thread of this name that the process has, however short its life is.
+    /// Holds the next thread of this name that the process has and that speaks to a socket, however short its life is.
     pub fn hold(process: Pid, name: &str, within: Duration) -> Result<Self> {
         let tasks = format!("/proc/{process}/task");
         poll::closely(&format!("a thread called {name}"), within, || {
@@ -100,12 +102,24 @@ impl Drop for Held {
     }
 }
 
-/// Stops a thread and waits until it has.
+/// What is said to a socket, and heard from it.
+const SPEAKS: [c_long; 4] = [SYS_sendto, SYS_sendmsg, SYS_recvfrom, SYS_recvmsg];
+
+/// Stops a thread, and lets it go on from one system call to the next until it speaks to a socket.
 fn seize(thread: Pid) -> nix::Result<()> {
-    ptrace::seize(thread, Options::empty())?;
+    ptrace::seize(thread, Options::PTRACE_O_TRACESYSGOOD)?;
     ptrace::interrupt(thread)?;
-    match waitpid(thread, Some(WaitPidFlag::__WALL))? {
-        WaitStatus::Exited(..) | WaitStatus::Signaled(..) => Err(Errno::ESRCH),
-        _ => Ok(()),
+    loop {
+        match waitpid(thread, Some(WaitPidFlag::__WALL))? {
+            WaitStatus::Exited(..) | WaitStatus::Signaled(..) => return Err(Errno::ESRCH),
+            WaitStatus::PtraceSyscall(_) => {
+                let call = ptrace::getregs(thread)?.orig_rax.cast_signed();
+                if SPEAKS.contains(&call) {
+                    return Ok(());
+                }
+            }
+            _ => {}
+        }
+        ptrace::syscall(thread, None)?;
     }
 }
