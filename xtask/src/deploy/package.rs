@@ -46,6 +46,19 @@ if [ \"$1\" = remove ] && [ -d /run/systemd/system ]; then
 fi
 ";
 
+const MAINTAINER: &str = "Stormglass <stormglass@localhost>";
+
+const COPYRIGHT: &str = "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+
+Files: *
+Copyright: 2026 The Stormglass authors
+License: Apache-2.0
+ On Debian systems the text is in /usr/share/common-licenses/Apache-2.0.
+Comment:
+ The kernel programs inside the binary may be used under the MIT licence or
+ GPL-2.0 as well; the text of the latter is in /usr/share/common-licenses/GPL-2.
+";
+
 pub(super) fn run(lab: &Lab) -> Result<()> {
     let binary = lab.agent();
     if !binary.is_file() {
@@ -86,23 +99,30 @@ pub(super) fn run(lab: &Lab) -> Result<()> {
 /// What Debian wants of every package: its licence, and what has changed.
 fn documents(lab: &Lab, root: &Path) -> Result<()> {
     let folder = root.join("usr/share/doc/stormglass");
-    let licence = "Files: *\nCopyright: the Stormglass authors\nLicense: Apache-2.0\n On Debian systems the text is in \
-                   /usr/share/common-licenses/Apache-2.0.\n";
-    let head = "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\n";
-    write(&folder.join("copyright"), &format!("{head}{licence}"), 0o644)?;
+    write(&folder.join("copyright"), COPYRIGHT, 0o644)?;
+    put(
+        &lab.workspace().join("CHANGELOG.md"),
+        &folder.join("CHANGELOG.md"),
+        0o644,
+    )?;
+    let date = Command::new("date").arg("--rfc-email").read()?;
     let changes = folder.join("changelog");
-    put(&lab.workspace().join("CHANGELOG.md"), &changes, 0o644)?;
+    let text = format!(
+        "stormglass ({}) unstable; urgency=medium\n\n  * What has changed is in CHANGELOG.md.\n\n -- {MAINTAINER}  {date}",
+        env!("CARGO_PKG_VERSION")
+    );
+    write(&changes, &text, 0o644)?;
     Command::new("gzip").args(["-9", "-n"]).arg(&changes).run()
 }
 
 fn control(root: &Path) -> Result<()> {
     let version = env!("CARGO_PKG_VERSION");
     let text = format!(
-        "Package: stormglass\nVersion: {version}\nArchitecture: {}\nMaintainer: Stormglass <stormglass@localhost>\n\
+        "Package: stormglass\nVersion: {version}\nArchitecture: {}\nMaintainer: {MAINTAINER}\n\
          Section: admin\nPriority: optional\nDepends: libc6 (>= 2.36), libgcc-s1\nRecommends: ca-certificates\n\
          Description: eBPF agent for hosts that run Valkey or Redis\n \
-         Counts connections per client, bursts of accepts and bytes per key prefix inside\n \
-         the kernel, finds storms and tells of them. Needs Linux 6.1 or later.\n",
+         Counts connections per client, bursts of accepts and bytes per key prefix\n \
+         inside the kernel, finds storms and tells of them. Needs Linux 6.1 or later.\n",
         architecture()?
     );
     write(&root.join("DEBIAN/control"), &text, 0o644)?;
