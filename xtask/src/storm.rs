@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
-use stormglass_load::storms::{CONFIG, Kind};
+use stormglass_load::storms::{CONFIG, Kind, Size};
 use tempfile::TempDir;
 
 use crate::build;
@@ -26,6 +26,9 @@ const FIRST_PORT: u16 = 7201;
 /// How long a storm may go on, be found, and be over.
 const OVER_WITHIN: Duration = Duration::from_secs(120);
 
+/// Of a server with a fleet of a given size: more clients than any may have.
+const ROOM: &str = "maxclients 19900\n";
+
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// What `cargo xtask storm` can be told.
@@ -36,6 +39,12 @@ pub(crate) struct Options {
     /// The same seed draws the same sizes; 0: those of the case that was reported
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Addresses of the fleet that reconnects (reconnect_churn, cold_reconnect), instead of what is drawn
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    instances: Option<u16>,
+    /// Connections of each of them; 19,000 in all at most
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    connections: Option<u16>,
     /// Normal life before it, in seconds; the agent learns for ten
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(11..=86_400))]
     before: u64,
@@ -75,6 +84,10 @@ impl Options {
             seed: self.seed,
             before: Duration::from_secs(self.before),
             netns: self.netns.clone(),
+            size: Size {
+                instances: self.instances,
+                connections: self.connections,
+            },
         }
     }
 }
@@ -121,8 +134,12 @@ fn set(lab: &Lab, options: &Options, interrupt: &Interrupt) -> Result<Stage> {
         .tempdir()
         .context("cannot create a temporary folder")?;
     let cgroups = Tree::create("stormglass-storm")?;
+    let mut config = options.kind.server().to_owned();
+    if options.instances.is_some() || options.connections.is_some() {
+        config.push_str(ROOM);
+    }
     let port = ports::free_from(FIRST_PORT)?;
-    let server = Server::start_with(lab, &cgroups, folder.path(), port, options.kind.server())?;
+    let server = Server::start_with(lab, &cgroups, folder.path(), port, &config)?;
     let agent = Agent::start(lab, folder.path(), &[port], CONFIG, &[server.label()], interrupt)?;
     let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
     let plan = options.plan(address, Some(server.process()));

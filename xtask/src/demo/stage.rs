@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use stormglass_load::storms::Kind;
+use stormglass_load::storms::{Kind, Size};
 use tempfile::TempDir;
 
 use super::load::{self, Load, Report, TENANTS};
@@ -99,6 +99,7 @@ impl<'a> Stage<'a> {
             seed: 0,
             before,
             netns: None,
+            size: Size::default(),
         };
         self.storm = Some(Storm::start(self.lab, self.folder.path(), &plan)?);
         Ok(())

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 use serde_json::Value;
-use stormglass_load::storms::Kind;
+use stormglass_load::storms::{Kind, Size};
 
 use super::child::Child;
 use crate::lab::Lab;
@@ -27,6 +27,8 @@ pub(crate) struct Plan {
     pub(crate) before: Duration,
     /// Where its clients are, if not here.
     pub(crate) netns: Option<PathBuf>,
+    /// Of the fleet that reconnects, if it is not to be drawn.
+    pub(crate) size: Size,
 }
 
 impl Plan {
@@ -39,6 +41,13 @@ impl Plan {
         command.args(["--before", &self.before.as_secs().to_string()]);
         if let Some(process) = self.process {
             command.args(["--process", &process.to_string()]);
+        }
+        let size = [
+            ("--instances", self.size.instances),
+            ("--connections", self.size.connections),
+        ];
+        for (name, number) in size {
+            command.args(number.map(|number| format!("{name}={number}")));
         }
         if let Some(netns) = &self.netns {
             command.arg("--netns").arg(netns);

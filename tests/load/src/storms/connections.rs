@@ -8,12 +8,12 @@ use fastrand::Rng;
 use nix::unistd::Pid;
 
 use super::stage::{Noted, Stage, Stopped, Usual, now_ms};
-use super::{Course, Kind, Scene, drawn};
+use super::{CONNECTIONS_AT_MOST, Course, Kind, Scene, drawn};
 use crate::crowd::Crowd;
 use crate::place::Place;
 
-/// Largest limits that these storms reach: what one test may have of a host's ports and files.
-const CLIENTS_AT_MOST: u32 = 19_000;
+/// Largest limits that these storms reach.
+const CLIENTS_AT_MOST: u32 = CONNECTIONS_AT_MOST as u32;
 const BACKLOG_AT_MOST: u32 = 4_096;
 
 /// How often a client of a server asks something.

@@ -14,7 +14,7 @@ mod stage;
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use fastrand::Rng;
 use serde::Serialize;
@@ -114,6 +114,18 @@ pub struct Storm {
     stage: Stage,
 }
 
+/// How large a fleet is, where that is not to be drawn.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Size {
+    /// Addresses.
+    pub instances: Option<u16>,
+    /// Connections of each.
+    pub connections: Option<u16>,
+}
+
+/// Most connections of one fleet: what a test may have of a host's ports and files.
+pub const CONNECTIONS_AT_MOST: usize = 19_000;
+
 /// How a storm went. Milliseconds since 1970 began.
 #[derive(Debug, Clone, Serialize)]
 pub struct Course {
@@ -149,10 +161,18 @@ impl Storm {
     /// # Errors
     /// If the server is not one at which this can happen; the message says what is missing.
     pub fn set(kind: Kind, place: Place, seed: u64) -> Result<Self> {
+        Self::sized(kind, place, seed, Size::default())
+    }
+
+    /// The same with a fleet of this size.
+    ///
+    /// # Errors
+    /// Likewise, and if it is more than a test may have, or the kind has other sizes.
+    pub fn sized(kind: Kind, place: Place, seed: u64, size: Size) -> Result<Self> {
         let mut dice = (seed != 0).then(|| Rng::with_seed(seed));
         let scene = scene(kind, &place, &mut dice)?;
         scene.prepare(&place)?;
-        let stage = Stage::set(place, &scene.usual(), seed)?;
+        let stage = Stage::set(place, &size.of(kind, scene.usual())?, seed)?;
         Ok(Self { scene, stage })
     }
 
@@ -164,6 +184,28 @@ impl Storm {
     /// Lets it break out, and returns once it is over. What was done to the server is undone then, also after an error.
     pub fn break_out(&mut self) -> Result<Course> {
         self.scene.rage(&mut self.stage)
+    }
+}
+
+impl Size {
+    fn of(self, kind: Kind, usual: Usual) -> Result<Usual> {
+        let given = self.instances.is_some() || self.connections.is_some();
+        ensure!(
+            !given || matches!(kind, Kind::ReconnectChurn | Kind::ColdReconnect),
+            "a fleet's size makes reconnect_churn and cold_reconnect; {} has sizes by its server's limits",
+            kind.name()
+        );
+        let usual = Usual {
+            instances: self.instances.unwrap_or(usual.instances),
+            each: self.connections.map_or(usual.each, usize::from),
+            ..usual
+        };
+        let connections = usize::from(usual.instances) * usual.each;
+        ensure!(
+            connections <= CONNECTIONS_AT_MOST,
+            "{connections} connections are more than the {CONNECTIONS_AT_MOST} that a test may have of a host's ports"
+        );
+        Ok(usual)
     }
 }
 
@@ -198,6 +240,29 @@ mod tests {
             assert_eq!(value.get_name(), kind.name());
             assert_eq!(serde_json::json!(kind), kind.name());
         }
+    }
+
+    #[test]
+    fn a_fleet_is_as_large_as_it_is_said_to_be_and_no_larger_than_a_host_can_have() {
+        let of = |kind, instances, connections| {
+            let usual = Usual {
+                instances: 200,
+                each: 10,
+                every: None,
+            };
+            let size = Size {
+                instances,
+                connections,
+            };
+            size.of(kind, usual).map(|usual| (usual.instances, usual.each))
+        };
+        let kind = Kind::ReconnectChurn;
+        assert_eq!(of(kind, None, None).unwrap(), (200, 10));
+        assert_eq!(of(kind, Some(950), Some(20)).unwrap(), (950, 20));
+        assert_eq!(of(kind, Some(7), None).unwrap(), (7, 10));
+        assert!(of(kind, Some(951), Some(20)).is_err());
+        assert!(of(Kind::HotPrefix, Some(1), None).is_err());
+        assert!(of(Kind::HotPrefix, None, None).is_ok());
     }
 
     #[test]
