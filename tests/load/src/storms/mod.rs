@@ -188,18 +188,15 @@ impl Storm {
 }
 
 impl Size {
-    fn of(self, kind: Kind, usual: Usual) -> Result<Usual> {
+    fn of(self, kind: Kind, mut usual: Usual) -> Result<Usual> {
         let given = self.instances.is_some() || self.connections.is_some();
         ensure!(
             !given || matches!(kind, Kind::ReconnectChurn | Kind::ColdReconnect),
             "a fleet's size makes reconnect_churn and cold_reconnect; {} has sizes by its server's limits",
             kind.name()
         );
-        let usual = Usual {
-            instances: self.instances.unwrap_or(usual.instances),
-            each: self.connections.map_or(usual.each, usize::from),
-            ..usual
-        };
+        usual.instances = self.instances.unwrap_or(usual.instances);
+        usual.each = self.connections.map_or(usual.each, usize::from);
         let connections = usize::from(usual.instances) * usual.each;
         ensure!(
             connections <= CONNECTIONS_AT_MOST,
