@@ -7,12 +7,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use stormglass_load::slow::{Stopped, busy};
 use stormglass_load::storms::{CONFIG, USUAL, now_ms};
 use stormglass_tests::agent::Agent;
+use stormglass_tests::found::figure;
 use stormglass_tests::process::Process;
 use stormglass_tests::server::{Plan, Server};
-use stormglass_tests::slow::{Starved, Stopped};
-use stormglass_tests::{lab, poll};
+use stormglass_tests::starved::Starved;
+use stormglass_tests::{found, lab, poll};
 
 /// All are there, Java's machine included.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -106,7 +108,7 @@ fn one_storm(agent: &Agent, server: &Server, kind: &str, culprit: &str) -> Resul
     let mut storms = Vec::new();
     let over = poll::until_true("the storm is over", OVER_WITHIN, || {
         storms = agent.storms(&server.label())?;
-        Ok(!storms.is_empty() && storms.iter().all(|storm| !storm["ended"].is_null()))
+        Ok(found::are_over(&storms))
     });
     over.with_context(|| format!("{storms:#?}\n{}", agent.log()))?;
     let [storm] = &*storms else {
@@ -134,14 +136,6 @@ fn library(storm: &Value) -> Option<&str> {
     let culprits = storm["culprits"].as_array()?;
     let library = culprits.iter().find(|culprit| culprit["subject"] == "library")?;
     library["name"].as_str()
-}
-
-fn figure(storm: &Value, name: &str) -> Result<f64> {
-    let figures = storm["evidence"].as_array().context("no evidence")?;
-    let figure = figures.iter().find(|figure| figure["name"] == name);
-    figure
-        .and_then(|figure| figure["value"].as_f64())
-        .with_context(|| format!("no {name}: {storm:#}"))
 }
 
 /// Every connection that the library opened is one of its workload's, no more and no less.
@@ -193,11 +187,7 @@ fn go_redis_times_out_and_its_pools_come_back() -> Result<()> {
     std::thread::sleep(LEARNING);
     let slow = Stopped::stop(stopped.id())?;
     let mut script = scripted.connect()?;
-    let busy = format!(
-        "local over = os.clock() + {} while os.clock() < over do end return 1",
-        SLOW.as_secs()
-    );
-    script.send(&[b"EVAL", busy.as_bytes(), b"0"])?;
+    script.send_bytes(&busy(SLOW))?;
     std::thread::sleep(SLOW);
     drop(slow);
 
@@ -206,7 +196,7 @@ fn go_redis_times_out_and_its_pools_come_back() -> Result<()> {
         let storm = one_storm(&agent, server, "reconnect_churn", USUAL)?;
         assert_found_soon(&storm, onset)?;
         // Three time-outs and more fit into the time in which nobody was answered.
-        ensure!(figure(&storm, "amplification")? >= 2.0, "{storm:#}");
+        ensure!(figure(&storm, "amplification") >= Some(2.0), "{storm:#}");
         let library = library(&storm);
         ensure!(
             library.is_some() == named.is_some()
@@ -253,7 +243,7 @@ fn lettuce_comes_back_by_night_and_asks_again_by_day() -> Result<()> {
     let onset = asking.first("timed_out")?;
     let storm = one_storm(&agent, &day, "retry_amplification", "login")?;
     assert_found_soon(&storm, onset)?;
-    ensure!(figure(&storm, "amplification")? >= 1.3, "{storm:#}");
+    ensure!(figure(&storm, "amplification") >= Some(1.3), "{storm:#}");
     for fleet in [idle, asking] {
         println!("{}", fleet.end()?);
     }

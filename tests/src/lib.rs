@@ -7,8 +7,8 @@
 //! | `poll`, `process`, `ports` | waiting, children, addresses |
 //! | `cgroup`, `netns`, `wire`, `container` | places to put a server, or the agent |
 //! | `server`, `resp` | a server, and connections whose bytes are counted |
-//! | `slow` | what makes a server slow |
-//! | `agent`, `exposition` | the agent, and what it shows |
+//! | `starved` | processes that get no CPU |
+//! | `agent`, `exposition`, `found` | the agent, and what it shows |
 //! | `terminal` | a terminal for what is not a list |
 //! | `threads` | what the threads of a process may do |
 //! | `ledger` | both counts over the same interval |
@@ -26,6 +26,7 @@ pub mod bpf;
 pub mod cgroup;
 pub mod container;
 pub mod exposition;
+pub mod found;
 pub mod images;
 pub mod kubernetes;
 pub mod lab;
@@ -39,7 +40,7 @@ pub mod receiver;
 pub mod resp;
 pub mod secrets;
 pub mod server;
-pub mod slow;
+pub mod starved;
 pub mod terminal;
 pub mod threads;
 pub mod wire;

@@ -39,12 +39,8 @@ pub(crate) struct Options {
     /// The same seed draws the same sizes; 0: those of the case that was reported
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Addresses of the fleet that reconnects (reconnect_churn, cold_reconnect), instead of what is drawn
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
-    instances: Option<u16>,
-    /// Connections of each of them; 19,000 in all at most
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
-    connections: Option<u16>,
+    #[command(flatten)]
+    size: Size,
     /// Normal life before it, in seconds; the agent learns for ten
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(11..=86_400))]
     before: u64,
@@ -84,10 +80,7 @@ impl Options {
             seed: self.seed,
             before: Duration::from_secs(self.before),
             netns: self.netns.clone(),
-            size: Size {
-                instances: self.instances,
-                connections: self.connections,
-            },
+            size: self.size,
         }
     }
 }
@@ -135,7 +128,7 @@ fn set(lab: &Lab, options: &Options, interrupt: &Interrupt) -> Result<Stage> {
         .context("cannot create a temporary folder")?;
     let cgroups = Tree::create("stormglass-storm")?;
     let mut config = options.kind.server().to_owned();
-    if options.instances.is_some() || options.connections.is_some() {
+    if options.size.is_given() {
         config.push_str(ROOM);
     }
     let port = ports::free_from(FIRST_PORT)?;

@@ -1,8 +1,9 @@
 //! What a storm of each kind has to be known by.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::Value;
 use stormglass_load::storms::Kind;
+use stormglass_tests::found::figure;
 
 /// Evidence that there has to be, and its least.
 fn least(kind: Kind) -> &'static [(&'static str, f64)] {
@@ -23,9 +24,7 @@ fn least(kind: Kind) -> &'static [(&'static str, f64)] {
 /// Whether it has them all.
 pub(super) fn check(kind: Kind, storm: &Value) -> Result<()> {
     for (name, least) in least(kind) {
-        let figures = storm["evidence"].as_array().context("no evidence")?;
-        let figure = figures.iter().find(|figure| figure["name"] == *name);
-        let value = figure.and_then(|figure| figure["value"].as_f64());
+        let value = figure(storm, name);
         ensure!(
             value.is_some_and(|value| value >= *least),
             "{name} is {value:?}, not {least} or more: {storm:#}"

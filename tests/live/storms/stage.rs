@@ -13,9 +13,9 @@ use stormglass_load::place::{Namespace, Place};
 use stormglass_load::storms::{Course, Kind, Life, Storm};
 use stormglass_tests::agent::Agent;
 use stormglass_tests::netns::Netns;
-use stormglass_tests::poll;
 use stormglass_tests::receiver::Receiver;
 use stormglass_tests::server::{Plan, Server};
+use stormglass_tests::{found, poll};
 
 use super::evidence;
 use super::outcome::Outcome;
@@ -229,7 +229,7 @@ impl Stage {
         loop {
             storm.live(Duration::from_millis(200))?;
             let storms = self.agent.storms(&site.label)?;
-            if !storms.is_empty() && storms.iter().all(|storm| !storm["ended"].is_null()) {
+            if found::are_over(&storms) {
                 return Ok(storms);
             }
             ensure!(began.elapsed() < OVER_WITHIN, "not over, or none: {storms:#?}");

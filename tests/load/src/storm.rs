@@ -23,12 +23,8 @@ pub(crate) struct StormOptions {
     kind: Kind,
     #[command(flatten)]
     target: Target,
-    /// Addresses of the fleet that reconnects, instead of what is drawn; with --connections 19,000 connections at most
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
-    instances: Option<u16>,
-    /// Connections of each of them
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
-    connections: Option<u16>,
+    #[command(flatten)]
+    size: Size,
     /// Normal life before it, in seconds; an agent that is new to a server learns for ten
     #[arg(long, default_value_t = 15)]
     before: u64,
@@ -86,11 +82,7 @@ impl Target {
 pub(crate) fn storm(options: &StormOptions) -> Result<()> {
     let place = options.target.place()?;
     end_in_order(place.process)?;
-    let size = Size {
-        instances: options.instances,
-        connections: options.connections,
-    };
-    let mut storm = Storm::sized(options.kind, place, options.target.seed, size)?;
+    let mut storm = Storm::sized(options.kind, place, options.target.seed, options.size)?;
     say(&json!({"event": "arrived", "at_ms": now_ms(), "kind": options.kind}))?;
     storm.live(Duration::from_secs(options.before))?;
     let course = storm.break_out()?;

@@ -6,9 +6,10 @@ use anyhow::Result;
 use fastrand::Rng;
 use nix::unistd::Pid;
 
-use super::stage::{Noted, Stage, Stopped, Usual};
+use super::stage::{Noted, Stage, Usual, now_ms};
 use super::{Course, Kind, Scene, drawn};
 use crate::place::{Place, set};
+use crate::slow::Stopped;
 
 /// What a server usually has: two hundred commands a second, of few bytes each.
 const USUAL: Usual = Usual {
@@ -167,6 +168,7 @@ impl Scene for Retries {
         let question = command(&["GET", "session:1"]).repeat(self.depth as usize);
         let mut more = stage.besides(self.clients).asking(question, self.depth as usize);
         let stopped = Stopped::stop(self.process)?;
+        let since = now_ms();
         let mut noted = Noted::onset(Kind::RetryAmplification, 0);
         more.open(1)?;
         let rounds = self.lasts.as_secs_f64() * f64::from(self.per_second)
@@ -175,7 +177,8 @@ impl Scene for Retries {
             more.insist();
             stage.pass(self.lasts.div_f64(rounds), &mut [&mut more])?;
         }
-        stopped.go_on(&mut noted);
+        drop(stopped);
+        noted.mute_since(since);
         let course = noted.over(more.opened());
         stage.pass(RECOVERY, &mut [&mut more])?;
         Ok(course)

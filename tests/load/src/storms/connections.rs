@@ -7,10 +7,11 @@ use anyhow::{Result, ensure};
 use fastrand::Rng;
 use nix::unistd::Pid;
 
-use super::stage::{Noted, Stage, Stopped, Usual, now_ms};
+use super::stage::{Noted, Stage, Usual, now_ms};
 use super::{CONNECTIONS_AT_MOST, Course, Kind, Scene, drawn};
 use crate::crowd::Crowd;
 use crate::place::Place;
+use crate::slow::{Stopped, busy};
 
 /// Largest limits that these storms reach.
 const CLIENTS_AT_MOST: u32 = CONNECTIONS_AT_MOST as u32;
@@ -101,24 +102,12 @@ impl Scene for Churn {
         }
         let noted = self.give_up(&mut stage.company, self.lasts, self.patience)?;
         let mut noted = noted.unwrap_or_else(|| Noted::onset(Kind::ReconnectChurn, stage.company.opened()));
-        match stopped {
-            Some(stopped) => stopped.go_on(&mut noted),
-            None => noted.mute_since(since),
-        }
+        drop(stopped);
+        noted.mute_since(since);
         self.give_up(&mut stage.company, RECOVERY, 2 * self.patience)?;
         drop(script);
         Ok(noted.over(stage.company.opened()))
     }
-}
-
-/// A script that keeps the server busy for so long. It measures the server's CPU time: the clock does not move in a script.
-fn busy(how_long: Duration) -> Vec<u8> {
-    let mut script = redis::cmd("EVAL");
-    script
-        .arg("local over = os.clock() + tonumber(ARGV[1]) while os.clock() < over do end return 1")
-        .arg(0)
-        .arg(how_long.as_secs_f64());
-    script.get_packed_command()
 }
 
 /// All connections are replaced within seconds while nobody asks anything.
@@ -250,10 +239,12 @@ impl Scene for Queue {
     fn rage(&self, stage: &mut Stage) -> Result<Course> {
         let mut more = stage.besides(self.instances);
         let stopped = Stopped::stop(self.process)?;
+        let since = now_ms();
         let mut noted = Noted::onset(Kind::AcceptQueueSaturation, 0);
         more.open(self.each)?;
         stage.pass(self.lasts, &mut [&mut more])?;
-        stopped.go_on(&mut noted);
+        drop(stopped);
+        noted.mute_since(since);
         Ok(noted.over(more.opened()))
     }
 }

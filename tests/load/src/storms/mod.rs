@@ -15,7 +15,7 @@ mod stage;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use fastrand::Rng;
 use serde::Serialize;
 
@@ -115,11 +115,13 @@ pub struct Storm {
 }
 
 /// How large a fleet is, where that is not to be drawn.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Args)]
 pub struct Size {
-    /// Addresses.
+    /// Addresses of the fleet that reconnects (reconnect_churn, cold_reconnect), instead of what is drawn
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub instances: Option<u16>,
-    /// Connections of each.
+    /// Connections of each of them; 19,000 in all at most
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub connections: Option<u16>,
 }
 
@@ -188,10 +190,15 @@ impl Storm {
 }
 
 impl Size {
+    /// Whether anything of it is said.
+    #[must_use]
+    pub fn is_given(self) -> bool {
+        self.instances.is_some() || self.connections.is_some()
+    }
+
     fn of(self, kind: Kind, mut usual: Usual) -> Result<Usual> {
-        let given = self.instances.is_some() || self.connections.is_some();
         ensure!(
-            !given || matches!(kind, Kind::ReconnectChurn | Kind::ColdReconnect),
+            !self.is_given() || matches!(kind, Kind::ReconnectChurn | Kind::ColdReconnect),
             "a fleet's size makes reconnect_churn and cold_reconnect; {} has sizes by its server's limits",
             kind.name()
         );

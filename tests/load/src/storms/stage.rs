@@ -6,8 +6,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result};
 use fastrand::Rng;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
 use super::{Course, Kind};
 use crate::crowd::Crowd;
@@ -114,36 +112,6 @@ impl Noted {
         self.course.over_ms = now_ms();
         self.course.opened = opened - self.opened_before;
         self.course
-    }
-}
-
-/// A server that does nothing until this is dropped.
-pub(super) struct Stopped {
-    process: Pid,
-    since_ms: u64,
-}
-
-impl Stopped {
-    pub(super) fn stop(process: Pid) -> Result<Self> {
-        kill(process, Signal::SIGSTOP).with_context(|| format!("cannot stop process {process}"))?;
-        Ok(Self {
-            process,
-            since_ms: now_ms(),
-        })
-    }
-
-    /// Lets it go on.
-    pub(super) fn go_on(self, noted: &mut Noted) {
-        let since = self.since_ms;
-        drop(self);
-        noted.mute_since(since);
-    }
-}
-
-impl Drop for Stopped {
-    fn drop(&mut self) {
-        // It fails if the process has ended.
-        _ = kill(self.process, Signal::SIGCONT);
     }
 }
 

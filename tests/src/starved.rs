@@ -1,4 +1,4 @@
-//! Servers that are made slow for real.
+//! Processes that get no CPU.
 
 use std::hint::spin_loop;
 use std::process::Command;
@@ -9,28 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::process::read_output;
-
-/// A process that does nothing until this is dropped.
-pub struct Stopped(Pid);
-
-impl Stopped {
-    /// Stops it.
-    pub fn stop(process: Pid) -> Result<Self> {
-        kill(process, Signal::SIGSTOP).with_context(|| format!("cannot stop process {process}"))?;
-        Ok(Self(process))
-    }
-}
-
-impl Drop for Stopped {
-    fn drop(&mut self) {
-        // It fails if the process has ended.
-        _ = kill(self.0, Signal::SIGCONT);
-    }
-}
 
 /// A process that has one CPU, which a thread of ours keeps busy: it gets what is left, three thousandths (its weight is 3 beside 1024,
 /// `sched_prio_to_weight` of the kernel). Dropping this gives it back what it had.
