@@ -15,7 +15,7 @@ use stormglass_tests::process::Process;
 use stormglass_tests::resp::Connection;
 use stormglass_tests::server::{Plan, Server};
 
-use crate::alerts::Stopped;
+use crate::alerts::Crowded;
 
 const CONFIG: &str = "
 [clients]
@@ -61,7 +61,7 @@ fn the_pages_bring_a_storm_to_whoever_reads_them_and_disturb_nobody() -> Result<
 
 fn read_through_a_storm() -> Result<()> {
     let began = Instant::now();
-    let (calm, stormy) = (Plan::valkey()?.start()?, Stopped::server()?);
+    let (calm, stormy) = (Plan::valkey()?.start()?, Crowded::server()?);
     let agent = Agent::start_with(CONFIG)?;
     agent.sees(&calm.label())?;
     agent.sees(&stormy.label())?;
@@ -69,7 +69,7 @@ fn read_through_a_storm() -> Result<()> {
 
     let mut reader = read(&agent, include_str!("browser/pages.js"), stormy.label())?;
     wait_for(&mut reader, "ready for the storm")?;
-    let storm = Stopped::begin(stormy)?;
+    let storm = Crowded::begin(stormy)?;
     let finished = reader.finish(READ_WITHIN)?;
     ensure!(finished.status.success(), "{}", finished.stderr);
     println!("read in {:.1} s", began.elapsed().as_secs_f64());

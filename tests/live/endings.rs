@@ -4,27 +4,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use nix::sys::signal::{Signal, kill};
+use stormglass_load::slow::Stopped;
 use stormglass_tests::agent::Agent;
 use stormglass_tests::exposition::Scrape;
 use stormglass_tests::resp::Connection;
 use stormglass_tests::server::{Plan, Server};
-
-/// Continues a stopped server, also when the test fails.
-struct Stopped<'a>(&'a Server);
-
-impl<'a> Stopped<'a> {
-    fn new(server: &'a Server) -> Result<Self> {
-        kill(server.id(), Signal::SIGSTOP)?;
-        Ok(Self(server))
-    }
-}
-
-impl Drop for Stopped<'_> {
-    fn drop(&mut self) {
-        let _ = kill(self.0.id(), Signal::SIGCONT);
-    }
-}
 
 /// Closed, given up waiting, without a command, rejected.
 fn ends(scrape: &Scrape, server: &str) -> [u64; 4] {
@@ -72,7 +56,7 @@ fn clients_that_give_up_on_a_stopped_server_are_counted_and_those_that_just_leav
         connection.send(&[b"BLPOP", b"queue:1", b"0"])?;
     }
     thread::sleep(Duration::from_millis(100));
-    let stopped = Stopped::new(&server)?;
+    let stopped = Stopped::stop(server.id())?;
     for connection in waiting.iter_mut().chain(&mut old) {
         connection.send(&[b"GET", b"cart:1"])?;
     }

@@ -8,8 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{setsockopt, sockopt::TcpFastOpenConnect};
+use stormglass_load::slow::Stopped;
 use stormglass_tests::agent::Agent;
 use stormglass_tests::ledger::{Account, Opening};
 use stormglass_tests::poll;
@@ -140,7 +140,7 @@ fn commands_that_end_the_handshake_are_read() -> Result<()> {
 fn commands_that_a_full_queue_turns_away_count_once_when_they_are_let_in() -> Result<()> {
     let mut scene = Scene::create()?;
     let (server, address) = (scene.server.id(), SocketAddr::V4(scene.address()));
-    kill(server, Signal::SIGSTOP)?;
+    let stopped = Stopped::stop(server)?;
     // Without the acknowledgements all of them have begun their handshakes before the queue is full.
     scene.wire.router.lose(&ACKNOWLEDGEMENTS)?;
     let crowd = scene.wire.client.inside(|| {
@@ -155,11 +155,9 @@ fn commands_that_a_full_queue_turns_away_count_once_when_they_are_let_in() -> Re
     });
     // Most of what is sent is turned away, and sent again, and turned away.
     thread::sleep(Duration::from_millis(700));
-    // Also after a failure.
-    let kept = scene.agent.parked();
-    kill(server, Signal::SIGCONT)?;
     // Of what was turned away, each CPU keeps the last.
-    let kept = kept?;
+    let kept = scene.agent.parked()?;
+    drop(stopped);
     ensure!(
         kept <= thread::available_parallelism()?.get() as u64,
         "{kept} are kept"

@@ -14,7 +14,7 @@ use stormglass_tests::terminal::Terminal;
 use stormglass_tests::threads::threads;
 use stormglass_tests::{lab, poll, ports};
 
-use crate::alerts::Stopped;
+use crate::alerts::Crowded;
 
 const CONFIG: &str = "[clients]\nsurvey_seconds = 1\n\n\
      [[workload]]\nname = \"batch\"\naddresses = [\"127.72.0.0/16\"]\n";
@@ -67,7 +67,7 @@ fn number(screen: &str, subject: &str, column: &str) -> Option<u64> {
 #[test]
 #[ignore = "needs root and the lab: cargo xtask test"]
 fn top_shows_a_storm_at_80_by_24_and_at_200_by_50_and_obeys_its_keys() -> Result<()> {
-    let server = Stopped::server()?;
+    let server = Crowded::server()?;
     let label = server.label();
     let agent = Agent::start_with(CONFIG)?;
     agent.sees(&label)?;
@@ -75,7 +75,7 @@ fn top_shows_a_storm_at_80_by_24_and_at_200_by_50_and_obeys_its_keys() -> Result
     start(&terminal, "", agent.config())?;
     let calm = terminal.shows(&label)?;
     ensure!(calm.contains("\n no storm\n"), "{calm}");
-    let stopped = Stopped::begin(server)?;
+    let stopped = Crowded::begin(server)?;
     let screen = terminal.shows_such("the storm, and the queue that is full", |screen| {
         let storm = screen.contains(" STORM ") && screen.contains("\n accept queue saturation: ");
         storm && screen.contains(&format!("\n! {label} ")) && number(screen, &label, "QUEUE") == Some(60)

@@ -11,6 +11,11 @@ pub fn agent() -> Result<PathBuf> {
     find("STORMGLASS_LAB_AGENT", "debug/stormglass")
 }
 
+/// The load generator: `stormglass-load`.
+pub fn load_generator() -> Result<PathBuf> {
+    find("STORMGLASS_LAB_LOAD", "debug/stormglass-load")
+}
+
 /// Valkey's server.
 pub fn valkey_server() -> Result<PathBuf> {
     find("STORMGLASS_LAB_VALKEY_SERVER", "lab/bin/valkey-server")

@@ -6,9 +6,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use stormglass_load::crowd::Crowd;
+use stormglass_load::slow::Stopped;
 use stormglass_tests::agent::Agent;
 use stormglass_tests::resp::Connection;
 use stormglass_tests::server::Plan;
@@ -95,12 +95,12 @@ fn pose(agent: &Agent, folder: &OsStr, server: Pid, stop: &AtomicBool) -> Result
     thread::sleep(LEARNING);
     let mut reader = super::read(agent, include_str!("pictures.js"), folder)?;
     super::wait_for(&mut reader, "ready for the storm")?;
-    kill(server, Signal::SIGSTOP)?;
+    let stopped = Stopped::stop(server)?;
     stop.store(true, Ordering::Relaxed);
-    let stopped = Instant::now();
+    let began = Instant::now();
     let seen = super::wait_for(&mut reader, "ready for the calm");
-    thread::sleep(STOPPED.saturating_sub(stopped.elapsed()));
-    kill(server, Signal::SIGCONT)?;
+    thread::sleep(STOPPED.saturating_sub(began.elapsed()));
+    drop(stopped);
     stop.store(false, Ordering::Relaxed);
     seen?;
     let finished = reader.finish(WITHIN)?;
