@@ -5,27 +5,22 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use stormglass_tests::agent::{self, Agent};
+use stormglass_tests::found::column;
 use stormglass_tests::poll;
 
-use crate::alerts::Stopped;
+use crate::alerts::Crowded;
 
 /// A storm is over some ten seconds after its last sign; the rest is for a busy machine.
 const OVER_WITHIN: Duration = Duration::from_secs(60);
+
+/// What a client asks before the storm, in three seconds or so.
+const COMMANDS: u64 = 300;
 
 fn incidents(agent: &Agent) -> Result<Vec<Value>> {
     let (status, body) = agent.get("/api/v1/incidents")?;
     ensure!(status == 200, "{status}: {body}");
     let page: Value = serde_json::from_str(&body)?;
     page["incidents"].as_array().cloned().context("no list")
-}
-
-fn column(incident: &Value, name: &str) -> Result<Vec<u64>> {
-    let values = incident["course"][name].as_array();
-    let values = values.with_context(|| format!("no {name}"))?;
-    values
-        .iter()
-        .map(|value| value.as_u64().context("no number"))
-        .collect()
 }
 
 /// The agent is killed in the middle of a storm: what it had recorded is read by the next one, which records the rest.
@@ -38,11 +33,15 @@ fn a_storm_is_recorded_before_during_and_after_and_a_crash_cuts_it_at_a_record()
          [[workload]]\nname = \"batch\"\naddresses = [\"127.72.0.0/16\"]\n",
         dir.path()
     );
-    let server = Stopped::server()?;
+    let server = Crowded::server()?;
     let agent = Agent::start_with(&settings)?;
     agent.sees(&server.label())?;
-    std::thread::sleep(Duration::from_secs(3));
-    let stopped = Stopped::begin(server)?;
+    let mut web = server.connect()?;
+    for _ in 0..COMMANDS {
+        web.ask(&[b"GET", b"cart:1"])?;
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let stopped = Crowded::begin(server)?;
     poll::until_true("an incident", OVER_WITHIN, || Ok(incidents(&agent)?.len() == 1))?;
     std::thread::sleep(Duration::from_secs(2));
     agent.kill()?;
@@ -73,6 +72,31 @@ fn a_storm_is_recorded_before_during_and_after_and_a_crash_cuts_it_at_a_record()
         "{at:?} {onset}"
     );
     ensure!(at.is_sorted() && opened.iter().sum::<u64>() == 60, "{opened:?}");
+    // What was asked before it, and by whom.
+    let before = |list: &str| {
+        let all = cut[list].as_array().map(Vec::as_slice).unwrap_or_default();
+        all.iter()
+            .filter(|one| one["at"].as_u64() <= Some(onset))
+            .collect::<Vec<_>>()
+    };
+    let (traffic, clients) = (before("traffic"), before("clients"));
+    let asked: u64 = traffic
+        .iter()
+        .filter_map(|second| second["commands"].as_u64())
+        .sum();
+    // The last of them may be in the second in which it began.
+    ensure!(
+        traffic.len() >= 2 && asked > COMMANDS / 2 && asked <= COMMANDS,
+        "{traffic:#?}"
+    );
+    let tenant = &traffic[traffic.len() - 1]["tenants"][0]["tenant"];
+    ensure!(tenant == "(unassigned)", "{traffic:#?}");
+    ensure!(
+        clients
+            .iter()
+            .any(|look| look["clients"][0]["address"] == "127.0.0.1"),
+        "{clients:#?}"
+    );
     let queue = column(&cut, "queue_length")?;
     ensure!(queue.iter().max() == Some(&60), "{queue:?}");
     // The whole one goes on until after the end.
@@ -91,6 +115,10 @@ fn a_storm_is_recorded_before_during_and_after_and_a_crash_cuts_it_at_a_record()
         (vec!["list"], id),
         (vec!["show", "last"], "accept queue"),
         (vec!["export", "last", "--format", "csv"], "at_ms,connections"),
+        (
+            vec!["export", "last", "--format", "traffic-csv"],
+            "at_ms,milliseconds",
+        ),
         (vec!["export", "last"], "\"queue_length\""),
     ] {
         let arguments = [vec!["incidents"], arguments].concat();

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
-use stormglass::incidents::{self, Course, Incident, Sample};
+use stormglass::incidents::{self, Incident, Sample, TrafficAt};
 use stormglass::numbers::span;
 use stormglass::storms::{Moment, Storm};
 
@@ -70,7 +70,7 @@ struct OneArguments {
 struct ExportArguments {
     #[command(flatten)]
     one: OneArguments,
-    /// Everything as JSON, or the course as comma-separated values.
+    /// Everything as JSON, or the course or the traffic as comma-separated values.
     #[arg(long, value_name = "FORMAT", default_value = "json")]
     format: Format,
 }
@@ -79,8 +79,10 @@ struct ExportArguments {
 enum Format {
     /// Everything.
     Json,
-    /// The course: a line per tick.
+    /// The course: a line per tick of 100 ms.
     Csv,
+    /// What its commands came to: a line per second.
+    TrafficCsv,
 }
 
 pub(super) fn run(arguments: &IncidentsArguments) -> Result<ExitCode> {
@@ -101,6 +103,7 @@ pub(super) fn run(arguments: &IncidentsArguments) -> Result<ExitCode> {
             match export.format {
                 Format::Json => show_json(&answer)?,
                 Format::Csv => show(&incident.csv())?,
+                Format::TrafficCsv => show(&incident.traffic_csv())?,
             }
         }
     }
@@ -206,11 +209,7 @@ fn drawn(incident: &Incident, columns: usize) -> String {
         if storm.expected { ", expected" } else { "" },
         storm.summary
     );
-    text.push_str(&picture(
-        &incident.course,
-        storm,
-        columns.saturating_sub(MARGIN + 1).max(20),
-    ));
+    text.push_str(&picture(incident, columns.saturating_sub(MARGIN + 1).max(20)));
     if !incident.complete {
         text.push_str("(not recorded to its end: it goes on, or the agent ended before)\n");
     }
@@ -240,35 +239,89 @@ fn drawn(incident: &Incident, columns: usize) -> String {
     text
 }
 
-/// What is drawn: its name, the number of a column of time, and whether it is a rate per second.
-type Row = (&'static str, fn(&Sample) -> u32, bool);
+/// What is drawn of ticks: its name, the number of one, and whether it is a rate per second.
+type OfTicks = (&'static str, fn(&Sample) -> u32, bool);
 
-const ROWS: [Row; 6] = [
-    ("connections", |sample| sample.connections, false),
-    ("opened /s", |sample| sample.opened, true),
-    ("closed /s", |sample| sample.closed, true),
-    ("refused /s", |sample| sample.rejected, true),
-    ("accept queue", |sample| sample.queue_length, false),
-    ("queue drops /s", |sample| sample.queue_drops, true),
+const TICKS: [OfTicks; 6] = [
+    ("connections", |tick| tick.connections, false),
+    ("opened /s", |tick| tick.opened, true),
+    ("closed /s", |tick| tick.closed, true),
+    ("refused /s", |tick| tick.rejected, true),
+    ("accept queue", |tick| tick.queue_length, false),
+    ("queue drops /s", |tick| tick.queue_drops, true),
 ];
 
-fn picture(course: &Course, storm: &Storm, width: usize) -> String {
-    let samples: Vec<_> = course.samples().collect();
-    let (Some(first), Some(last)) = (samples.first(), samples.last()) else {
+/// The same of seconds of traffic. `answered` leaves out replies whose commands came before the agent.
+type OfSeconds = (&'static str, fn(&TrafficAt) -> u64, bool);
+
+const SECONDS: [OfSeconds; 6] = [
+    ("commands /s", |second| second.commands, true),
+    ("answered /s", |second| second.answered, true),
+    ("latency us", |second| second.latency_microseconds, false),
+    ("bytes in /s", |second| second.bytes_in, true),
+    ("bytes out /s", |second| second.bytes_out, true),
+    ("errors /s", |second| second.errors, true),
+];
+
+/// A row of a picture: from when until when it had which value.
+struct Row {
+    name: &'static str,
+    values: Vec<(Moment, Moment, u64)>,
+}
+
+fn rows(incident: &Incident) -> Vec<Row> {
+    let of_ticks = |(name, value, is_rate): OfTicks| Row {
+        name,
+        values: incident
+            .course
+            .samples()
+            .map(|tick| {
+                let factor = if is_rate { 10 } else { 1 };
+                (tick.at, tick.at, u64::from(value(&tick)) * factor)
+            })
+            .collect(),
+    };
+    let of_seconds = |(name, value, is_rate): OfSeconds| Row {
+        name,
+        values: incident
+            .traffic
+            .iter()
+            .map(|second| {
+                let milliseconds = second.milliseconds.max(1);
+                let (value, began) = (
+                    value(second),
+                    Moment(second.at.0.saturating_sub(milliseconds - 1)),
+                );
+                let value = if is_rate {
+                    value * 1000 / milliseconds
+                } else {
+                    value
+                };
+                (began, second.at, value)
+            })
+            .collect(),
+    };
+    let ticks = TICKS.into_iter().map(of_ticks);
+    ticks.chain(SECONDS.into_iter().map(of_seconds)).collect()
+}
+
+fn picture(incident: &Incident, width: usize) -> String {
+    let at = &incident.course.at;
+    let (Some(&first), Some(&last)) = (at.first(), at.last()) else {
         return String::new();
     };
-    let milliseconds = last.at.since(first.at).max(1);
+    let milliseconds = last.since(first).max(1);
     let place =
-        |at: Moment| ((at.since(first.at) as usize * (width - 1)) / milliseconds as usize).min(width - 1);
+        |at: Moment| ((at.since(first) as usize * (width - 1)) / milliseconds as usize).min(width - 1);
     let mut text = String::new();
-    for (name, value, is_rate) in ROWS {
+    for Row { name, values } in rows(incident) {
         // A column shows its largest tick: a burst of 100 ms is what a storm is made of.
         let mut columns = vec![0; width];
-        for sample in &samples {
-            let column = &mut columns[place(sample.at)];
-            *column = u64::from(value(sample)).max(*column);
+        for (from, until, value) in values.into_iter().filter(|(_, until, _)| *until >= first) {
+            for column in &mut columns[place(from)..=place(until)] {
+                *column = value.max(*column);
+            }
         }
-        let factor = if is_rate { 10 } else { 1 };
         let most = columns.iter().copied().max().unwrap_or(0);
         if most == 0 {
             continue;
@@ -277,15 +330,16 @@ fn picture(course: &Course, storm: &Storm, width: usize) -> String {
             .iter()
             .map(|value| BARS[(value * 8).div_ceil(most) as usize])
             .collect();
-        _ = writeln!(text, "{name:<MARGIN$}{bars} {}", most * factor);
+        _ = writeln!(text, "{name:<MARGIN$}{bars} {most}");
     }
+    let storm = &incident.storm;
     let mut marks = vec![' '; width];
     for (at, mark) in [
         (Some(storm.onset), 'o'),
         (Some(storm.found), 'f'),
         (storm.ended, 'e'),
     ] {
-        if let Some(at) = at.filter(|at| *at >= first.at && *at <= last.at) {
+        if let Some(at) = at.filter(|at| *at >= first && *at <= last) {
             marks[place(at)] = mark;
         }
     }
@@ -303,6 +357,8 @@ fn picture(course: &Course, storm: &Storm, width: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use stormglass::incidents::Course;
+
     use super::*;
 
     fn incident() -> Incident {
@@ -328,6 +384,12 @@ mod tests {
         });
         serde_json::from_value(json!({
             "format": 1, "agent": "1", "complete": true, "storm": storm, "told": [], "course": course,
+            "traffic": [
+                {"at": 1_005_100, "milliseconds": 1_000, "commands": 40, "answered": 40, "latency_microseconds": 90, "bytes_in": 4_000,
+                    "bytes_out": 0, "errors": 0, "tenants": []},
+                {"at": 1_007_100, "milliseconds": 2_000, "commands": 160, "answered": 0, "latency_microseconds": 0, "bytes_in": 8_000,
+                    "bytes_out": 0, "errors": 0, "tenants": []},
+            ],
             "clients": [], "tenants": [],
         }))
         .expect("understood")
@@ -341,6 +403,10 @@ cold_reconnect at s:1, warning
 80 opens
 connections       ▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄█████████████████████ 200
 opened /s                            █                     800
+commands /s                       ▄▄▄▄████████             80
+answered /s                       █████                    40
+latency us                        █████                    90
+bytes in /s                       ████████████             4000
                                      o f         e
                   9.9 s in all; o onset, f found, e ended
 

@@ -124,6 +124,8 @@ impl Watch {
         }
         for (label, traffic) in self.traffic(now) {
             let events = self.judge.engine.observe_traffic(&label, moment, &traffic);
+            self.judge
+                .record(|flight| flight.traffic(&label, moment, &traffic));
             self.judge.tell(&events, moment);
         }
     }
@@ -148,6 +150,8 @@ impl Watch {
         for (label, clients) in clients {
             let detail = self.described(label, clients);
             self.judge.engine.remember(label, moment, &detail);
+            self.judge
+                .record(|flight| flight.remember(label, moment, &detail));
         }
     }
 

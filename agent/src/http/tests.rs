@@ -101,6 +101,21 @@ fn archive(dir: &std::path::Path) -> Arc<Archive> {
             None
         );
     }
+    let row = |tenant: &str, commands| crate::storms::TrafficRow {
+        tenant: Some(tenant.into()),
+        commands,
+        bytes_in: 2_000 * commands,
+        ..crate::storms::TrafficRow::default()
+    };
+    let traffic = |commands| crate::storms::Traffic {
+        milliseconds: 1_000,
+        rows: vec![row("checkout", 40), row("search", commands)],
+        ..crate::storms::Traffic::default()
+    };
+    for (second, commands) in [(0, 7), (1, 700), (2, 700)] {
+        let at = Moment(storm.onset.0 + 1_000 * second);
+        assert_eq!(flight.traffic(&storm.server, at, &traffic(commands)), None);
+    }
     for work in flight.storm(NOW, &storm) {
         archive.take(work);
     }
@@ -328,6 +343,8 @@ fn report() -> Report {
         kubernetes: kubernetes::Status::default(),
         pods: [([10, 1, 0, 7].into(), Arc::new(kubernetes_pod()))].into(),
         incidents: ArchiveStatus::default(),
+        link: None,
+        process: None,
         disagreements: vec![Disagreement {
             server: "b:2".into(),
             tenant: "checkout".into(),

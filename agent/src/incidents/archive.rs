@@ -191,7 +191,9 @@ impl Archive {
             bytes.extend(encode(record)?);
         }
         file.write_all(&bytes)?;
-        let tells = records.iter().any(|record| !matches!(record, Record::Course(_)));
+        let tells = records
+            .iter()
+            .any(|record| !matches!(record, Record::Course(_) | Record::Traffic(_)));
         if tells {
             file.sync_data()?;
         }

@@ -4,6 +4,7 @@
 //! word, the CRC32C of what follows) and a record's JSON, compressed by raw DEFLATE (RFC 1951). A file that ends within a record
 //! was cut by a crash and is read up to there. A length has a checksum of its own, so that a damaged one is not taken for a cut.
 
+use std::fmt::Write as _;
 use std::io::Read as _;
 
 use flate2::Compression;
@@ -11,7 +12,7 @@ use flate2::read::DeflateDecoder;
 use flate2::write::DeflateEncoder;
 use serde::{Deserialize, Serialize};
 
-use super::record::{Clients, Course, FORMAT, Record, TenantsAt, Told};
+use super::record::{Clients, Course, FORMAT, Record, TenantsAt, Told, TrafficAt};
 use crate::storms::Storm;
 
 /// The first bytes of a file.
@@ -39,7 +40,10 @@ pub struct Incident {
     pub told: Vec<Told>,
     /// The server every 100 ms: before, during and after.
     pub course: Course,
-    /// Its clients, every second or so while the storm went on.
+    /// What its commands came to, every second: before, during and after.
+    #[serde(default)]
+    pub traffic: Vec<TrafficAt>,
+    /// Its clients: every twenty seconds or so, and every second or so while something was suspected.
     pub clients: Vec<Clients>,
     /// Its tenants, every few seconds.
     pub tenants: Vec<TenantsAt>,
@@ -163,12 +167,13 @@ impl Incident {
         };
         let mut complete = false;
         let (mut told, mut course) = (Vec::new(), Course::default());
-        let (mut clients, mut tenants) = (Vec::new(), Vec::new());
+        let (mut traffic, mut clients, mut tenants) = (Vec::new(), Vec::new(), Vec::new());
         for record in records {
             match record {
                 Record::Head { .. } => {}
                 Record::Storm(next) => told.push(next),
                 Record::Course(next) => course.extend(next.samples()),
+                Record::Traffic(next) => traffic.extend(next.seconds),
                 Record::Clients(next) => clients.push(next),
                 Record::Tenants(next) => tenants.push(next),
                 Record::End { .. } => complete = true,
@@ -182,6 +187,7 @@ impl Incident {
             storm,
             told,
             course,
+            traffic,
             clients,
             tenants,
         })
@@ -190,7 +196,6 @@ impl Incident {
     /// The course as comma-separated values with a line of names: a line per tick.
     #[must_use]
     pub fn csv(&self) -> String {
-        use std::fmt::Write as _;
         let mut text = String::from(
             "at_ms,connections,opened,closed,closed_waiting,rejected,queue_length,queue_drops\n",
         );
@@ -206,6 +211,28 @@ impl Incident {
                 sample.rejected,
                 sample.queue_length,
                 sample.queue_drops
+            );
+        }
+        text
+    }
+
+    /// The traffic as comma-separated values with a line of names: a line per second.
+    #[must_use]
+    pub fn traffic_csv(&self) -> String {
+        let mut text =
+            String::from("at_ms,milliseconds,commands,answered,latency_us,bytes_in,bytes_out,errors\n");
+        for second in &self.traffic {
+            _ = writeln!(
+                text,
+                "{},{},{},{},{},{},{},{}",
+                second.at.0,
+                second.milliseconds,
+                second.commands,
+                second.answered,
+                second.latency_microseconds,
+                second.bytes_in,
+                second.bytes_out,
+                second.errors
             );
         }
         text

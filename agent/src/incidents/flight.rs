@@ -1,23 +1,19 @@
 //! The flight recorder: the last minutes of every server in bounded memory. A storm makes an incident of them, and of what follows.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
-use super::record::{ClientAt, Clients, Course, FORMAT, Record, Sample, TenantsAt, Told, WorkloadAt};
+use super::past::{self, Past, Second};
+use super::record::{FORMAT, Record, Sample, TenantsAt, Told};
 use crate::config::Incidents;
-use crate::storms::{Detail, Moment, Observation, Storm};
+use crate::storms::{Detail, Moment, Observation, Storm, Traffic};
 
-/// Ticks in a second.
-const TICKS: usize = 10;
+/// Ticks, and seconds of traffic, that are written together.
+const TICKS_TOGETHER: usize = 10;
+const SECONDS_TOGETHER: usize = 5;
 
-/// Samples that are written together.
-const TOGETHER: usize = TICKS;
-
-/// Servers whose past is kept: 5 MiB. Those beyond have incidents that begin with their storm.
+/// Servers whose past is kept: 15 MiB, if all of them have many tenants and clients. Those beyond have incidents that begin with their
+/// storm.
 const SERVERS: usize = 100;
-
-/// Workloads and clients of a record.
-const WORKLOADS: usize = 20;
-const CLIENTS: usize = 50;
 
 /// How often clients are recorded at most, in milliseconds.
 const CLIENTS_MILLISECONDS: u64 = 1_000;
@@ -44,7 +40,7 @@ struct Server {
     /// Whether its past is kept.
     keeps: bool,
     last: Option<Observation>,
-    past: VecDeque<Sample>,
+    past: Past,
     incident: Option<Open>,
 }
 
@@ -53,6 +49,7 @@ struct Server {
 struct Open {
     id: String,
     unwritten: Vec<Sample>,
+    unwritten_seconds: Vec<Second>,
     /// Until when, once the storm is over.
     until: Option<Moment>,
     /// When the clients were recorded.
@@ -88,20 +85,33 @@ impl Flight {
         let before = server.last.replace(*seen)?;
         let sample = Sample::between(&before, seen, now);
         if server.keeps {
-            server.past.push_back(sample);
+            server.past.tick(sample);
         }
-        let room = self.settings.before_seconds.get() * TICKS;
-        while server.past.len() > room {
-            server.past.pop_front();
-        }
+        let kept = 1000 * self.settings.before_seconds.get() as u64;
+        server.past.forget_before(Moment(now.0.saturating_sub(kept)));
         let open = server.incident.as_mut()?;
         open.unwritten.push(sample);
         if open.until.is_some_and(|until| now >= until) {
             return server.close(now);
         }
-        (open.unwritten.len() >= TOGETHER).then(|| Work {
+        (open.unwritten.len() >= TICKS_TOGETHER).then(|| Work {
             id: open.id.clone(),
             records: open.course().into_iter().collect(),
+        })
+    }
+
+    /// Takes what the commands of a server came to, every second.
+    pub fn traffic(&mut self, label: &str, now: Moment, counted: &Traffic) -> Option<Work> {
+        let server = self.servers.get_mut(label)?;
+        let second = Second::of(now, counted);
+        if server.keeps {
+            server.past.second(second.clone());
+        }
+        let open = server.incident.as_mut()?;
+        open.unwritten_seconds.push(second);
+        (open.unwritten_seconds.len() >= SECONDS_TOGETHER).then(|| Work {
+            id: open.id.clone(),
+            records: open.traffic().into_iter().collect(),
         })
     }
 
@@ -122,15 +132,12 @@ impl Flight {
                 format: FORMAT,
                 agent: self.agent.to_owned(),
             });
-            let mut course = Course::default();
-            course.extend(server.past.iter().copied());
-            if !course.at.is_empty() {
-                records.push(Record::Course(course));
-            }
+            records.extend(server.past.records());
         }
         let open = server.incident.get_or_insert_with(|| Open {
             id: storm.id.clone(),
             unwritten: Vec::new(),
+            unwritten_seconds: Vec::new(),
             until: None,
             clients: None,
         });
@@ -149,6 +156,15 @@ impl Flight {
         works
     }
 
+    /// Takes who the clients of a server are, at a moment at which nothing is suspected.
+    pub fn remember(&mut self, label: &str, now: Moment, detail: &Detail) -> Option<Work> {
+        let server = self.servers.get_mut(label)?;
+        if server.keeps {
+            server.past.look(now, detail);
+        }
+        self.clients(label, now, detail)
+    }
+
     /// Takes who the clients of a server are.
     pub fn clients(&mut self, label: &str, now: Moment, detail: &Detail) -> Option<Work> {
         let open = self.servers.get_mut(label)?.incident.as_mut()?;
@@ -161,7 +177,7 @@ impl Flight {
         open.clients = Some(now);
         Some(Work {
             id: open.id.clone(),
-            records: vec![Record::Clients(clients(now, detail))],
+            records: vec![Record::Clients(past::clients(now, detail))],
         })
     }
 
@@ -191,7 +207,10 @@ impl Server {
         let mut open = self.incident.take()?;
         let end = Record::End { at: now };
         Some(Work {
-            records: open.course().into_iter().chain([end]).collect(),
+            records: [open.course(), open.traffic(), Some(end)]
+                .into_iter()
+                .flatten()
+                .collect(),
             id: open.id,
         })
     }
@@ -199,47 +218,10 @@ impl Server {
 
 impl Open {
     fn course(&mut self) -> Option<Record> {
-        if self.unwritten.is_empty() {
-            return None;
-        }
-        let mut course = Course::default();
-        course.extend(self.unwritten.drain(..));
-        Some(Record::Course(course))
+        past::course(self.unwritten.drain(..))
     }
-}
 
-/// The largest of them.
-fn clients(at: Moment, detail: &Detail) -> Clients {
-    let text = |name: &Option<std::sync::Arc<str>>| name.as_deref().unwrap_or_default().to_owned();
-    let mut workloads: BTreeMap<&str, WorkloadAt> = BTreeMap::new();
-    for client in &detail.clients {
-        let name = client.workload.as_deref().unwrap_or_default();
-        let workload = workloads.entry(name).or_insert_with(|| WorkloadAt {
-            workload: name.to_owned(),
-            instances: 0,
-            connections: 0,
-            opened: 0,
-        });
-        workload.instances += 1;
-        workload.connections += client.connections;
-        workload.opened += client.opened;
-    }
-    let mut workloads: Vec<_> = workloads.into_values().collect();
-    workloads.sort_by_key(|workload| std::cmp::Reverse(workload.opened));
-    workloads.truncate(WORKLOADS);
-    let mut order: Vec<_> = detail.clients.iter().collect();
-    order.sort_by_key(|client| (std::cmp::Reverse(client.opened), client.address));
-    let clients = order.into_iter().take(CLIENTS).map(|client| ClientAt {
-        address: client.address.to_string(),
-        workload: text(&client.workload),
-        library: text(&client.library),
-        user: text(&client.user),
-        connections: client.connections,
-        opened: client.opened,
-    });
-    Clients {
-        at,
-        workloads,
-        clients: clients.collect(),
+    fn traffic(&mut self) -> Option<Record> {
+        past::traffic(self.unwritten_seconds.drain(..))
     }
 }

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::storms::{Moment, Observation, Storm};
 
-/// Form of the records; raised when an older reader could misunderstand a newer file.
-pub(super) const FORMAT: u32 = 1;
+/// Form of the records; raised when an older reader could not understand a newer file. Of form 1 there was no traffic.
+pub(super) const FORMAT: u32 = 2;
 
 /// A piece of an incident, in the order in which it was recorded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +22,8 @@ pub enum Record {
     Storm(Told),
     /// The server, every 100 ms.
     Course(Course),
+    /// What its commands came to, every second.
+    Traffic(Traffic),
     /// Its clients.
     Clients(Clients),
     /// Its tenants.
@@ -155,6 +157,38 @@ impl Course {
     }
 }
 
+/// Seconds of commands, in their order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// One after the other.
+    pub seconds: Vec<TrafficAt>,
+}
+
+/// What the commands of the server came to in about a second.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct TrafficAt {
+    /// Its end.
+    pub at: Moment,
+    /// How long it was.
+    pub milliseconds: u64,
+    /// Commands received in it.
+    pub commands: u64,
+    /// Commands answered in it whose duration is known.
+    pub answered: u64,
+    /// How long those took on average, in microseconds.
+    pub latency_microseconds: u64,
+    /// Payload bytes from all its clients, attributed or not.
+    pub bytes_in: u64,
+    /// The same to them.
+    pub bytes_out: u64,
+    /// Error replies.
+    pub errors: u64,
+    /// What tenants had in it: the eight with the largest share of its bytes or of its commands. Whoever has no tenant is
+    /// `(unassigned)`.
+    pub tenants: Vec<TenantAt>,
+}
+
 /// Who the clients of the server were at a moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -199,7 +233,7 @@ pub struct ClientAt {
     pub opened: u64,
 }
 
-/// What tenants have had up to a moment.
+/// What tenants have had since the agent watches, up to a moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TenantsAt {
@@ -209,13 +243,13 @@ pub struct TenantsAt {
     pub tenants: Vec<TenantAt>,
 }
 
-/// What a tenant has had.
+/// What a tenant had.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TenantAt {
     /// Its name.
     pub tenant: String,
-    /// Commands since the agent watches.
+    /// Commands.
     pub commands: u64,
     /// Bytes of them.
     pub bytes_in: u64,

@@ -8,7 +8,7 @@ use super::file::{MAGIC, decode, encode};
 use super::*;
 use crate::alerts::testing::storm as told_storm;
 use crate::config::{Incidents, Settings};
-use crate::storms::{ClientDetail, Detail, Moment, Observation, Storm};
+use crate::storms::{ClientDetail, Detail, Moment, Observation, Storm, Traffic as Counted, TrafficRow};
 
 const BEGIN: u64 = 1_795_412_506_000;
 const LABEL: &str = "valkey-server:6379";
@@ -54,6 +54,7 @@ impl Cockpit {
         }
     }
 
+    /// Each tick opens three connections; each second `batch` asks ten times as much as `web`, and nine others once.
     fn fly(&mut self, ticks: u64) {
         for _ in 0..ticks {
             self.tick += 1;
@@ -65,6 +66,10 @@ impl Cockpit {
             };
             let work = self.flight.note(LABEL, self.now(), &seen);
             self.keep(work);
+            if self.tick.is_multiple_of(10) {
+                let work = self.flight.traffic(LABEL, self.now(), &second());
+                self.keep(work);
+            }
         }
     }
 
@@ -81,6 +86,33 @@ impl Cockpit {
             bytes.extend(encode(record).expect("encoded"));
         }
         bytes
+    }
+}
+
+fn second() -> Counted {
+    let row = |tenant: Option<&str>, commands: u64| TrafficRow {
+        tenant: tenant.map(Into::into),
+        commands,
+        answered: commands / 2,
+        seconds: (commands / 2) as f64 * 300e-6,
+        bytes_in: 10 * commands,
+        bytes_out: 100 * commands,
+        errors: vec![("OOM", commands / 100), ("WRONGTYPE", commands / 100)],
+        ..TrafficRow::default()
+    };
+    let few = (0..9).map(|one| row(Some(&format!("few-{one}")), 1));
+    let rows = [
+        row(Some("web"), 50),
+        row(Some("batch"), 500),
+        row(Some("web"), 50),
+        row(None, 20),
+    ];
+    Counted {
+        milliseconds: 1_000,
+        bytes_in: 7_000,
+        bytes_out: 70_000,
+        rows: rows.into_iter().chain(few).collect(),
+        ..Counted::default()
     }
 }
 
@@ -135,7 +167,7 @@ fn an_incident_has_the_time_before_during_and_after_without_a_gap() {
     let cockpit = whole();
     let incident = Incident::read(&cockpit.file("1-1")).expect("readable");
     assert!(incident.complete);
-    assert_eq!((incident.format, &*incident.agent), (1, "1.2.3"));
+    assert_eq!((incident.format, &*incident.agent), (2, "1.2.3"));
     let samples: Vec<_> = incident.course.samples().collect();
     let first = BEGIN + 100 * 151;
     assert_eq!(samples.len(), 50 + 100 + 50);
@@ -149,6 +181,9 @@ fn an_incident_has_the_time_before_during_and_after_without_a_gap() {
     assert_eq!(incident.told.len(), 2);
     assert_eq!(incident.storm, storm("1-1", Some(Moment(BEGIN + 100 * 300))));
     assert_eq!(incident.tenants[0].tenants[0].bytes_out, 700);
+    let ends: Vec<_> = incident.traffic.iter().map(|second| second.at.0).collect();
+    let expected: Vec<_> = (16..=34).map(|second| BEGIN + 1_000 * second).collect();
+    assert_eq!(ends, expected);
     assert_eq!(incident.clients.len(), 10);
     let Clients {
         workloads, clients, ..
@@ -162,6 +197,102 @@ fn an_incident_has_the_time_before_during_and_after_without_a_gap() {
     let csv = incident.csv();
     assert_eq!(csv.lines().count(), 201);
     assert_eq!(csv.lines().nth(1), Some(&*format!("{first},453,3,0,0,0,1,0")));
+}
+
+#[test]
+fn a_second_of_traffic_has_its_sums_and_its_largest_tenants() {
+    let incident = Incident::read(&whole().file("1-1")).expect("readable");
+    let second = &incident.traffic[3];
+    let tenants: Vec<_> = second
+        .tenants
+        .iter()
+        .map(|one| {
+            (
+                &*one.tenant,
+                one.commands,
+                one.bytes_in,
+                one.bytes_out,
+                one.errors,
+            )
+        })
+        .collect();
+    assert_eq!(
+        tenants[..3],
+        [
+            ("batch", 500, 5_000, 50_000, 10),
+            ("web", 100, 1_000, 10_000, 0),
+            ("(unassigned)", 20, 200, 2_000, 0),
+        ]
+    );
+    assert_eq!(tenants.len(), 8);
+    assert_eq!(
+        *second,
+        TrafficAt {
+            at: second.at,
+            milliseconds: 1_000,
+            commands: 629,
+            answered: 310,
+            latency_microseconds: 300,
+            bytes_in: 7_000,
+            bytes_out: 70_000,
+            errors: 10,
+            tenants: second.tenants.clone(),
+        }
+    );
+    let csv = incident.traffic_csv();
+    assert_eq!(csv.lines().count(), 20);
+    let line = format!("{},1000,629,310,300,7000,70000,10", incident.traffic[0].at.0);
+    assert_eq!(csv.lines().nth(1), Some(&*line));
+}
+
+#[test]
+fn who_the_clients_were_before_is_in_it_at_some_distance_and_no_older_than_the_rest() {
+    let mut cockpit = Cockpit::new(settings("before_seconds = 120"));
+    let detail = Detail {
+        clients: vec![ClientDetail {
+            address: [10, 1, 0, 1].into(),
+            workload: None,
+            library: None,
+            user: None,
+            opened: 7,
+            connections: 7,
+        }],
+    };
+    for _ in 0..20 {
+        cockpit.fly(100);
+        let work = cockpit.flight.remember(LABEL, cockpit.now(), &detail);
+        assert_eq!(work, None);
+    }
+    cockpit.storm(&storm("1-1", None));
+    let onset = cockpit.now();
+    cockpit.fly(100);
+    let work = cockpit.flight.remember(LABEL, cockpit.now(), &detail);
+    cockpit.keep(work);
+    let incident = Incident::read(&cockpit.file("1-1")).expect("readable");
+    let seconds = |look: &Clients| onset.0.saturating_sub(look.at.0) / 1_000;
+    let before: Vec<_> = incident.clients.iter().map(seconds).collect();
+    assert_eq!(before, [110, 90, 70, 50, 30, 10, 0]);
+    assert_eq!(incident.clients[6].at, cockpit.now());
+    assert_eq!(incident.clients[0].clients[0].opened, 7);
+}
+
+#[test]
+fn form_1_which_had_no_traffic_is_read() {
+    let head = Record::Head {
+        format: 1,
+        agent: "1".into(),
+    };
+    let bytes = [
+        MAGIC,
+        &encode(&head).expect("encoded"),
+        &encode(&told("1-1")).expect("encoded"),
+    ]
+    .concat();
+    let incident = Incident::read(&bytes).expect("readable");
+    let mut page = serde_json::to_value(&incident).expect("JSON");
+    page.as_object_mut().expect("an object").remove("traffic");
+    let answer: Incident = serde_json::from_value(page).expect("an older agent's answer");
+    assert_eq!(answer, incident);
 }
 
 #[test]
@@ -215,11 +346,11 @@ fn a_changed_byte_is_a_clear_error_unless_it_looks_like_a_cut() {
 #[test]
 fn a_newer_form_asks_for_a_newer_version() {
     let newer = Record::Head {
-        format: 2,
+        format: 3,
         agent: "9".into(),
     };
     let bytes = [MAGIC, &encode(&newer).expect("encoded")].concat();
-    assert_eq!(Incident::read(&bytes), Err(Fault::Newer(2)));
+    assert_eq!(Incident::read(&bytes), Err(Fault::Newer(3)));
 }
 
 #[test]

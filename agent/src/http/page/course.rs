@@ -1,9 +1,8 @@
 //! What of an incident is drawn and tabled: its ticks of 100 ms put together to as many steps as a picture has room for.
 
-use super::numbers::steps_of_time;
+use super::numbers::{bytes, duration, steps_of_time, value};
 use super::plot::{Frame, Line, Plot};
-use crate::http::page::numbers::{bytes, value};
-use crate::incidents::{Course, Incident, Sample, TenantAt, TenantsAt};
+use crate::incidents::{Course, Incident, Sample, TrafficAt};
 use crate::storms::Moment;
 
 /// Points of a line, and rows of the table, at most.
@@ -100,45 +99,86 @@ pub(super) fn plots(incident: &Incident) -> Vec<Plot> {
             vec![gave_up, turned_away],
         ));
     }
-    plots.extend(traffic(&incident.tenants).into_iter().flatten());
+    plots.extend(traffic(&incident.traffic));
     plots
 }
 
-/// What all tenants together did between two records of them.
-fn traffic(records: &[TenantsAt]) -> Option<[Plot; 2]> {
-    let line = |name, of: fn(&TenantAt) -> u64| {
-        let sum = |record: &TenantsAt| record.tenants.iter().map(of).sum::<u64>();
-        let rate = |pair: &[TenantsAt]| {
-            let seconds = pair[1].at.since(pair[0].at).max(1) as f64 / 1e3;
-            (
-                pair[1].at,
-                sum(&pair[1]).saturating_sub(sum(&pair[0])) as f64 / seconds,
-            )
+/// What its commands came to. Nobody's errors are left out.
+fn traffic(seconds: &[TrafficAt]) -> Vec<Plot> {
+    // A line has two points.
+    if seconds.len() < 2 {
+        return Vec::new();
+    }
+    let steps = seconds.chunks(seconds.len().div_ceil(POINTS as usize));
+    let line = |name, of: fn(&TrafficAt) -> u64| {
+        let rate = |step: &[TrafficAt]| {
+            let milliseconds = step.iter().map(|second| second.milliseconds).sum::<u64>().max(1);
+            let sum = step.iter().map(of).sum::<u64>();
+            Some((step.last()?.at, sum as f64 * 1e3 / milliseconds as f64))
         };
         Line {
             name,
-            points: records.windows(2).map(rate).collect(),
+            points: steps.clone().filter_map(rate).collect(),
         }
     };
-    let commands = Plot {
-        id: "commands",
-        title: "Commands",
-        unit: "commands per second, of all tenants",
-        write: value,
-        lines: vec![line("commands", |tenant| tenant.commands)],
+    // The longest of a step; a second without an answer has none.
+    let latency = Line {
+        name: "latency",
+        points: steps
+            .clone()
+            .filter_map(|step| {
+                let latencies = step.iter().map(|second| second.latency_microseconds);
+                Some((step.last()?.at, latencies.max()? as f64))
+            })
+            .collect(),
     };
-    let moved = Plot {
-        id: "bytes",
-        title: "Traffic",
-        unit: "bytes per second, of all tenants",
-        write: bytes,
-        lines: vec![
-            line("in", |tenant| tenant.bytes_in),
-            line("out", |tenant| tenant.bytes_out),
-        ],
+    let plot = |id, title, unit, write, lines| Plot {
+        id,
+        title,
+        unit,
+        write,
+        lines,
     };
-    // A line has two points.
-    (records.len() > 2).then_some([commands, moved])
+    let mut plots = vec![
+        plot(
+            "commands",
+            "Commands",
+            "commands per second",
+            value as fn(f64) -> String,
+            vec![
+                line("received", |second| second.commands),
+                line("answered", |second| second.answered),
+            ],
+        ),
+        plot(
+            "bytes",
+            "Traffic",
+            "bytes per second",
+            bytes,
+            vec![
+                line("in", |second| second.bytes_in),
+                line("out", |second| second.bytes_out),
+            ],
+        ),
+        plot(
+            "latency",
+            "Latency",
+            "mean time from a command to its reply",
+            |microseconds| duration(microseconds / 1e6),
+            vec![latency],
+        ),
+    ];
+    if seconds.iter().any(|second| second.errors != 0) {
+        let errors = line("errors", |second| second.errors);
+        plots.push(plot(
+            "errors",
+            "Error replies",
+            "errors per second",
+            value,
+            vec![errors],
+        ));
+    }
+    plots
 }
 
 /// At most so many steps, of a length that people count in.

@@ -1,5 +1,7 @@
 //! `/incidents` and `/incidents/ID`: what was recorded of storms.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -13,7 +15,7 @@ use super::plot::{Frame, from_onset};
 use super::status::{STORM_COLUMNS, kinds, named, severity, storm_row, time};
 use super::table::{Column, Row, Section, cell, maybe, number, words};
 use crate::http::routes::Pages;
-use crate::incidents::{ClientAt, Incident, Summary, TenantAt};
+use crate::incidents::{ClientAt, Clients, Incident, Summary, TrafficAt, WorkloadAt};
 use crate::storms::{Culprit, Figure, Moment, Storm};
 
 /// Incidents that are listed; the API has them all.
@@ -122,6 +124,7 @@ fn shown(incident: &Incident, now: Moment) -> Page {
                 |frame| plots(incident, frame),
             ),
             html!("<div class=\"beside\">\n" (evidence(storm).html()) (told(incident)) "</div>\n"),
+            workloads(incident).html(),
             addresses(incident).html(),
             tenants(incident).html(),
         ]
@@ -307,51 +310,124 @@ fn addresses(incident: &Incident) -> Section {
     }
 }
 
-const TENANT_COLUMNS: &[Column] = &[
-    words("tenant"),
-    number("commands"),
-    number("bytes in"),
-    number("bytes out"),
-    number("errors"),
+const WORKLOAD_COLUMNS: &[Column] = &[
+    words("workload"),
+    number("addresses"),
+    number("before"),
+    number("at most"),
+    number("opened"),
 ];
 
-/// What each had between the first record of them and the last.
+/// What each workload held before the storm and at most since, and what it has opened since.
+fn workloads(incident: &Incident) -> Section {
+    let onset = incident.storm.onset;
+    let looks = &incident.clients;
+    let usual = looks.iter().rev().find(|look| look.at <= onset).or(looks.first());
+    let since = || looks.iter().filter(|look| look.at > onset);
+    let of = |look: &Clients, workload: &str| {
+        let found = look.workloads.iter().find(|one| one.workload == workload);
+        found.cloned()
+    };
+    let names: BTreeSet<&str> = looks
+        .iter()
+        .flat_map(|look| &look.workloads)
+        .map(|workload| &*workload.workload)
+        .collect();
+    let figures = |workload: &str| {
+        let before = usual.and_then(|look| of(look, workload));
+        let (held, opened) = before.map_or((0, 0), |before| (before.connections, before.opened));
+        let since: Vec<_> = since().filter_map(|look| of(look, workload)).collect();
+        let most = |figure: fn(&WorkloadAt) -> u64| since.iter().map(figure).max();
+        [
+            most(|one| one.instances).unwrap_or(0),
+            held,
+            most(|one| one.connections).unwrap_or(held),
+            most(|one| one.opened).unwrap_or(opened).saturating_sub(opened),
+        ]
+    };
+    let mut rows: Vec<_> = names.into_iter().map(|name| (name, figures(name))).collect();
+    rows.sort_by_key(|(name, [.., opened])| (std::cmp::Reverse(*opened), *name));
+    Section {
+        id: "workloads",
+        title: "Workloads",
+        note: html!("Connections held before the onset and at most after it, and connections opened after it" (usual.map(|look| html!("; before: at " (time(look.at))))) "."),
+        columns: WORKLOAD_COLUMNS,
+        rows: rows
+            .iter()
+            .map(|(workload, figures)| Row {
+                key: format!("workload-{workload}"),
+                cells: std::iter::once(named(workload))
+                    .chain(figures.iter().map(|figure| cell(count(*figure))))
+                    .collect(),
+            })
+            .collect(),
+        empty: html!("Its clients were not recorded."),
+    }
+}
+
+const TENANT_COLUMNS: &[Column] = &[
+    words("tenant"),
+    number("commands /s before"),
+    number("commands /s"),
+    number("bytes /s before"),
+    number("bytes /s"),
+    number("errors /s"),
+];
+
+/// What tenants had in a second before the storm and in it, those with the most bytes in it first.
 fn tenants(incident: &Incident) -> Section {
-    let first = incident.tenants.first().map_or(&[][..], |first| &first.tenants);
-    let last = incident.tenants.last().map_or(&[][..], |last| &last.tenants);
-    let mut grown: Vec<_> = last.iter().map(|tenant| grown(tenant, first)).collect();
-    grown.retain(|tenant| tenant.commands + tenant.bytes_in + tenant.bytes_out != 0);
-    grown.sort_by_key(|tenant| std::cmp::Reverse(tenant.bytes_in + tenant.bytes_out));
-    let row = |tenant: &TenantAt| Row {
-        key: format!("tenant-{}", tenant.tenant),
+    let storm = &incident.storm;
+    let over = storm.ended.unwrap_or(Moment(u64::MAX));
+    let (before, since): (Vec<_>, Vec<_>) = incident
+        .traffic
+        .iter()
+        .filter(|second| second.at <= over)
+        .partition(|second| second.at <= storm.onset);
+    let [before, during] = [before, since].map(|seconds| per_second(&seconds));
+    let names: BTreeSet<&str> = before.keys().chain(during.keys()).copied().collect();
+    let of = |sums: &BTreeMap<&str, [f64; 3]>, name| sums.get(name).copied().unwrap_or_default();
+    let mut rows: Vec<_> = names
+        .into_iter()
+        .map(|name| (name, of(&before, name), of(&during, name)))
+        .collect();
+    rows.sort_by(|(_, _, left), (_, _, right)| right[1].total_cmp(&left[1]));
+    let row = |(tenant, before, during): &(&str, [f64; 3], [f64; 3])| Row {
+        key: format!("tenant-{tenant}"),
         cells: vec![
-            name(&tenant.tenant),
-            cell(count(tenant.commands)),
-            cell(bytes(tenant.bytes_in as f64)),
-            cell(bytes(tenant.bytes_out as f64)),
-            cell(count(tenant.errors)),
+            name(tenant),
+            cell(value(before[0])),
+            cell(value(during[0])),
+            cell(bytes(before[1])),
+            cell(bytes(during[1])),
+            cell(value(during[2])),
         ],
     };
-    let spans = incident.tenants.first().zip(incident.tenants.last());
-    let over = spans.map_or(0, |(first, last)| last.at.since(first.at));
     Section {
         id: "tenants",
         title: "Tenants",
-        note: html!("What they had in " (span(over)) " while it was recorded."),
+        note: html!(
+            "In a second, before the onset and from it on to the end. Of each second those eight count who have the largest part of it."
+        ),
         columns: TENANT_COLUMNS,
-        rows: grown.iter().take(TENANTS).map(row).collect(),
+        rows: rows.iter().take(TENANTS).map(row).collect(),
         empty: html!("Nothing of them was recorded, or nothing moved."),
     }
 }
 
-fn grown(tenant: &TenantAt, first: &[TenantAt]) -> TenantAt {
-    let before = first.iter().find(|before| before.tenant == tenant.tenant);
-    let since = |of: fn(&TenantAt) -> u64| of(tenant).saturating_sub(before.map_or(0, of));
-    TenantAt {
-        tenant: tenant.tenant.clone(),
-        commands: since(|tenant| tenant.commands),
-        bytes_in: since(|tenant| tenant.bytes_in),
-        bytes_out: since(|tenant| tenant.bytes_out),
-        errors: since(|tenant| tenant.errors),
+/// Commands, bytes and errors of each tenant in a second, on average.
+fn per_second<'a>(seconds: &[&'a TrafficAt]) -> BTreeMap<&'a str, [f64; 3]> {
+    let milliseconds = seconds
+        .iter()
+        .map(|second| second.milliseconds)
+        .sum::<u64>()
+        .max(1);
+    let mut sums: BTreeMap<&str, [f64; 3]> = BTreeMap::new();
+    for tenant in seconds.iter().flat_map(|second| &second.tenants) {
+        let sum = sums.entry(&tenant.tenant).or_default();
+        let counts = [tenant.commands, tenant.bytes_in + tenant.bytes_out, tenant.errors];
+        for (sum, count) in sum.iter_mut().zip(counts) {
+            *sum += count as f64 * 1e3 / milliseconds as f64;
+        }
     }
+    sums
 }
