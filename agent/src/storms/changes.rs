@@ -146,7 +146,7 @@ impl Quiet {
             // Nobody has opened anything yet that could be told from what is usual.
             let rows = detail.clients.iter().map(|client| Change {
                 client: client.clone(),
-                opened: 0.0,
+                beyond: 0.0,
                 held_before: 0.0,
                 held: 0.0,
                 lost: 0.0,
@@ -168,7 +168,7 @@ impl Quiet {
             let unnoticed = if opened >= held { still_there } else { 0.0 };
             Change {
                 client: client.clone(),
-                opened: (opened - f64::from(before.rate) * seconds).max(0.0),
+                beyond: opened - f64::from(before.rate) * seconds,
                 held_before: f64::from(before.connections),
                 held,
                 lost: held - still_there + unnoticed,
@@ -200,8 +200,8 @@ pub(super) struct Changes {
 #[derive(Debug, Clone)]
 struct Change {
     client: ClientDetail,
-    /// Connections opened beyond what this address usually does.
-    opened: f64,
+    /// Connections opened beyond what this address usually does; less than none, if it has opened fewer.
+    beyond: f64,
     held_before: f64,
     /// The most that it held lately, unless it is a guest, and those of them that are lost.
     held: f64,
@@ -209,6 +209,13 @@ struct Change {
     /// Of the lost ones, those that the server still holds.
     unnoticed: f64,
     grown: f64,
+}
+
+impl Change {
+    /// Connections opened beyond what this address usually does.
+    const fn opened(&self) -> f64 {
+        self.beyond.max(0.0)
+    }
 }
 
 /// Connections that took the place of others.
@@ -238,9 +245,9 @@ impl Changes {
         for row in &self.rows {
             let of = by_workload.entry(row.client.workload.as_deref()).or_default();
             let most = row.held.max(row.held_before).max(row.client.connections as f64);
-            of.0 += row.opened.min(most);
+            of.0 += row.opened().min(most);
             of.1 += row.lost;
-            of.2 += usize::from(row.opened >= 1.0);
+            of.2 += usize::from(row.opened() >= 1.0);
         }
         let (opened, lost, anybody) = by_workload.remove(&None).unwrap_or_default();
         let lost = lost + self.gone;
@@ -257,7 +264,7 @@ impl Changes {
         if by_anybody + of_anybody >= 1.0 {
             clients += anybody;
         }
-        let all: f64 = self.rows.iter().map(|row| row.opened).sum();
+        let all: f64 = self.rows.iter().map(|row| row.opened()).sum();
         let replaced = replaced + by_anybody + of_anybody;
         Replaced {
             share: ratio((replaced - before).max(0.0), all - before),
@@ -270,29 +277,29 @@ impl Changes {
     pub(super) fn by_the_same(&self) -> (f64, f64) {
         let usual = self.rows.iter().filter(|row| row.held_before > 0.0);
         usual.fold((0.0, 0.0), |(opened, held), row| {
-            (opened + row.opened, held + row.held_before)
+            (opened + row.opened(), held + row.held_before)
         })
     }
 
     /// Addresses with connections before that opened more than `times` as many since.
     pub(super) fn reopening(&self, times: f64) -> usize {
         let usual = self.rows.iter().filter(|row| row.held_before > 0.0);
-        usual.filter(|row| row.opened > times * row.held_before).count()
+        usual.filter(|row| row.opened() > times * row.held_before).count()
     }
 
     /// Who did it, the largest share first.
     pub(super) fn culprits(&self, measure: &Measure) -> Vec<Culprit> {
-        let nobody_opened = self.rows.iter().all(|row| row.opened < 1.0);
+        let nobody_opened = self.rows.iter().all(|row| row.opened() < 1.0);
         let amount = |row: &Change| match measure {
             // Before a full accept queue nobody gets as far as to open.
             Measure::Opens if nobody_opened => (row.held_before - row.client.connections as f64).max(0.0),
-            Measure::Opens => row.opened,
+            // What one of a fleet opens by chance, another one does not.
+            Measure::Opens => row.beyond,
             Measure::Growth => row.grown,
             Measure::Traffic(_) => 0.0,
         };
-        let total: f64 = self.rows.iter().map(amount).sum();
         let mut sums: BTreeMap<(Subject, String), Culprit> = BTreeMap::new();
-        for row in self.rows.iter().filter(|row| amount(row) > 0.0) {
+        for row in self.rows.iter().filter(|row| amount(row) != 0.0) {
             for (subject, name) in subjects(&row.client) {
                 let culprit = sums.entry((subject, name.clone())).or_insert_with(|| Culprit {
                     subject,
@@ -303,11 +310,20 @@ impl Changes {
                     amount: 0.0,
                 });
                 culprit.amount += amount(row);
-                culprit.instances += 1;
-                culprit.connections += row.client.connections.max(row.held_before as u64);
+                if amount(row) > 0.0 {
+                    culprit.instances += 1;
+                    culprit.connections += row.client.connections.max(row.held_before as u64);
+                }
             }
         }
-        let mut culprits: Vec<Culprit> = sums.into_values().collect();
+        let mut culprits: Vec<Culprit> = sums
+            .into_values()
+            .filter(|culprit| culprit.amount > 0.0)
+            .collect();
+        let owners = culprits
+            .iter()
+            .filter(|culprit| matches!(culprit.subject, Subject::Workload | Subject::Client));
+        let total: f64 = owners.map(|owner| owner.amount).sum();
         for culprit in &mut culprits {
             culprit.share = ratio(culprit.amount, total);
         }
@@ -416,6 +432,30 @@ mod tests {
         }
         assert!((grown(880) - 140.0).abs() <= 16.0, "{}", grown(880));
         assert_eq!(quiet.looks.len(), LOOKS);
+    }
+
+    #[test]
+    fn a_fleet_is_not_accused_of_what_its_instances_open_by_turns() {
+        let mut opened = [0_u64; 200];
+        let (mut quiet, mut looks) = (Quiet::default(), 0);
+        let mut look = |seconds: usize, of_batch: u64| {
+            for host in looks..looks + seconds {
+                opened[host * 7 % 199] += 1;
+            }
+            looks += seconds;
+            let cart = opened.iter().enumerate();
+            let mut clients: Vec<_> = cart
+                .map(|(host, opened)| client(host as u8, Some("cart-api"), *opened, 13))
+                .collect();
+            clients.push(client(250, Some("batch"), of_batch, 1));
+            detail(clients)
+        };
+        for second in 0..60 {
+            quiet.remember(Moment(10_000 * second), 0, &look(10, 0));
+        }
+        let changes = quiet.changes(Moment(600_000), Moment(599_000), &look(10, 6));
+        let culprits = changes.culprits(&Measure::Opens);
+        assert_eq!(culprits[0].name, "batch", "{culprits:?}");
     }
 
     #[test]

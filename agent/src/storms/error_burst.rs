@@ -1,5 +1,5 @@
 //! `error_burst`: many more error replies than usual. Redirections of a cluster and scripts that have to be loaded again are none:
-//! they belong to a failover or a deploy.
+//! they belong to a failover or a deploy. Whoever asks ten times as much may have ten times as many.
 
 use std::collections::BTreeMap;
 
@@ -26,9 +26,11 @@ impl TrafficDetector for ErrorBurst {
         let settings = &second.settings.error_burst;
         let (traffic, usual) = (second.traffic, second.usual);
         let share = settings.share_percent.get() as f64 / 100.0 * usual.commands.mean();
+        let commands = traffic.sum(|row| row.commands) as f64;
+        let grown = ratio(commands, usual.commands.mean() * traffic.seconds()).max(1.0);
         let of = Amount {
             amount: traffic.sum(TrafficRow::fault_count) as f64,
-            allowed: usual.faults.allowed(),
+            allowed: usual.faults.allowed() * grown,
             threshold: share.max(settings.errors.get() as f64),
             measured: Measured::Faults,
         };
@@ -41,7 +43,7 @@ impl TrafficDetector for ErrorBurst {
         for (word, count) in traffic.rows.iter().flat_map(TrafficRow::faults) {
             *self.words.entry(word).or_default() += count;
         }
-        let failing = ratio(of.amount, traffic.sum(|row| row.commands) as f64);
+        let failing = ratio(of.amount, commands);
         let mut evidence = vec![
             figure("errors", self.faults.amount(), "errors"),
             figure("errors_per_second", self.faults.per_second(), "errors"),

@@ -141,6 +141,29 @@ fn clients_that_send_more_while_the_server_answers_less_amplify() {
 }
 
 #[test]
+fn a_tenth_of_the_clients_that_ask_again_and_again_is_enough_where_the_others_wait() {
+    let found = storms(Kind::RetryAmplification, "search", |world| {
+        for _ in 0..6 {
+            let loads = USUAL.map(|load| {
+                load.with(|load| {
+                    load.answered = 0.1;
+                    // Whoever waits asks less.
+                    load.commands *= if load.prefix == "search" { 3.0 } else { 0.7 };
+                })
+            });
+            world.second(&loads);
+        }
+    });
+    for storm in found {
+        assert!(evidence(&storm, "amplification") > 2.0, "{storm:#?}");
+        assert!(
+            evidence(&storm, "commands_per_second") < evidence(&storm, "usual_commands_per_second"),
+            "{storm:#?}"
+        );
+    }
+}
+
+#[test]
 fn bytes_near_what_the_link_carries_are_told_with_whose_they_are() {
     let found = storms(Kind::BandwidthSaturation, "search", |world| {
         let much = 0.93 * LINK as f64 / 4_000.0;

@@ -1,14 +1,18 @@
-//! Normal life for as long as one likes, drawn at random: days and nights, deploys, scaling, batches, short connections by design,
-//! backups, failovers, short stalls.
+//! Normal life for as long as one likes, drawn at random: days and nights, weekends, deploys, scaling by and by and in steps, batches, short
+//! connections by design, backups, full synchronisations, failovers, short stalls; of fleets and with traffic of any size, a few of them of no
+//! workload that anybody has named.
 
-use super::simulator::{BATCH, CART, Fleet, Load, USUAL, World};
+use super::simulator::{BATCH, CART, Fleet, LINK, Load, USUAL, World};
 
 const DAY: u64 = 86_400_000;
 const HOUR: u64 = 3_600_000;
 
 /// What goes on.
 pub(super) struct Life {
+    cart: Fleet,
     day: Fleet,
+    /// What is asked by how much more or less than usual.
+    scale: f64,
     held_by_day: u64,
     cron: Fleet,
     /// Instances of the deploy that goes on that are still to be replaced, and when the next one is.
@@ -16,6 +20,9 @@ pub(super) struct Life {
     /// The batch that runs, and until when.
     batch: Option<(Fleet, u64)>,
     readers: Option<(Fleet, u64)>,
+    /// Instances of a step that are still to come, and the step until it goes.
+    step: Option<(u64, Fleet, u64)>,
+    synchronises_until: u64,
     stalled_until: u64,
     redirected_until: u64,
 }
@@ -23,7 +30,16 @@ pub(super) struct Life {
 impl Life {
     /// With what is there from the beginning.
     pub(super) fn begin(world: &mut World) -> Self {
-        world.adopt(&CART);
+        let cart = Fleet {
+            instances: 40 + world.dice.below(160),
+            pool: 2 + world.dice.below(12),
+            workload: CART.workload.filter(|_| world.dice.below(4) > 0),
+            ..CART
+        };
+        // From a tenth to ten times as much.
+        let scale = 10_f64.powf(2.0 * world.dice.share() - 1.0);
+        let (instances, pool) = (50 + world.dice.below(200), 2 + world.dice.below(12));
+        world.adopt(&cart);
         world.adopt(&BATCH);
         world.loads = USUAL.to_vec();
         let fleet = |workload, network, instances, pool| Fleet {
@@ -34,12 +50,16 @@ impl Life {
             ..BATCH
         };
         Self {
-            day: fleet("web", 13, 200, 10),
+            cart,
+            scale,
+            day: fleet("web", 13, instances, pool),
             held_by_day: 0,
             cron: fleet("cron", 11, 8, 1),
             deploy: None,
             batch: None,
             readers: None,
+            step: None,
+            synchronises_until: 0,
             stalled_until: 0,
             redirected_until: 0,
         }
@@ -66,14 +86,14 @@ impl Life {
     /// Connections die and are opened again, a few by somebody who gave up; short ones come and go.
     fn turn_over(&self, world: &mut World, busy: f64) {
         for _ in 0..world.dice.events(0.1 * busy) {
-            let address = CART.address(world.dice.below(CART.instances));
+            let address = self.cart.address(world.dice.below(self.cart.instances));
             let closed = if world.dice.below(20) == 0 {
                 world.give_up(address, 1);
                 1
             } else {
                 world.close(address, 1)
             };
-            world.open(&CART, address, closed);
+            world.open(&self.cart, address, closed);
         }
         for _ in 0..world.dice.events(0.5 * busy) {
             let address = self.cron.address(world.dice.below(self.cron.instances));
@@ -84,7 +104,7 @@ impl Life {
 
     /// The fleet of the day grows and shrinks, two instances a second at most.
     fn breathe(&mut self, world: &mut World, busy: f64) {
-        let wanted = (100.0 * busy) as u64;
+        let wanted = (self.day.instances as f64 * busy / 2.0) as u64;
         for _ in 0..2 {
             if self.held_by_day < wanted.min(self.day.instances) {
                 world.open(&self.day, self.day.address(self.held_by_day), self.day.pool);
@@ -105,10 +125,23 @@ impl Life {
             sometimes(HOUR / 4),
             sometimes(3 * DAY),
         );
+        let (steps, synchronises) = (sometimes(DAY / 2), sometimes(DAY));
         if deploys && self.deploy.is_none() {
-            self.deploy = Some((CART.instances, now));
+            self.deploy = Some((self.cart.instances, now));
         }
         self.go_on_with_deploy(world, now);
+        if steps && self.step.is_none() {
+            let fleet = Fleet {
+                network: 14,
+                instances: 10 + world.dice.below(30),
+                ..self.day
+            };
+            self.step = Some((fleet.instances, fleet, now + HOUR + world.dice.below(2 * HOUR)));
+        }
+        self.go_on_with_step(world, now);
+        if synchronises {
+            self.synchronises_until = now + 10_000 + world.dice.below(50_000);
+        }
         if batches && self.batch.is_none() {
             let fleet = Fleet {
                 network: 10,
@@ -142,11 +175,26 @@ impl Life {
         let Some((left, next)) = self.deploy.filter(|(_, next)| now >= *next) else {
             return;
         };
-        let address = CART.address(left - 1);
-        let closed = world.close(address, CART.pool);
-        world.open(&CART, address, closed);
+        let address = self.cart.address(left - 1);
+        let closed = world.close(address, self.cart.pool);
+        world.open(&self.cart, address, closed);
         let next = next.max(now) + 1_000 + 1_000 * world.dice.below(2);
         self.deploy = (left > 1).then_some((left - 1, next));
+    }
+
+    /// An autoscaler adds instances at once; they come five in a second, and go together.
+    fn go_on_with_step(&mut self, world: &mut World, now: u64) {
+        let Some((left, fleet, until)) = &mut self.step else {
+            return;
+        };
+        for _ in 0..(*left).min(5) {
+            *left -= 1;
+            world.open(fleet, fleet.address(*left), fleet.pool);
+        }
+        if now >= *until {
+            world.close_all(fleet);
+            self.step = None;
+        }
     }
 
     /// What is asked in this second.
@@ -157,7 +205,7 @@ impl Life {
         world.loads.clear();
         world.loads.extend(USUAL.map(|load| {
             load.with(|load| {
-                load.commands *= busy * noise;
+                load.commands *= self.scale * busy * noise;
                 load.latency *= slower;
                 if stalled {
                     (load.commands, load.answered) = (load.commands * 0.8, 0.8);
@@ -172,7 +220,17 @@ impl Life {
             world.loads.push(Load {
                 prefix: "import",
                 tenant: Some("batch"),
-                commands: 4_000.0 * noise,
+                commands: 4_000.0 * self.scale * noise,
+                ..cart
+            });
+        }
+        // A replica that begins anew is given everything, with a quarter of the link.
+        if now < self.synchronises_until {
+            world.loads.push(Load {
+                prefix: "(replication)",
+                tenant: None,
+                commands: 100.0,
+                gets: LINK / 400,
                 ..cart
             });
         }
@@ -204,15 +262,16 @@ fn leave(guests: &mut Option<(Fleet, u64)>, world: &mut World, now: u64) {
     }
 }
 
-/// How busy it is: from 0.2 by night to 1.8 in the afternoon.
+/// How busy it is: from 0.2 by night to 1.8 in the afternoon; on the last two days of a week, the half of it.
 fn busy(now: u64) -> f64 {
     let hour = (now % DAY) as f64 / HOUR as f64;
-    1.0 + 0.8 * ((hour - 14.0) / 24.0 * std::f64::consts::TAU).cos()
+    let of_day = 1.0 + 0.8 * ((hour - 14.0) / 24.0 * std::f64::consts::TAU).cos();
+    if now / DAY % 7 < 5 { of_day } else { of_day / 2.0 }
 }
 
 #[test]
 fn a_night_and_a_morning_of_everything_are_silent() {
-    for seed in 0..2 {
+    for seed in 0..4 {
         let mut world = World::new(seed);
         let mut life = Life::begin(&mut world);
         while world.elapsed() < 8 * HOUR {

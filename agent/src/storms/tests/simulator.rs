@@ -81,6 +81,8 @@ pub(super) struct World {
     clients: BTreeMap<IpAddr, Client>,
     engine: Engine,
     pub(super) events: Vec<Event>,
+    /// When each of them was.
+    moments: Vec<Moment>,
     /// Milliseconds between two quiet looks at the clients.
     pub(super) look_every: u64,
     /// Share of a CPU that the server has, if it is known.
@@ -123,6 +125,7 @@ impl World {
             clients: BTreeMap::new(),
             engine: Engine::new(Storms::default()),
             events: Vec::new(),
+            moments: Vec::new(),
             look_every: 10_000,
             busy: None,
             loads: Vec::new(),
@@ -234,7 +237,7 @@ impl World {
         let events = self
             .engine
             .observe(SERVER, Moment(self.now), &self.seen, &mut look);
-        self.events.extend(events);
+        self.hear(events);
         if !self.loads.is_empty() && self.now % 1_000 < milliseconds {
             let loads = std::mem::take(&mut self.loads);
             self.ask(&loads);
@@ -289,13 +292,34 @@ impl World {
             rows,
         };
         let events = self.engine.observe_traffic(SERVER, Moment(self.now), &traffic);
+        self.hear(events);
+    }
+
+    fn hear(&mut self, events: Vec<Event>) {
         self.events.extend(events);
+        self.moments.resize(self.events.len(), Moment(self.now));
+    }
+
+    /// When it was first said that there is a storm of this kind, with this culprit at its head.
+    pub(super) fn heard(&self, kind: Kind, culprit: &str) -> Option<Moment> {
+        let mut events = self.events.iter().zip(&self.moments);
+        let first = events.find(|(event, _)| is_right(event.storm(), kind, culprit));
+        first.map(|(_, at)| *at)
+    }
+
+    /// Whether it was said at first that it is of another kind, or somebody else's. It may be that nobody is named yet.
+    pub(super) fn misheard(&self, kind: Kind, culprit: &str) -> bool {
+        let first = self.events.first().map(Event::storm);
+        first.is_some_and(|storm| {
+            let is_nobodys = storm.kind == kind && storm.culprits.is_empty();
+            !is_nobodys && !is_right(storm, kind, culprit)
+        })
     }
 
     /// The server is gone.
     pub(super) fn leave(&mut self) {
         let events = self.engine.forget(SERVER, Moment(self.now));
-        self.events.extend(events);
+        self.hear(events);
     }
 
     /// Storms that are over, as the engine remembers them.
@@ -348,6 +372,12 @@ impl World {
     pub(super) fn assert_silent(&self) {
         assert!(self.events.is_empty(), "{:#?}", self.storms());
     }
+}
+
+/// Whether it is of this kind, and who it is leads.
+fn is_right(storm: &Storm, kind: Kind, culprit: &str) -> bool {
+    let first = storm.culprits.first();
+    storm.kind == kind && first.is_some_and(|leader| leader.name == culprit)
 }
 
 fn detail(clients: &BTreeMap<IpAddr, Client>) -> Detail {

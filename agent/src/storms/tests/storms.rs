@@ -1,7 +1,7 @@
 //! Every kind on its storm, in twenty seeds each: the right kind, the right culprit, within a second, once.
 
 use super::simulator::{BATCH, CART, Fleet, World};
-use crate::storms::{Kind, Storm};
+use crate::storms::{Kind, Moment, Storm};
 
 const SEEDS: u64 = 20;
 
@@ -386,7 +386,13 @@ fn every_scenario_of_any_size_is_found_by_its_name_with_whoever_does_it() {
             let onset = (scenario.play)(&mut world, &cast);
             live(&mut world, &cast, 40_000);
             let storm = world.one_storm(scenario.kind, scenario.culprit);
-            assert!(delay(&storm, onset) <= scenario.within, "{storm:#?}");
+            let heard = world.heard(scenario.kind, scenario.culprit).expect("told");
+            assert!(heard.since(Moment(onset)) <= scenario.within, "{storm:#?}");
+            assert!(
+                !world.misheard(scenario.kind, scenario.culprit),
+                "{:#?}",
+                world.events
+            );
         }
     }
 }
