@@ -13,7 +13,7 @@ use stormglass_load::place::{Namespace, Place};
 use stormglass_load::storms::{Course, Kind, Life, Storm};
 use stormglass_tests::agent::Agent;
 use stormglass_tests::netns::Netns;
-use stormglass_tests::receiver::Receiver;
+use stormglass_tests::receiver::{Received, Receiver};
 use stormglass_tests::server::{Plan, Server};
 use stormglass_tests::{found, poll};
 
@@ -171,11 +171,13 @@ impl Stage {
         let over = self.over(site, &mut storm)?;
         outcome.storms.clone_from(&over);
         outcome.told_ms = self.told_ms(kind, site);
+        outcome.first_called = self.first_called(kind, site);
         ensure!(over.len() == 1, "not one storm: {over:#?}");
         self.check(kind, &course, &over[0], outcome.told_ms)?;
         if let Some(unanswered) = unanswered {
             ensure!(unanswered?, "INFO was answered when the storm was told of");
         }
+        self.check_incident(kind, &over[0])?;
         self.check_metrics(site, kind)
     }
 
@@ -191,11 +193,11 @@ impl Stage {
 
     /// What leads, who, how soon it was found, and told.
     fn check(&self, kind: Kind, course: &Course, storm: &Value, told_ms: Option<u64>) -> Result<()> {
-        ensure!(storm["kind"] == kind.name(), "not {}: {storm:#}", kind.name());
-        let culprit = kind.culprit();
         ensure!(
-            storm["culprits"][0]["name"] == culprit,
-            "{culprit} does not lead: {storm:#}"
+            is_right(kind, storm),
+            "not {} by {}: {storm:#}",
+            kind.name(),
+            kind.culprit()
         );
         evidence::check(kind, storm)?;
         let found = storm["found"].as_u64().context("no moment")?;
@@ -209,7 +211,7 @@ impl Stage {
         );
         let at_most = delay_at_most(kind, course);
         ensure!(delay <= at_most, "found after {delay} ms: {storm:#}");
-        // It may have been another kind at first, and told as that.
+        // It may have been told as something else at first.
         let later = told.saturating_sub(found.max(course.onset_ms));
         ensure!(later <= TELLING_AT_MOST, "told {later} ms later");
         if kind == Kind::ReconnectChurn {
@@ -252,15 +254,37 @@ impl Stage {
         })
     }
 
-    /// When somebody was told of a storm of this kind at a server.
+    /// What somebody was told of a server.
+    fn told_of(&self, site: &Site) -> impl Iterator<Item = Received> {
+        let label = site.label.clone();
+        let received = self.told.received().into_iter();
+        received.filter(move |request| request.body["storm"]["server"] == label.as_str())
+    }
+
+    /// When somebody was told of a storm of this kind at a server, and rightly by whom.
     fn told_ms(&self, kind: Kind, site: &Site) -> Option<u64> {
-        let requests = self.told.received();
-        let first = requests.iter().find(|request| {
-            let storm = &request.body["storm"];
-            storm["server"] == site.label.as_str() && storm["kind"] == kind.name()
-        })?;
+        let first = self
+            .told_of(site)
+            .find(|request| is_right(kind, &request.body["storm"]))?;
         let since = first.at.duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).ok()
+    }
+
+    /// What somebody was told at first, if that was another kind, or of somebody else. It may be that nobody is named yet.
+    fn first_called(&self, kind: Kind, site: &Site) -> Option<String> {
+        let first = self.told_of(site).next()?;
+        let storm = &first.body["storm"];
+        let who = &storm["culprits"][0]["name"];
+        let is_nobodys = storm["kind"] == kind.name() && who.is_null();
+        (!is_nobodys && !is_right(kind, storm)).then(|| format!("{} by {who}", storm["kind"]))
+    }
+
+    /// The incident has the minute before the storm, and its course says what the storm is.
+    fn check_incident(&self, kind: Kind, storm: &Value) -> Result<()> {
+        let id = storm["id"].as_str().context("no id")?;
+        let (status, page) = self.agent.get(&format!("/api/v1/incidents/{id}"))?;
+        ensure!(status == 200, "{status}: {page}");
+        evidence::check_incident(kind, &serde_json::from_str(&page)?)
     }
 
     /// How long the agent still learns.
@@ -297,6 +321,11 @@ impl Stage {
         }
         Ok(())
     }
+}
+
+/// Whether it is of this kind, and who it is leads.
+fn is_right(kind: Kind, storm: &Value) -> bool {
+    storm["kind"] == kind.name() && storm["culprits"][0]["name"] == kind.culprit()
 }
 
 impl Scene {

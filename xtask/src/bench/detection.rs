@@ -42,12 +42,13 @@ struct OfKind {
     kind: String,
     runs: u32,
     onsets_ms: Vec<u64>,
-    within_ms: u64,
+    others_within_ms: u64,
     delays_ms: Vec<u32>,
     missed: u32,
     wrong_kind: u32,
     wrong_culprit: u32,
     more_than_one: u32,
+    called_otherwise_at_first: u32,
     zscore_delays_ms: Vec<u32>,
     zscore_missed: u32,
 }
@@ -92,14 +93,14 @@ pub(super) fn run(lab: &Lab, options: &Options) -> Result<()> {
 /// The figures as a Markdown table, and what they were measured on.
 fn table(figures: &Figures, alerts: &Alerts) -> Vec<String> {
     let mut lines = vec![
-        "| kind | storms | delay p50 | p99 | most | missed | wrong kind | wrong culprit | more than one | z-score: p50 | missed | Prometheus: p50 | missed |"
+        "| kind | storms | delay p50 | p99 | most | missed | wrong kind | wrong culprit | more than one | called otherwise at first | z-score: p50 | missed | Prometheus: p50 | missed |"
             .to_owned(),
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|".to_owned(),
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|".to_owned(),
     ];
     for of in &figures.storms {
         let delay = |share| seconds(quantile(&of.delays_ms, share), 1);
         lines.push(format!(
-            "| `{}` | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            "| `{}` | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             of.kind,
             of.runs,
             delay(0.5),
@@ -109,6 +110,7 @@ fn table(figures: &Figures, alerts: &Alerts) -> Vec<String> {
             of.wrong_kind,
             of.wrong_culprit,
             of.more_than_one,
+            of.called_otherwise_at_first,
             seconds(quantile(&of.zscore_delays_ms, 0.5), 1),
             of.zscore_missed,
             seconds(quantile(alerts.delays_of(of), 0.5), 1),

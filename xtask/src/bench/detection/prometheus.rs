@@ -74,14 +74,14 @@ pub(super) fn ask(lab: &Lab, scraped: &Path, figures: &Figures) -> Result<Alerts
     let prometheus = Prometheus::start(lab, folder.path(), &interrupt)?;
     let mut delays_ms = BTreeMap::new();
     for of in &figures.storms {
-        let (first, last) = bounds(&of.onsets_ms, of.within_ms);
+        let (first, last) = bounds(&of.onsets_ms, of.others_within_ms);
         let alert = alert(&format!("kind=\"{}\"", of.kind));
         let fired = prometheus.fired(&alert, "run", first, last)?;
         let delays = of.onsets_ms.iter().enumerate().filter_map(|(run, onset)| {
             let fired = fired.get(&run.to_string())?;
             let delays = fired.iter().filter_map(|at| at.checked_sub(*onset));
             delays
-                .filter(|delay| *delay <= of.within_ms)
+                .filter(|delay| *delay <= of.others_within_ms)
                 .min()
                 .map(|delay| delay as u32)
         });
