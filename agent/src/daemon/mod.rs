@@ -42,7 +42,7 @@ use crate::{
     incidents::{Archive, Keeper},
     kernel::{Events, Kernel, KernelSettings},
     kubernetes::Kubernetes,
-    metrics::{Report, StormReport},
+    metrics::{ProcessUsage, Report, StormReport},
     privileges,
     snapshot::ConnectionSnapshot,
     storms::Moment,
@@ -343,6 +343,8 @@ fn answer(request: Request, watch: &mut Watch, governed: &mut Governed) {
             report.config = governed.status.clone();
             report.kubernetes = watch.kubernetes.status();
             report.pods = watch.pods_of_clients(&report.snapshot.servers);
+            report.link = watch.traffic.link();
+            report.process = ProcessUsage::now();
             let _ = sender.send(Arc::new(report));
         }
         Request::Connections(sender) => {

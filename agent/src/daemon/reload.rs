@@ -150,7 +150,7 @@ impl Governed {
             servers: watch.everything_counted(),
             ..Snapshot::default()
         };
-        watch.traffic.change(rules.clone());
+        watch.traffic.change(&settings, rules.clone());
         self.tenants.reload(&counted.servers, rules);
         watch
             .workloads

@@ -12,6 +12,7 @@ use agent_common::abi::{ERROR_CELLS, ErrorWord, PrefixCounters, PrefixKey, Row};
 
 use super::watch::Watch;
 use crate::{
+    config::Settings,
     storms::{SIZES, Sizes, Traffic, TrafficRow},
     tenants::{Classes, Rules, client_text},
 };
@@ -36,6 +37,8 @@ pub(super) struct TrafficBook {
     next: Option<Instant>,
     /// CPU time that each server had had at the last reading, and which process it was.
     cpu_times: HashMap<String, (i32, Duration)>,
+    /// Bytes per second of the link by the configuration; `None`: what the host says counts.
+    configured_link: Option<u64>,
     link: Option<u64>,
     next_link: Option<Instant>,
     rules: Rules,
@@ -99,22 +102,29 @@ impl Counted {
 }
 
 impl TrafficBook {
-    pub(super) fn new(rules: Rules) -> Self {
+    pub(super) fn new(settings: &Settings, rules: Rules) -> Self {
         Self {
             rows: HashMap::new(),
             unattributed: HashMap::new(),
             last: None,
             next: None,
             cpu_times: HashMap::new(),
+            configured_link: configured_link(settings),
             link: None,
             next_link: None,
             rules,
         }
     }
 
-    /// Other tenants from now on.
-    pub(super) fn change(&mut self, rules: Rules) {
+    /// Another link and other tenants from now on.
+    pub(super) fn change(&mut self, settings: &Settings, rules: Rules) {
+        self.configured_link = configured_link(settings);
         self.rules = rules;
+    }
+
+    /// Bytes per second that the link carries in one direction, as `bandwidth_saturation` has it.
+    pub(super) fn link(&self) -> Option<u64> {
+        self.configured_link.or(self.link)
     }
 
     /// Whose a row is: the tenant's whose prefixes share it, else the prefix decides, then the connections.
@@ -257,6 +267,12 @@ fn busy(before: Option<&(i32, Duration)>, after: Option<&(i32, Duration)>, since
     (then == now && !since.is_zero()).then(|| had.as_secs_f64() / since.as_secs_f64())
 }
 
+/// Bytes per second that somebody has set.
+fn configured_link(settings: &Settings) -> Option<u64> {
+    let configured = settings.storms.bandwidth_saturation.bytes_per_second.get();
+    (configured > 0).then_some(configured as u64)
+}
+
 /// Bytes per second of the fastest physical link that is up, in one direction. `None`: none of them says.
 fn link_speed(interfaces: &Path) -> Option<u64> {
     let entries = fs::read_dir(interfaces).ok()?;
@@ -274,7 +290,11 @@ fn link_speed(interfaces: &Path) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::Settings, tenants::ClassTables};
+    use crate::tenants::ClassTables;
+
+    fn settings(text: &str) -> Settings {
+        Settings::parse(Path::new("test.toml"), text).expect("accepted")
+    }
 
     #[test]
     fn the_fastest_physical_link_that_is_up_counts() {
@@ -300,14 +320,27 @@ mod tests {
     }
 
     #[test]
+    fn the_link_is_the_configured_one_where_there_is_one_and_a_reload_changes_it() {
+        let rules = |settings: &Settings| Rules::new(settings).expect("compiles");
+        let mut book = TrafficBook::new(&settings(""), rules(&settings("")));
+        assert_eq!(book.link(), None);
+        book.link = Some(125_000_000);
+        assert_eq!(book.link(), Some(125_000_000));
+        let slower = settings("[storms.bandwidth_saturation]\nbytes_per_second = 1000\n");
+        book.change(&slower, rules(&slower));
+        assert_eq!(book.link(), Some(1_000));
+        assert_eq!(TrafficBook::new(&slower, rules(&slower)).link(), Some(1_000));
+    }
+
+    #[test]
     fn a_row_that_prefixes_of_a_tenant_share_is_that_tenants() {
-        let text =
-            "[[tenant]]\nname = \"a\"\nprefixes = [\"a-*\"]\n[[tenant]]\nname = \"b\"\nusers = [\"b\"]";
-        let settings = Settings::parse(Path::new("test.toml"), text).expect("accepted");
+        let settings = settings(
+            "[[tenant]]\nname = \"a\"\nprefixes = [\"a-*\"]\n[[tenant]]\nname = \"b\"\nusers = [\"b\"]",
+        );
         let mut classes = Classes::default();
         ClassTables::new(&settings, &mut classes).expect("few tenants");
         let [a, b] = ["a", "b"].map(|name| classes.number_of(name));
-        let book = TrafficBook::new(Rules::new(&settings).expect("compiles"));
+        let book = TrafficBook::new(&settings, Rules::new(&settings).expect("compiles"));
         for (key, tenant) in [
             (PrefixKey::other_of(1, 0, a), Some("a")),
             (PrefixKey::other_of(1, b, a), Some("a")),

@@ -195,7 +195,7 @@ impl Watch {
             names_to_judge: false,
             next_name_sweep: now + NAME_SWEEP,
             judge: Judge::new(settings, evidence, now),
-            traffic: TrafficBook::new(rules),
+            traffic: TrafficBook::new(settings, rules),
         }
     }
 

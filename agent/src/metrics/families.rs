@@ -12,7 +12,7 @@ use super::distributions::{
 };
 use super::rows;
 use super::table::{self, Metric};
-use super::{COMMIT, Report, VERSION};
+use super::{COMMIT, ProcessUsage, Report, VERSION};
 use crate::alerts::ReceiverStatus;
 use crate::config::FIXED_KEYS;
 use crate::kubernetes::Status;
@@ -99,6 +99,7 @@ pub(super) static ALL: &[(&Metric, Fill)] = &[
     (&table::ACCEPT_QUEUE_DROPS, |report, family| {
         per_server(report, family, |server| server.accept_queue.drops);
     }),
+    (&table::LINK, link),
     (&table::TENANT_BYTES, tenant_bytes),
     (&table::TENANT_COMMANDS, tenant_commands),
     (&table::TENANT_REQUEST_DURATION, |report, family| {
@@ -159,6 +160,20 @@ pub(super) static ALL: &[(&Metric, Fill)] = &[
     (&table::INCIDENTS_LOST, |report, family| {
         family.count(&[("reason", "queue_full")], report.incidents.dropped);
         family.count(&[("reason", "error")], report.incidents.errors);
+    }),
+    (&table::PROCESS_CPU_SECONDS, |report, family| {
+        of_process(report, family, |process| Some(process.cpu_seconds));
+    }),
+    (&table::PROCESS_RESIDENT_MEMORY, |report, family| {
+        of_process(report, family, |process| Some(process.resident_bytes as f64));
+    }),
+    (&table::PROCESS_START_TIME, |report, family| {
+        of_process(report, family, |process| process.started_seconds);
+    }),
+    (&table::PROCESS_OPEN_FDS, |report, family| {
+        of_process(report, family, |process| {
+            process.open_fds.map(|count| count as f64)
+        });
     }),
     (&table::BPF_RUN_SECONDS, bpf_run_seconds),
     (&table::BPF_RUNS, bpf_runs),
@@ -366,6 +381,15 @@ fn user_connections(report: &Report, family: &mut Family<'_>) {
     }
 }
 
+/// The same for every server: none says which of the host's links it uses.
+fn link(report: &Report, family: &mut Family<'_>) {
+    for server in &report.snapshot.servers {
+        if let Some(link) = report.link {
+            family.count(&[("server", &server.label)], link);
+        }
+    }
+}
+
 fn tenant_bytes(report: &Report, family: &mut Family<'_>) {
     for row in &report.tenants {
         let counters = &row.counters;
@@ -504,6 +528,13 @@ fn unattributed_bytes(report: &Report, family: &mut Family<'_>) {
             ];
             family.count(&labels, bytes);
         }
+    }
+}
+
+/// What is not known has no sample.
+fn of_process(report: &Report, family: &mut Family<'_>, value: fn(&ProcessUsage) -> Option<f64>) {
+    if let Some(value) = report.process.as_ref().and_then(value) {
+        family.value(&[], value);
     }
 }
 

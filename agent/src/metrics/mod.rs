@@ -5,12 +5,14 @@ mod builder;
 pub(crate) mod distributions;
 mod families;
 mod openmetrics;
+mod process;
 pub(crate) mod rows;
 pub mod table;
 
 #[cfg(test)]
 mod tests;
 
+pub use self::process::ProcessUsage;
 use crate::alerts::AlertsStatus;
 use crate::config::ConfigStatus;
 use crate::incidents::ArchiveStatus;
@@ -56,6 +58,10 @@ pub struct Report {
     pub pods: Owners,
     /// The prefix rows that no rule matches.
     pub unassigned: Vec<PrefixAt>,
+    /// Bytes per second that the link of the servers carries in one direction, if that is known.
+    pub link: Option<u64>,
+    /// What the agent itself costs.
+    pub process: Option<ProcessUsage>,
 }
 
 impl Report {
@@ -77,6 +83,8 @@ impl Report {
             config: ConfigStatus::default(),
             kubernetes: kubernetes::Status::default(),
             pods: Owners::default(),
+            link: None,
+            process: None,
         }
     }
 }

@@ -143,6 +143,9 @@ metrics! {
     ACCEPT_QUEUE_DROPS = Counter "stormglass_accept_queue_drops_total" in "connections" by ["server"],
         at most "servers":
         "Connection attempts that the kernel turned away at the server's listening sockets: the accept queue was full, or there was no memory; an attempt that is repeated counts again.";
+    LINK = Gauge "stormglass_link_bytes_per_second" in "bytes per second" by ["server"],
+        at most "servers":
+        "What the link carries in one direction, as bandwidth_saturation has it: storms.bandwidth_saturation.bytes_per_second, else the speed that the fastest physical link of the host states; no sample where neither is known.";
     TENANT_BYTES = Counter "stormglass_tenant_bytes_total" in "bytes" by ["server", "tenant", "direction"],
         at most "servers x (limits.tenants + 2) x 2":
         "RESP bytes of the tenant's commands (in) and of their replies (out), headers included.";
@@ -215,6 +218,18 @@ metrics! {
     INCIDENTS_LOST = Counter "stormglass_incidents_lost_pieces_total" in "pieces" by ["reason"],
         at most "2 reasons":
         "Pieces of incidents that were not written: queue_full (the disk was too slow), error (the log says which).";
+    PROCESS_CPU_SECONDS = Counter "process_cpu_seconds_total" in "seconds" by [],
+        at most "1":
+        "CPU time of the agent's process, in user and in kernel mode; what its kernel programs take is not in it.";
+    PROCESS_RESIDENT_MEMORY = Gauge "process_resident_memory_bytes" in "bytes" by [],
+        at most "1":
+        "Memory that the agent's process holds; that of its kernel maps is not in it.";
+    PROCESS_START_TIME = Gauge "process_start_time_seconds" in "seconds" by [],
+        at most "1":
+        "When the agent's process started, since 1970 began.";
+    PROCESS_OPEN_FDS = Gauge "process_open_fds" in "descriptors" by [],
+        at most "1":
+        "File descriptors that the agent's process has open.";
     BPF_RUN_SECONDS = Counter "stormglass_bpf_program_run_seconds_total" in "seconds" by ["program"],
         at most "kernel programs":
         "Time spent in the kernel program; grows only while kernel.bpf_stats_enabled is set.";
@@ -304,6 +319,9 @@ what tenants had stays with them, what comes later goes by the new rules. A samp
 out, except that every server has its connection metrics and `stormglass_unattributed_bytes_total{reason=\"mid_stream\"}`
 from the first scrape; what only a survey of the connections knows comes with the first survey.
 
+`process_*` are of the agent's own process, under the names that client libraries of Prometheus share: choose them by their job,
+since other targets have them as well.
+
 | metric | kind | unit | labels | series at most | what it says |
 |---|---|---|---|---|---|
 ";
@@ -383,13 +401,24 @@ mod tests {
 
     use super::*;
 
+    /// Names that client libraries of Prometheus agree on: the only ones that do not begin with `stormglass_`.
+    const OF_EVERY_PROCESS: [&str; 4] = [
+        "process_cpu_seconds_total",
+        "process_open_fds",
+        "process_resident_memory_bytes",
+        "process_start_time_seconds",
+    ];
+
     #[test]
     fn every_name_follows_the_grammar() {
         let mut names = HashSet::new();
         for metric in ALL {
             let name = metric.name;
             assert!(names.insert(name), "{name} twice");
-            assert!(name.starts_with("stormglass_"), "{name}");
+            assert!(
+                name.starts_with("stormglass_") || OF_EVERY_PROCESS.contains(&name),
+                "{name}"
+            );
             assert!(name.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{name}");
             assert_eq!(name.ends_with("_total"), metric.kind == Kind::Counter, "{name}");
             for suffix in ["_bucket", "_sum", "_count", "_created"] {

@@ -185,6 +185,13 @@ fn small() -> Report {
             applied: 2,
             refusals: 1,
         },
+        link: Some(1_250_000_000),
+        process: Some(ProcessUsage {
+            cpu_seconds: 12.75,
+            resident_bytes: 31_457_280,
+            started_seconds: Some(1_795_412_735.25),
+            open_fds: Some(96),
+        }),
         ..Report::default()
     }
 }
@@ -286,6 +293,19 @@ fn before_the_first_survey_nothing_is_said_of_what_only_it_knows() {
         &table::SURVEY_AGE,
         &table::SURVEY_INTERVAL,
     ] {
+        assert!(!scrape.contains(metric.name), "{}", metric.name);
+    }
+}
+
+#[test]
+fn nothing_is_said_of_a_link_or_a_process_that_is_not_known() {
+    let mut report = small();
+    report.link = None;
+    let process = report.process.as_mut().expect("one");
+    (process.started_seconds, process.open_fds) = (None, None);
+    let scrape = text(&report, Format::Text);
+    assert!(scrape.contains("process_cpu_seconds_total 12.75\n"), "{scrape}");
+    for metric in [&table::LINK, &table::PROCESS_START_TIME, &table::PROCESS_OPEN_FDS] {
         assert!(!scrape.contains(metric.name), "{}", metric.name);
     }
 }
@@ -458,7 +478,7 @@ fn hostile_label_values_stay_inside_their_quotes() {
         assert!(
             scrape
                 .split('\n')
-                .all(|line| line.is_empty() || line.starts_with(['#', 's'])),
+                .all(|line| line.is_empty() || line.starts_with(['#', 's', 'p'])),
             "{scrape}"
         );
     }
