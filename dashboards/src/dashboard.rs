@@ -58,8 +58,6 @@ pub enum Values {
     Several(&'static str),
     /// Those of a label, one of which is chosen.
     One(&'static str),
-    /// A list, `text : value` each; the first that is marked is chosen at first.
-    Fixed(&'static [(&'static str, &'static str)], usize),
 }
 
 /// Which cluster.
@@ -154,36 +152,20 @@ impl Dashboard {
 
 impl Variable {
     fn json(&self) -> Value {
-        let mut variable = json!({"name": self.name, "label": self.label, "hide": 0, "options": []});
-        match self.values {
-            Values::Several(query) | Values::One(query) => {
-                let several = matches!(self.values, Values::Several(_));
-                variable["type"] = "query".into();
-                variable["datasource"] = data_source();
-                variable["query"] = json!({"query": query, "refId": "variable"});
-                variable["definition"] = query.into();
-                // When the time changes, since servers come and go.
-                variable["refresh"] = 2.into();
-                variable["sort"] = 7.into();
-                variable["regex"] = "".into();
-                variable["multi"] = several.into();
-                variable["includeAll"] = several.into();
-                if several {
-                    // Series without the label are meant as well.
-                    variable["allValue"] = ".*".into();
-                    variable["current"] = json!({"text": "All", "value": "$__all"});
-                }
-            }
-            Values::Fixed(values, first) => {
-                let pairs = values.iter().map(|(text, value)| format!("{text} : {value}"));
-                variable["type"] = "custom".into();
-                variable["query"] = pairs.collect::<Vec<_>>().join(", ").into();
-                variable["multi"] = false.into();
-                variable["includeAll"] = false.into();
-                let option = |(index, (text, value)): (usize, &(&str, &str))| json!({"text": text, "value": value, "selected": index == first});
-                variable["options"] = values.iter().enumerate().map(option).collect();
-                variable["current"] = json!({"text": values[first].0, "value": values[first].1});
-            }
+        let (query, several) = match self.values {
+            Values::Several(query) => (query, true),
+            Values::One(query) => (query, false),
+        };
+        // It is asked anew when the time changes, since servers come and go.
+        let mut variable = json!({
+            "name": self.name, "label": self.label, "type": "query", "hide": 0, "options": [], "datasource": data_source(),
+            "query": {"query": query, "refId": "variable"}, "definition": query, "refresh": 2, "sort": 7, "regex": "",
+            "multi": several, "includeAll": several,
+        });
+        if several {
+            // Series without the label are meant as well.
+            variable["allValue"] = ".*".into();
+            variable["current"] = json!({"text": "All", "value": "$__all"});
         }
         variable
     }

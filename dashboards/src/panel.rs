@@ -8,6 +8,30 @@ const TOP: u32 = 12;
 /// Columns of the grid.
 const COLUMNS: u32 = 24;
 
+/// Letters that a legend leaves for the value of a label: what it may well need. Labels that are not listed have 20.
+const LETTERS: [(&str, u32); 9] = [
+    // An IPv6 address.
+    ("client", 39),
+    ("direction", 3),
+    ("error", 12),
+    // A host's name in its network, and the agent's port.
+    ("instance", 32),
+    ("kind", 24),
+    // The kernel keeps no longer ones.
+    ("program", 15),
+    ("receiver", 18),
+    // `namespace/pod:port`.
+    ("server", 40),
+    ("sink", 12),
+];
+
+/// What a legend takes beside letters: for a name's colour and margins, and for a column of figures, in pixels.
+const BESIDE_NAME: u32 = 30;
+const FIGURE: u32 = 76;
+
+/// Half of a column of the grid on a screen of common width, in pixels: no legend takes more of its panel.
+const HALF_COLUMN: u32 = 30;
+
 /// Colours, by what they mean.
 pub const GOOD: &str = "green";
 /// Worth a look.
@@ -492,20 +516,18 @@ impl Panel {
         }
     }
 
-    /// Few series stand below the plot; many are a table at its side, largest first, which scrolls.
+    /// Few series stand below the plot; many are a table at its side, largest first, which scrolls. It is as wide as their names
+    /// need, and has the last value beside the largest where there is room.
     fn legend(&self) -> Value {
         let may_be_many = self.queries.iter().any(|query| query.legend.contains("{{"));
         if may_be_many {
-            let has_long_names = self
-                .queries
-                .iter()
-                .any(|query| query.legend.contains("{{instance}}"));
-            let (width, calcs) = if self.width < 12 {
-                (180, json!(["max"]))
-            } else if has_long_names {
-                (340, json!(["max", "lastNotNull"]))
+            let letters = self.queries.iter().map(|query| letters(query.legend)).max();
+            // At 12 pixels a letter is six and a half of them wide, on average.
+            let names = (letters.unwrap_or(0) * 13).div_ceil(2) + BESIDE_NAME;
+            let (width, calcs) = if names + 2 * FIGURE <= self.width() * HALF_COLUMN {
+                (names + 2 * FIGURE, json!(["max", "lastNotNull"]))
             } else {
-                (260, json!(["max", "lastNotNull"]))
+                (names + FIGURE, json!(["max"]))
             };
             json!({"showLegend": true, "displayMode": "table", "placement": "right", "width": width, "calcs": calcs,
                 "sortBy": "Max", "sortDesc": true})
@@ -532,6 +554,22 @@ impl Panel {
             {"id": "organize", "options": {"indexByName": order, "renameByName": names, "excludeByName": {}}},
         ])
     }
+}
+
+/// Letters that a legend's names may well have.
+fn letters(legend: &str) -> u32 {
+    let of_label = |label: &str| {
+        let listed = LETTERS.iter().find(|(name, _)| *name == label);
+        listed.map_or(20, |(_, letters)| *letters)
+    };
+    let mut rest = legend;
+    let mut letters = 0;
+    while let Some((before, after)) = rest.split_once("{{") {
+        let (label, behind) = after.split_once("}}").unwrap_or((after, ""));
+        letters += before.chars().count() as u32 + of_label(label);
+        rest = behind;
+    }
+    letters + rest.chars().count() as u32
 }
 
 impl Column {

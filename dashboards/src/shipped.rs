@@ -32,6 +32,30 @@ pub struct Query {
     pub is_instant: bool,
 }
 
+/// Where the values of a variable come from: those that a label of the series has, `label_values(SERIES, LABEL)`.
+#[derive(Debug, Clone)]
+pub struct Variable {
+    /// Name of its dashboard.
+    pub board: &'static str,
+    /// Its own.
+    pub name: String,
+    /// PromQL with the variables before it.
+    pub series: String,
+    /// Which label.
+    pub label: String,
+}
+
+/// Marks on every curve of a dashboard.
+#[derive(Debug, Clone)]
+pub struct Annotation {
+    /// Name of its dashboard.
+    pub board: &'static str,
+    /// PromQL with Grafana's variables in it.
+    pub expression: String,
+    /// All of it.
+    pub json: Value,
+}
+
 /// Where the file of a dashboard is.
 #[must_use]
 pub fn path(board: &str) -> PathBuf {
@@ -83,6 +107,46 @@ pub fn panels() -> Result<Vec<Panel>> {
         panels.extend(asking.map(|panel| Panel::of(board.name, panel)));
     }
     Ok(panels)
+}
+
+/// Every variable of every file that Prometheus is asked for.
+pub fn variables() -> Result<Vec<Variable>> {
+    let mut variables = Vec::new();
+    for board in boards::all() {
+        let json = read(board.name)?;
+        let list = json["templating"]["list"].as_array().context("no variables")?;
+        for variable in list.iter().filter(|variable| variable["type"] == "query") {
+            let query = text(&variable["query"]["query"]);
+            let inside = query
+                .strip_prefix("label_values(")
+                .and_then(|rest| rest.strip_suffix(')'));
+            let parts = inside.and_then(|inside| inside.rsplit_once(", "));
+            let (series, label) = parts.with_context(|| format!("{}: {query}", board.name))?;
+            variables.push(Variable {
+                board: board.name,
+                name: text(&variable["name"]),
+                series: series.to_owned(),
+                label: label.to_owned(),
+            });
+        }
+    }
+    Ok(variables)
+}
+
+/// Every annotation of every file that Prometheus is asked for.
+pub fn annotations() -> Result<Vec<Annotation>> {
+    let mut annotations = Vec::new();
+    for board in boards::all() {
+        let json = read(board.name)?;
+        let list = json["annotations"]["list"].as_array().context("no annotations")?;
+        let asking = list.iter().filter(|annotation| annotation["expr"].is_string());
+        annotations.extend(asking.map(|annotation| Annotation {
+            board: board.name,
+            expression: text(&annotation["expr"]),
+            json: annotation.clone(),
+        }));
+    }
+    Ok(annotations)
 }
 
 impl Panel {

@@ -5,6 +5,7 @@ mod known;
 use std::collections::BTreeSet;
 
 use serde_json::Value;
+use stormglass::storms::Kind;
 use stormglass_dashboards::boards;
 use stormglass_dashboards::rules::rules;
 use stormglass_dashboards::shipped::{self, Panel};
@@ -97,6 +98,143 @@ fn every_metric_and_label_of_the_panels_is_in_the_table() {
             }
         }
     }
+}
+
+#[test]
+fn every_metric_and_label_of_variables_and_annotations_is_in_the_table() {
+    let known = known();
+    for variable in shipped::variables().unwrap() {
+        let labels = known
+            .labels_of(&variable.series)
+            .unwrap_or_else(|fault| panic!("{variable:?}: {fault}"));
+        assert!(labels.contains(&variable.label), "{variable:?}");
+    }
+    let annotations = shipped::annotations().unwrap();
+    assert!(!annotations.is_empty());
+    for annotation in annotations {
+        let labels = known
+            .labels_of(&annotation.expression)
+            .unwrap_or_else(|fault| panic!("{}: {fault}", annotation.board));
+        for label in between(&annotation.json.to_string(), "{{", "}}") {
+            assert!(labels.contains(label), "{}: no label {label}", annotation.board);
+        }
+    }
+}
+
+/// Addresses are the same at every server: they are counted where they are most, and added up only beneath connections, which are
+/// added up as well.
+#[test]
+fn instances_of_a_workload_are_not_added_up_over_servers() {
+    let metric = "stormglass_workload_instances";
+    let mut asked = 0;
+    for panel in shipped::panels().unwrap() {
+        for query in panel
+            .queries
+            .iter()
+            .filter(|query| query.expression.contains(metric))
+        {
+            asked += 1;
+            let is_counted_once = query
+                .expression
+                .starts_with(&format!("max by (workload) ({metric}"));
+            let is_divided_by = query
+                .expression
+                .contains(&format!("/ (sum by (workload) ({metric}"));
+            assert!(
+                is_counted_once || is_divided_by,
+                "{}: {}",
+                name(&panel),
+                query.expression
+            );
+        }
+    }
+    assert!(asked >= 3, "{asked} questions");
+}
+
+/// Everything that Prometheus scrapes may have `process_cpu_seconds_total`.
+#[test]
+fn processes_are_those_of_agents() {
+    let panels = shipped::panels().unwrap().into_iter();
+    let of_processes: Vec<_> = panels
+        .filter(|panel| {
+            panel
+                .queries
+                .iter()
+                .any(|query| query.expression.contains("process_cpu"))
+        })
+        .collect();
+    assert!(!of_processes.is_empty());
+    for panel in of_processes {
+        for query in &panel.queries {
+            let series = query.expression.matches("process_").count();
+            let beside = "and on (cluster, instance, job)";
+            assert_eq!(
+                query.expression.matches(beside).count(),
+                series,
+                "{}",
+                name(&panel)
+            );
+        }
+    }
+}
+
+/// Values as long as they well may be, by label.
+fn long_value(label: &str) -> &'static str {
+    match label {
+        "client" => "2001:db8:85a3:8d3:1319:8a2e:370:7348",
+        "direction" => "out",
+        "error" => "NOMASTERLINK",
+        "instance" => "cache-12.eu-1.prod.corp:9466",
+        "kind" => Kind::AcceptQueueSaturation.label(),
+        "map" | "program" => "sixteen_letters",
+        "reason" => "client_entry_missing",
+        "receiver" => "hooks.example.com",
+        "server" => "payments-prod/valkey-sessions-0:6379",
+        "sink" => "alertmanager",
+        "cluster" | "connection_tenant" | "prefix" | "tenant" | "user" | "workload" => "checkout-session-api",
+        _ => "",
+    }
+}
+
+/// How wide the names of a panel can be, in pixels: a letter has six and a half.
+fn names_width(panel: &Panel) -> f64 {
+    let widths = panel.queries.iter().map(|query| {
+        let mut name = query.legend.clone();
+        for label in between(&query.legend, "{{", "}}") {
+            let value = long_value(label);
+            assert!(!value.is_empty(), "how long can a {label} be?");
+            name = name.replace(&format!("{{{{{label}}}}}"), value);
+        }
+        name.len() as f64 * 6.5
+    });
+    widths.fold(0.0, f64::max)
+}
+
+/// Which host a curve is of stands at the end of its name: what is cut cannot be told apart.
+#[test]
+fn names_of_curves_and_bars_are_not_cut_and_leave_half_of_the_panel() {
+    let mut checked = 0;
+    for panel in shipped::panels().unwrap() {
+        let legend = &panel.json["options"]["legend"];
+        // On a screen of 1440 pixels.
+        let half = panel.json["gridPos"]["w"].as_f64().unwrap() * 30.0;
+        if legend["displayMode"] == "table" {
+            let figures = legend["calcs"].as_array().unwrap().len() as f64 * 76.0;
+            let width = legend["width"].as_f64().unwrap();
+            assert!(
+                30.0 + names_width(&panel) + figures <= width,
+                "{}: cut at {width}",
+                name(&panel)
+            );
+            assert!(width <= half, "{}: {width} of {half}", name(&panel));
+            checked += 1;
+        } else if panel.json["type"] == "bargauge" {
+            let names = names_width(&panel);
+            assert!(names <= half, "{}: {names} of {half}", name(&panel));
+            checked += 1;
+        }
+    }
+    assert!(checked > 40, "{checked}");
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! The shipped rules and dashboards beside a real Prometheus and a real Alertmanager: storms at real servers make alerts fire and
-//! resolve, and every question of every panel has an answer.
+//! resolve, and every question of every panel, variable and annotation has an answer.
 //!
 //! A minute of the rules is a second here, or less: every `for` and every range is a sixtieth of what is shipped, and nothing else is
 //! changed (`stormglass_tests::prometheus`). One agent stands for two hosts in two clusters: it is scraped twice, under other labels.

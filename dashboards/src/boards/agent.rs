@@ -57,8 +57,49 @@ fn now() -> Vec<Panel> {
     ]
 }
 
+/// The twelve chosen agents with the largest value of their processes, by host. Whatever Prometheus scrapes may have such a series, so
+/// those count that have Stormglass' own beside them.
+fn top_processes(now: &str, ranking: &str) -> String {
+    let of_hosts = |series: &str, agents: &str| {
+        of_agents(&format!(
+            "max by (instance) ({series} and on (cluster, instance, job) {agents})"
+        ))
+    };
+    top(
+        &of_hosts(now, "stormglass_build_info{AGENTS}"),
+        &of_hosts(
+            ranking,
+            "last_over_time(stormglass_build_info{AGENTS}[$__range] @ end())",
+        ),
+    )
+}
+
 fn cost() -> Vec<Panel> {
     vec![
+        curves(
+            "CPU",
+            "Share of one core that the agent's process takes, by host: the twelve with most of it. Its kernel programs run on the time of whoever sends: below.",
+        )
+        .unit("percentunit")
+        .ask(
+            top_processes(
+                "rate(process_cpu_seconds_total{AGENTS}[$__rate_interval])",
+                "increase(process_cpu_seconds_total{AGENTS}[$__range] @ end())",
+            ),
+            "{{instance}}",
+        ),
+        curves(
+            "Memory",
+            "That the agent's process holds, by host: the twelve with most of it. The kernel's maps come on top.",
+        )
+        .unit("bytes")
+        .ask(
+            top_processes(
+                "process_resident_memory_bytes{AGENTS}",
+                "max_over_time(process_resident_memory_bytes{AGENTS}[$__range] @ end())",
+            ),
+            "{{instance}}",
+        ),
         curves(
             "Time in kernel programs",
             "Seconds per second, that is cores, by program; the sum over hosts. Measured while kernel.bpf_stats_enabled is 1.",
@@ -72,19 +113,12 @@ fn cost() -> Vec<Panel> {
             .unit("s")
             .or_else("kernel.bpf_stats_enabled is 0.")
             .ask(of_agents("sum by (program) (rate(stormglass_bpf_program_run_seconds_total{AGENTS}[$__rate_interval])) / (sum by (program) (rate(stormglass_bpf_program_runs_total{AGENTS}[$__rate_interval])) > 0)"), "{{program}}"),
-        curves("Runs", "Per second, by program.")
+        curves("Runs", "Per second, by program. Measured while kernel.bpf_stats_enabled is 1.")
             .size(8, 8)
             .unit("ops")
             .stacked()
             .ask(of_agents("sum by (program) (rate(stormglass_bpf_program_runs_total{AGENTS}[$__rate_interval]))"), "{{program}}"),
-        bars("Maps", "How full each kernel map is, on the host where it is fullest.")
-            .size(12, 9)
-            .unit("percentunit")
-            .up_to(1.0)
-            .limits(0.7, 0.9)
-            .ask(of_agents("sort_desc(max by (map) (stormglass_map_entries{AGENTS} / stormglass_map_capacity{AGENTS}))"), "{{map}}"),
         curves("Age of the last survey", "Of the connections, by host, beside the interval that is aimed at. It grows if surveys fail.")
-            .size(12, 9)
             .unit("s")
             .dashed(&["interval"])
             .ask(
@@ -95,6 +129,26 @@ fn cost() -> Vec<Panel> {
                 "{{instance}}",
             )
             .ask(of_agents("max(stormglass_survey_interval_seconds{AGENTS})"), "interval"),
+        curves(
+            "Incidents on disk",
+            "Bytes of the recorded incidents, by host: the twelve largest.",
+        )
+        .unit("bytes")
+        .ask(
+            top(
+                &of_agents("max by (instance) (stormglass_incidents_bytes{AGENTS})"),
+                &of_agents(
+                    "max by (instance) (max_over_time(stormglass_incidents_bytes{AGENTS}[$__range] @ end()))",
+                ),
+            ),
+            "{{instance}}",
+        ),
+        bars("Maps", "How full each kernel map is, on the host where it is fullest.")
+            .size(24, 9)
+            .unit("percentunit")
+            .up_to(1.0)
+            .limits(0.7, 0.9)
+            .ask(of_agents("sort_desc(max by (map) (stormglass_map_entries{AGENTS} / stormglass_map_capacity{AGENTS}))"), "{{map}}"),
     ]
 }
 
@@ -125,7 +179,6 @@ fn losses() -> Vec<Panel> {
 fn telling() -> Vec<Panel> {
     vec![
         curves("Alerts sent", "Requests per second that were taken, by receiver.")
-            .size(8, 8)
             .unit("reqps")
             .or_else("No receiver.")
             .ask(
@@ -138,7 +191,6 @@ fn telling() -> Vec<Panel> {
             "Alerts that failed",
             "Attempts per second, by receiver and reason. They are repeated for a day.",
         )
-        .size(8, 8)
         .unit("reqps")
         .or_else("No receiver.")
         .ask(
@@ -146,21 +198,6 @@ fn telling() -> Vec<Panel> {
                 "sum by (receiver, reason) (rate(stormglass_alerts_failed_total{AGENTS}[$__rate_interval]))",
             ),
             "{{receiver}} {{reason}}",
-        ),
-        curves(
-            "Incidents on disk",
-            "Bytes of the recorded incidents, by host: the twelve largest.",
-        )
-        .size(8, 8)
-        .unit("bytes")
-        .ask(
-            top(
-                &of_agents("max by (instance) (stormglass_incidents_bytes{AGENTS})"),
-                &of_agents(
-                    "max by (instance) (max_over_time(stormglass_incidents_bytes{AGENTS}[$__range] @ end()))",
-                ),
-            ),
-            "{{instance}}",
         ),
     ]
 }

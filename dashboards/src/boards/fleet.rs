@@ -86,6 +86,29 @@ fn storms() -> Vec<Panel> {
             fleet("cluster:stormglass_storm_servers:ratio5m{FLEET}"),
             "{{cluster}}",
         ),
+        curves(
+            "Clusters with the same kind of storm",
+            "Within five minutes, of all clusters, whichever is chosen above. In two at once, independent clients react to the same event: StormglassStormsAcrossClusters fires.",
+        )
+        .size(12, 8)
+        .limit(2.0)
+        .or_else("No storm.")
+        .ask("kind:stormglass_storm_clusters:count5m", "{{kind}}"),
+        table(
+            "Correlated events across clusters",
+            "By kind, the most clusters, hosts and servers that had it within five minutes, in the time shown; of all clusters, whichever is chosen above.",
+        )
+        .size(12, 8)
+        .or_else("No storm.")
+        .ask("max_over_time(kind:stormglass_storm_clusters:count5m[$__range])", "")
+        .ask("max_over_time(kind:stormglass_storm_instances:count5m[$__range])", "")
+        .ask("max_over_time(kind:stormglass_storm_servers:count5m[$__range])", "")
+        .columns(&[
+            label("kind", "Kind"),
+            figure("Value #A", "Clusters", "none"),
+            figure("Value #B", "Hosts", "none"),
+            figure("Value #C", "Servers", "none"),
+        ]),
         table("Storms in the time shown", "Servers and kinds, by how many storms. A click leads to what happened.")
             .size(24, 9)
             .or_else("No storm.")
@@ -112,6 +135,7 @@ fn storms() -> Vec<Panel> {
 fn hot() -> Vec<Panel> {
     vec![
         curves("Bytes", "Per second in both directions: the twelve largest of the time shown.")
+            .size(24, 8)
             .unit("Bps")
             .link(TO_SERVER)
             .ask(
@@ -122,6 +146,7 @@ fn hot() -> Vec<Panel> {
                 "{{server}} {{instance}}",
             ),
         curves("Commands", "Per second: the twelve largest of the time shown.")
+            .size(24, 8)
             .unit("ops")
             .link(TO_SERVER)
             .ask(
@@ -129,6 +154,7 @@ fn hot() -> Vec<Panel> {
                 "{{server}} {{instance}}",
             ),
         curves("Connections opened", "Per second: the twelve largest of the time shown.")
+            .size(24, 8)
             .unit("cps")
             .link(TO_SERVER)
             .ask(
@@ -139,6 +165,7 @@ fn hot() -> Vec<Panel> {
             "Duration at the 99th percentile",
             "From a command's arrival at the host to its reply: the twelve longest of the time shown.",
         )
+        .size(24, 8)
         .unit("s")
         .limits(0.05, 0.1)
         .link(TO_SERVER)
@@ -173,13 +200,16 @@ fn blast_radius() -> Vec<Panel> {
             "Queues' worth of connections",
             "How many times over a server's connections would fill its accept queue if it restarted. Beyond some ten, most of them are dropped first.",
         )
+        .size(24, 8)
         .limits(10.0, 20.0)
         .link(TO_SERVER)
         .ask(fleet("topk(12, server:stormglass_blast_radius:queues{FLEET})"), "{{server}} {{instance}}"),
         bars("If a host restarts", "Connections that come back to it.")
+            .size(12, 8)
             .link(super::Link { board: "clients", title: "Clients", labels: &["instance"] })
             .ask(fleet("topk(12, instance:stormglass_connections:sum{FLEET})"), "{{instance}}"),
         bars("If a workload restarts", "Servers at which it opens its connections anew.")
+            .size(12, 8)
             .link(super::Link { board: "clients", title: "Clients", labels: &["workload"] })
             .ask(fleet("topk(12, workload:stormglass_servers:count{FLEET})"), "{{workload}} {{cluster}}"),
         table(

@@ -2,7 +2,7 @@
 
 use super::{ONE_SERVER, TO_TENANT, bursts, of_server};
 use crate::dashboard::{Dashboard, row};
-use crate::panel::{Panel, curves, heatmap, states, top_rate};
+use crate::panel::{Panel, curves, heatmap, states, top, top_rate};
 
 pub(super) fn dashboard() -> Dashboard {
     Dashboard {
@@ -93,12 +93,15 @@ fn who() -> Vec<Panel> {
             .stacked()
             .or_else("No error.")
             .ask(of_server("sum by (error) (rate(stormglass_tenant_errors_total{SERVER}[$__rate_interval]))"), "{{error}}"),
-        curves("Duration at the 99th percentile, by tenant", "Who suffers: the twelve longest.")
+        curves("Duration at the 99th percentile, by tenant", "Who suffers: the twelve longest of the time shown.")
             .unit("s")
             .limits(0.05, 0.1)
             .link(TO_TENANT)
             .ask(
-                of_server("topk(12, histogram_quantile(0.99, sum by (tenant, le) (rate(stormglass_tenant_request_duration_seconds_bucket{SERVER}[$__rate_interval]))))"),
+                of_server(&top(
+                    "histogram_quantile(0.99, sum by (tenant, le) (rate(stormglass_tenant_request_duration_seconds_bucket{SERVER}[$__rate_interval])))",
+                    "histogram_quantile(0.99, sum by (tenant, le) (increase(stormglass_tenant_request_duration_seconds_bucket{SERVER}[$__range] @ end())))",
+                )),
                 "{{tenant}}",
             ),
     ]

@@ -1,29 +1,16 @@
 //! Server: everything of one server.
 
 use super::{ONE_SERVER, TO_TENANT, bursts, of_server};
-use crate::dashboard::{Dashboard, Values, Variable, row};
+use crate::dashboard::{Dashboard, row};
 use crate::panel::{Panel, curves, figure, heatmap, label, share, stat, states, table, top_rate};
 
 pub(super) fn dashboard() -> Dashboard {
-    let link = Variable {
-        name: "link",
-        label: "Link",
-        values: Values::Fixed(
-            &[
-                ("1 Gbit/s", "125000000"),
-                ("10 Gbit/s", "1250000000"),
-                ("25 Gbit/s", "3125000000"),
-                ("100 Gbit/s", "12500000000"),
-            ],
-            1,
-        ),
-    };
     Dashboard {
         name: "server",
         title: "Stormglass / Server",
         description: "One server: connections, accepts, bytes against the link, how long commands take, and whose they are.",
         from: "now-1h",
-        variables: ONE_SERVER.into_iter().chain([link]).collect(),
+        variables: ONE_SERVER.to_vec(),
         storms: "instance=\"$instance\",server=\"$server\"",
         rows: vec![
             row("Now", now()),
@@ -71,13 +58,16 @@ fn now() -> Vec<Panel> {
         ),
         stat(
             "Of the link",
-            "Bytes per second in the larger direction, of what the chosen link carries.",
+            "Bytes per second in the larger direction, of what the link carries. Unknown: storms.bandwidth_saturation.bytes_per_second says it where the network card does not.",
         )
         .size(3, 4)
         .unit("percentunit")
         .limits(0.6, 0.8)
+        .or_else("unknown")
         .ask(
-            of_server("max(server:stormglass_bytes:rate5m{SERVER}) / $link"),
+            of_server(
+                "max(server:stormglass_bytes:rate5m{SERVER}) / max(stormglass_link_bytes_per_second{SERVER})",
+            ),
             "of the link",
         ),
         stat(
@@ -143,23 +133,26 @@ fn connections() -> Vec<Panel> {
     ]
 }
 
+/// Bytes per second in one direction, attributed and not: all that the link carries for the server.
+fn all_bytes(direction: &str) -> String {
+    let question = "sum(rate(stormglass_unattributed_bytes_total{SERVER,DIRECTION}[$__rate_interval])) + (sum(rate(stormglass_tenant_bytes_total{SERVER,DIRECTION}[$__rate_interval])) or vector(0))";
+    of_server(&question.replace("DIRECTION", &format!("direction=\"{direction}\"")))
+}
+
 fn bytes() -> Vec<Panel> {
     vec![
         curves(
             "Bytes and the link",
-            "Per second, replies (out) and commands (in), and what the chosen link carries each way.",
+            "Per second, replies (out) and commands (in), those of nobody included, and what the link carries each way, if that is known.",
         )
         .unit("Bps")
         .dashed(&["link"])
         .ask(
-            of_server("sum(rate(stormglass_tenant_bytes_total{SERVER,direction=\"out\"}[$__rate_interval]))"),
+            all_bytes("out"),
             "out",
         )
-        .ask(
-            of_server("sum(rate(stormglass_tenant_bytes_total{SERVER,direction=\"in\"}[$__rate_interval]))"),
-            "in",
-        )
-        .ask("vector($link)", "link"),
+        .ask(all_bytes("in"), "in")
+        .ask(of_server("max(stormglass_link_bytes_per_second{SERVER})"), "link"),
         curves(
             "Bytes of nobody",
             "Per second, by why they could not be attributed.",

@@ -2,7 +2,7 @@
 
 use super::{TO_SERVER, of_servers};
 use crate::dashboard::{CLUSTER, Dashboard, INSTANCE, Values, Variable, row};
-use crate::panel::{Panel, curves, figure, heatmap, label, share, stat, table, top_rate};
+use crate::panel::{Panel, curves, figure, heatmap, label, share, stat, table, top, top_rate};
 
 pub(super) fn dashboard() -> Dashboard {
     let tenant = Variable {
@@ -73,10 +73,26 @@ fn now() -> Vec<Panel> {
 fn traffic() -> Vec<Panel> {
     vec![
         curves("Bytes", "Per second: commands (in) and replies (out).")
+            .size(8, 8)
             .unit("Bps")
             .stacked()
             .ask(of_tenant("sum by (direction) (rate(stormglass_tenant_bytes_total{TENANT}[$__rate_interval]))"), "{{direction}}"),
+        curves("Errors", "Per second, by the first word of the reply.")
+            .size(8, 8)
+            .unit("ops")
+            .stacked()
+            .or_else("No error.")
+            .ask(of_tenant("sum by (error) (rate(stormglass_tenant_errors_total{TENANT}[$__rate_interval]))"), "{{error}}"),
+        curves("Reads that hit", "Share of the values that were read and found.")
+            .size(8, 8)
+            .unit("percentunit")
+            .up_to(1.0)
+            .ask(
+                of_tenant("sum(rate(stormglass_tenant_reads_total{TENANT,result=\"hit\"}[$__rate_interval])) / (sum(rate(stormglass_tenant_reads_total{TENANT}[$__rate_interval])) > 0)"),
+                "hit",
+            ),
         curves("Bytes by server", "Per second in both directions: the twelve servers with most of it.")
+            .size(24, 8)
             .unit("Bps")
             .stacked()
             .link(TO_SERVER)
@@ -84,33 +100,26 @@ fn traffic() -> Vec<Panel> {
                 of_tenant(&top_rate("server, instance", "stormglass_tenant_bytes_total{TENANT}")),
                 "{{server}} {{instance}}",
             ),
-        curves("Share of its servers' bytes", "What it takes of each server, and so from others: the twelve servers with the largest share.")
+        curves("Share of its servers' bytes", "What it takes of each server, and so from others: the twelve servers with the largest share in the time shown.")
+            .size(24, 8)
             .unit("percentunit")
             .up_to(1.0)
             .link(TO_SERVER)
             .ask(
-                of_tenant("topk(12, sum by (server, instance) (rate(stormglass_tenant_bytes_total{TENANT}[$__rate_interval])) / (sum by (server, instance) (rate(stormglass_tenant_bytes_total{SERVERS}[$__rate_interval])) > 0))"),
+                of_tenant(&top(
+                    "sum by (server, instance) (rate(stormglass_tenant_bytes_total{TENANT}[$__rate_interval])) / (sum by (server, instance) (rate(stormglass_tenant_bytes_total{SERVERS}[$__rate_interval])) > 0)",
+                    "sum by (server, instance) (increase(stormglass_tenant_bytes_total{TENANT}[$__range] @ end())) / (sum by (server, instance) (increase(stormglass_tenant_bytes_total{SERVERS}[$__range] @ end())) > 0)",
+                )),
                 "{{server}} {{instance}}",
             ),
-        curves("Errors", "Per second, by the first word of the reply.")
-            .unit("ops")
-            .stacked()
-            .or_else("No error.")
-            .ask(of_tenant("sum by (error) (rate(stormglass_tenant_errors_total{TENANT}[$__rate_interval]))"), "{{error}}"),
         curves("Commands", "Per second: the twelve servers with most of them.")
+            .size(24, 8)
             .unit("ops")
             .stacked()
             .link(TO_SERVER)
             .ask(
                 of_tenant(&top_rate("server, instance", "stormglass_tenant_commands_total{TENANT}")),
                 "{{server}} {{instance}}",
-            ),
-        curves("Reads that hit", "Share of the values that were read and found.")
-            .unit("percentunit")
-            .up_to(1.0)
-            .ask(
-                of_tenant("sum(rate(stormglass_tenant_reads_total{TENANT,result=\"hit\"}[$__rate_interval])) / (sum(rate(stormglass_tenant_reads_total{TENANT}[$__rate_interval])) > 0)"),
-                "hit",
             ),
     ]
 }
@@ -145,11 +154,11 @@ fn clients() -> Vec<Panel> {
     vec![
         table(
             "Workloads at its servers",
-            "Clients of the servers that the tenant is on, its own among them: the kernel counts bytes by key and connections by client, not both at once. Whose each connection is: stormglass connections, on the host.",
+            "Clients of the servers that the tenant is on, its own among them: the kernel counts bytes by key and connections by client, not both at once. Instances at the server where they are most: the same ones use many. Whose each connection is: stormglass connections, on the host.",
         )
         .size(14, 8)
         .ask(of_tenant("sum by (workload) (stormglass_workload_connections{SERVERS} and on (instance, server) stormglass_tenant_commands_total{TENANT})"), "")
-        .ask(of_tenant("sum by (workload) (stormglass_workload_instances{SERVERS} and on (instance, server) stormglass_tenant_commands_total{TENANT})"), "")
+        .ask(of_tenant("max by (workload) (stormglass_workload_instances{SERVERS} and on (instance, server) stormglass_tenant_commands_total{TENANT})"), "")
         .ask(of_tenant("sum by (workload) (stormglass_workload_connections_idle{SERVERS} and on (instance, server) stormglass_tenant_commands_total{TENANT}) / (sum by (workload) (stormglass_workload_connections{SERVERS} and on (instance, server) stormglass_tenant_commands_total{TENANT}) > 0)"), "")
         .columns(&[
             label("workload", "Workload"),

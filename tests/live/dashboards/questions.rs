@@ -1,19 +1,21 @@
-//! Every question of every panel, with its variables chosen.
+//! Every question of every panel, variable and annotation, with its variables chosen.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use stormglass_dashboards::shipped::{self, Panel, Query};
+use stormglass_dashboards::shipped::{self, Variable};
 use stormglass_tests::prometheus::Prometheus;
 
 /// How many seconds before now are shown.
 const SHOWN: f64 = 60.0;
 
 /// What is chosen.
+const CLUSTER: &str = "eu-1";
 const HOST: &str = "host-1:9466";
 const TENANT: &str = "cart";
+const WORKLOAD: &str = "cart-api";
 
 /// Questions without an answer on this stage, by dashboard, panel and number, and why.
 const EMPTY: [(&str, &str, usize, &str); 3] = [
@@ -43,7 +45,12 @@ pub(super) fn ask(prometheus: &Prometheus, server: &str) -> Result<()> {
             let listed = EMPTY.iter().any(|(board, title, index, _)| {
                 (*board, *title, *index) == (panel.board, &*panel.title, number)
             });
-            let answer = answer(prometheus, &panel, query, server, now)?;
+            let expression = chosen(&query.expression, panel.board, server);
+            let answer = if query.is_instant {
+                prometheus.query(&expression)?
+            } else {
+                prometheus.query_range(&expression, now - SHOWN, now)?
+            };
             let has_answer = is_answered(&answer);
             answers[panel.board][panel.json["id"].to_string()]
                 .as_array_mut()
@@ -73,22 +80,80 @@ pub(super) fn ask(prometheus: &Prometheus, server: &str) -> Result<()> {
         });
         std::fs::write(path, shown.to_string())?;
     }
+    wrong.extend(variables(prometheus, server, now)?);
+    wrong.extend(annotations(prometheus, server, now)?);
     ensure!(empty.len() <= EMPTY.len() && wrong.is_empty(), "{wrong:#?}");
     Ok(())
 }
 
-/// What a question is answered, with its variables chosen.
-fn answer(
-    prometheus: &Prometheus,
-    panel: &Panel,
-    query: &Query,
-    server: &str,
-    now: f64,
-) -> Result<Vec<Value>> {
-    let is_of_one = ["server", "incident"].contains(&panel.board);
+/// What is wrong with variables: each has to offer what is chosen.
+fn variables(prometheus: &Prometheus, server: &str, now: f64) -> Result<Vec<String>> {
+    let choices = BTreeMap::from([
+        ("cluster", CLUSTER),
+        ("instance", HOST),
+        ("server", server),
+        ("tenant", TENANT),
+        ("workload", WORKLOAD),
+    ]);
+    let (variables, mut wrong) = (shipped::variables()?, Vec::new());
+    for variable in &variables {
+        let values = values(prometheus, variable, server, now)?;
+        let choice = choices.get(&*variable.name).context("nothing is chosen")?;
+        if !values.contains(*choice) {
+            let Variable { board, name, .. } = variable;
+            wrong.push(format!("{board}: ${name} offers {values:?}, not {choice}"));
+        }
+    }
+    ensure!(!variables.is_empty(), "no variables");
+    println!("{} questions of variables", variables.len());
+    Ok(wrong)
+}
+
+/// What a variable offers: Grafana asks so for `label_values(SERIES, LABEL)`.
+fn values(prometheus: &Prometheus, variable: &Variable, server: &str, now: f64) -> Result<BTreeSet<String>> {
+    let address = format!(
+        "http://127.0.0.1:{}/api/v1/label/{}/values",
+        prometheus.port(),
+        variable.label
+    );
+    let text = ureq::get(&address)
+        .query("match[]", chosen(&variable.series, variable.board, server))
+        .query("start", (now - SHOWN).to_string())
+        .query("end", now.to_string())
+        .call()?
+        .body_mut()
+        .read_to_string()?;
+    let page: Value = serde_json::from_str(&text)?;
+    let values = page["data"].as_array().context("no values")?.iter();
+    Ok(values
+        .filter_map(|value| Some(value.as_str()?.to_owned()))
+        .collect())
+}
+
+/// What is wrong with annotations: each has to find a storm, and to be able to say where and of which kind it is.
+fn annotations(prometheus: &Prometheus, server: &str, now: f64) -> Result<Vec<String>> {
+    let (annotations, mut wrong) = (shipped::annotations()?, Vec::new());
+    for annotation in &annotations {
+        let expression = chosen(&annotation.expression, annotation.board, server);
+        let storms = prometheus.query_range(&expression, now - SHOWN, now)?;
+        let is_named = |storm: &Value| {
+            let labels = ["kind", "server", "instance"].map(|label| &storm["metric"][label]);
+            labels.iter().all(|label| label.is_string())
+        };
+        if !is_answered(&storms) || !storms.iter().all(is_named) {
+            wrong.push(format!("{}: storms are {storms:?}", annotation.board));
+        }
+    }
+    ensure!(!annotations.is_empty(), "no annotations");
+    println!("{} questions of annotations", annotations.len());
+    Ok(wrong)
+}
+
+/// A question with its variables chosen.
+fn chosen(expression: &str, board: &str, server: &str) -> String {
+    let is_of_one = ["server", "incident"].contains(&board);
     let (instance, server) = if is_of_one { (HOST, server) } else { (".*", ".*") };
-    let expression = query
-        .expression
+    expression
         .replace("$__rate_interval", "5s")
         .replace("$__range", "60s")
         .replace("$cluster", ".*")
@@ -96,12 +161,6 @@ fn answer(
         .replace("$server", server)
         .replace("$tenant", TENANT)
         .replace("$workload", ".*")
-        .replace("$link", "125000000");
-    if query.is_instant {
-        prometheus.query(&expression)
-    } else {
-        prometheus.query_range(&expression, now - SHOWN, now)
-    }
 }
 
 fn is_answered(series: &[Value]) -> bool {

@@ -8,9 +8,9 @@ use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
-use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use stormglass_load::crowd::Crowd;
+use stormglass_load::slow::Stopped;
 use stormglass_tests::agent::Agent;
 use stormglass_tests::resp::Connection;
 use stormglass_tests::server::{Plan, Server};
@@ -37,6 +37,8 @@ pub(super) const PREFIXES: (&str, &str) = ("prefixes = 20", "prefixes = 21");
 pub(super) fn config(dir: &Path, alertmanager: &str, nobody: u16) -> String {
     format!(
         "[clients]\nsurvey_seconds = 1\nidle_after_seconds = 2\n\n[limits]\n{}\n\n\
+         # Network cards of virtual machines state no speed.\n\
+         [storms.bandwidth_saturation]\nbytes_per_second = 125000000\n\n\
          [[workload]]\nname = \"cart-api\"\naddresses = [\"127.71.0.0/16\"]\n\n\
          [[workload]]\nname = \"batch\"\naddresses = [\"127.72.0.0/16\"]\n\n\
          [[tenant]]\nname = \"cart\"\nowner = \"team-cart\"\nprefixes = [\"cart\"]\n\n\
@@ -220,22 +222,15 @@ fn storm(servers: [(u16, Pid); 2]) -> Result<()> {
     for (crowd, _) in &mut crowds {
         crowd.listen();
     }
-    for (_, id) in servers {
-        kill(id, Signal::SIGSTOP)?;
-    }
-    let stopped = Instant::now();
-    let stormed = (|| {
-        while stopped.elapsed() < STORM {
-            for (crowd, patience) in &mut crowds {
-                crowd.ask();
-                crowd.give_up(*patience)?;
-            }
-            sleep(Duration::from_millis(100));
+    let [one, other] = servers.map(|(_, id)| Stopped::stop(id));
+    let _stopped = (one?, other?);
+    let began = Instant::now();
+    while began.elapsed() < STORM {
+        for (crowd, patience) in &mut crowds {
+            crowd.ask();
+            crowd.give_up(*patience)?;
         }
-        Ok(())
-    })();
-    for (_, id) in servers {
-        kill(id, Signal::SIGCONT)?;
+        sleep(Duration::from_millis(100));
     }
-    stormed
+    Ok(())
 }
