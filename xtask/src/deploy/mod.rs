@@ -1,47 +1,25 @@
-//! `cargo xtask deploy`: the plain manifests, written from the chart, and what both are held to.
+//! `cargo xtask deploy`: the plain manifests, written from the chart, the package, and what all of it is held to.
 
+mod chart;
 mod manifests;
 mod package;
+mod unit;
+mod validate;
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::Result;
 use clap::Subcommand;
 
 use crate::lab::{Lab, tools};
-use crate::process::{Run as _, say};
-
-/// Kubernetes' last three versions.
-const VERSIONS: [&str; 3] = ["1.35.0", "1.36.0", "1.37.0"];
-
-/// Values that the schema has to refuse.
-const WRONG: &[&str] = &[
-    "hostNetwork=maybe",
-    "listen.port=70000",
-    "listen.port=\"9466\"",
-    "listen.address=localhost",
-    "image.pullPolicy=Sometimes",
-    "image.digest=latest",
-    "tolerations=all",
-    "log.level=loud",
-    "seccomp.type=None",
-    "podMonitor.interval=15",
-    "prometheusRule.runbookUrl=wiki",
-    "stateDir=relative",
-    "image.name=stormglass",
-    "resources=large",
-    "nodeSelectors.a=b",
-    "web.password=secret",
-];
+use crate::process::say;
 
 /// What `cargo xtask deploy` can be told.
 #[derive(Subcommand)]
 pub(crate) enum Deploy {
     /// Write deploy/kubernetes from the chart
     Render,
-    /// Hold chart and manifests to each other, to Kubernetes' schemas and to their own
+    /// Hold chart and manifests to each other, to Kubernetes' schemas, to promtool and to their own schema, and the unit to systemd
     Check,
     /// Build the Debian package of target/release/stormglass
     Package,
@@ -64,110 +42,14 @@ pub(crate) fn run(lab: &Lab, command: &Deploy) -> Result<()> {
 
 fn check(lab: &Lab) -> Result<()> {
     tools::ensure_helm(lab)?;
-    lint(lab)?;
-    refuse(lab)?;
-    for (name, text) in manifests::render(lab)? {
-        let written = fs::read_to_string(manifests::folder(lab).join(name)).unwrap_or_default();
-        ensure!(
-            written == text,
-            "deploy/kubernetes/{name} is not what the chart says; `cargo xtask deploy render` writes it"
-        );
-    }
-    validate(lab)?;
-    say("chart and manifests hold");
+    tools::ensure_prometheus(lab)?;
+    let mut texts = chart::check(lab)?;
+    texts.extend(manifests::check(lab)?);
+    validate::check(lab, &texts)?;
+    unit::check(lab)?;
+    package::check(lab)?;
+    say("chart, manifests and unit hold");
     Ok(())
-}
-
-fn lint(lab: &Lab) -> Result<()> {
-    let chart = manifests::chart(lab);
-    for values in ["values.yaml", "ci/everything.yaml"] {
-        Command::new(lab.helm())
-            .args(["lint", "--strict", "--quiet", "--values"])
-            .arg(chart.join(values))
-            .arg(&chart)
-            .read()?;
-    }
-    Ok(())
-}
-
-fn refuse(lab: &Lab) -> Result<()> {
-    let chart = manifests::chart(lab);
-    for wrong in WRONG {
-        let (flag, value) = match wrong.split_once("=\"") {
-            Some((key, text)) => ("--set-string", format!("{key}={}", text.trim_end_matches('"'))),
-            None => ("--set", (*wrong).to_owned()),
-        };
-        let output = Command::new(lab.helm())
-            .args(["template", "stormglass", flag, &value])
-            .arg(&chart)
-            .output()?;
-        let words = String::from_utf8_lossy(&output.stderr);
-        ensure!(
-            !output.status.success() && words.contains("schema"),
-            "the schema of the values takes {wrong}: {words}"
-        );
-    }
-    let own_http = "config=[http]\nlisten = \"0.0.0.0:1\"";
-    let taken = Command::new(lab.helm())
-        .args(["template", "stormglass", "--set-literal", own_http])
-        .arg(&chart)
-        .output()?;
-    ensure!(!taken.status.success(), "the chart takes a second [http]");
-    Ok(())
-}
-
-/// Every document against the schemas of each version, strictly. Those of the operator have none: `promtool` and the names of
-/// their fields are what is known of them.
-fn validate(lab: &Lab) -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let mut files: Vec<PathBuf> = Vec::new();
-    let texts = [
-        manifests::template(lab, &[])?,
-        manifests::template(lab, &["--values".into(), everything(lab)])?,
-    ];
-    ensure!(
-        texts[1].contains("https://wiki.example.com/RUNBOOKS.md#stormglass")
-            && !texts[1].contains("stormglass.example"),
-        "prometheusRule.runbookUrl does not get into the rules"
-    );
-    for (number, text) in texts.iter().enumerate() {
-        let known = text
-            .split("\n---\n")
-            .filter(|document| document.contains("kind:") && !document.contains("monitoring.coreos.com"));
-        let file = folder.path().join(format!("{number}.yaml"));
-        fs::write(&file, known.collect::<Vec<_>>().join("\n---\n"))?;
-        files.push(file);
-    }
-    for version in VERSIONS {
-        let output = Command::new("python3")
-            .args([
-                "-m",
-                "kubernetes_validate",
-                "--strict",
-                "--no-warn",
-                "-k",
-                version,
-            ])
-            .args(&files)
-            .env("PYTHONPATH", lab.kubernetes_schemas())
-            .output()
-            .context("Python 3 is missing")?;
-        if !output.status.success() {
-            bail!(
-                "Kubernetes {version} refuses the manifests:\n{}{}",
-                String::from_utf8_lossy(&output.stdout),
-                String::from_utf8_lossy(&output.stderr)
-            );
-        }
-    }
-    Ok(())
-}
-
-fn everything(lab: &Lab) -> String {
-    manifests::chart(lab)
-        .join("ci/everything.yaml")
-        .display()
-        .to_string()
 }
 
 #[cfg(test)]

@@ -2,10 +2,10 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::lab::Lab;
 use crate::process::{Run as _, say};
@@ -64,9 +64,50 @@ pub(super) fn run(lab: &Lab) -> Result<()> {
     if !binary.is_file() {
         bail!("there is no {}; `cargo xtask build` makes it", binary.display());
     }
+    let package = build(lab, &binary, &lab.target(), "xz")?;
+    say(format!("built {}", package.display()));
+    Ok(())
+}
+
+/// That it can be built, and has what it starts; without a binary or `dpkg-deb` it says that this was left out.
+pub(super) fn check(lab: &Lab) -> Result<()> {
+    let binary = lab.agent();
+    let missing = if !binary.is_file() {
+        Some("`cargo xtask build` has left no binary")
+    } else if !Command::new("dpkg-deb").arg("--version").succeeds() {
+        Some("this machine has no dpkg-deb")
+    } else {
+        None
+    };
+    if let Some(missing) = missing {
+        say(format!("Debian package: skipped, {missing}"));
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    // Who only looks inside does not wait for a small file.
+    let package = build(lab, &binary, folder.path(), "none")?;
+    let root = folder.path().join("unpacked");
+    Command::new("dpkg-deb")
+        .arg("--extract")
+        .args([&package, &root])
+        .read()?;
+    let unit = fs::read_to_string(root.join("usr/lib/systemd/system/stormglass.service"))?;
+    let start = unit
+        .lines()
+        .find_map(|line| line.strip_prefix("ExecStart=/")?.split(' ').next())
+        .context("the package's unit starts nothing")?;
+    ensure!(
+        root.join(start).is_file(),
+        "the package's unit starts /{start}, which is not in it"
+    );
+    say("Debian package: its unit starts its binary");
+    Ok(())
+}
+
+fn build(lab: &Lab, binary: &Path, into: &Path, compression: &str) -> Result<PathBuf> {
     let folder = tempfile::tempdir()?;
     let root = folder.path().join("root");
-    put(&binary, &root.join("usr/bin/stormglass"), 0o755)?;
+    put(binary, &root.join("usr/bin/stormglass"), 0o755)?;
     Command::new("strip")
         .args(["--strip-unneeded", "--remove-section=.comment"])
         .arg(root.join("usr/bin/stormglass"))
@@ -83,17 +124,16 @@ pub(super) fn run(lab: &Lab) -> Result<()> {
     documents(lab, &root)?;
     control(&root)?;
     let architecture = architecture()?;
-    let package = lab.target().join(format!(
+    let package = into.join(format!(
         "stormglass_{}_{architecture}.deb",
         env!("CARGO_PKG_VERSION")
     ));
     Command::new("dpkg-deb")
-        .args(["--root-owner-group", "-Zxz", "--build"])
+        .args(["--root-owner-group", &format!("-Z{compression}"), "--build"])
         .arg(&root)
         .arg(&package)
         .read()?;
-    say(format!("built {}", package.display()));
-    Ok(())
+    Ok(package)
 }
 
 /// What Debian wants of every package: its licence, and what has changed.

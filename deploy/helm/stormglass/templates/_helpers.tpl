@@ -43,3 +43,36 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "stormglass.scheme" -}}
 {{- if .Values.web.tls }}https{{ else }}http{{ end }}
 {{- end }}
+
+{{/* Not empty where the pages are served at every address of the network namespace. */}}
+{{- define "stormglass.everywhere" -}}
+{{- if regexMatch "^(0\\.0\\.0\\.0|\\[[0:]+\\])$" .Values.listen.address }}yes{{ end }}
+{{- end }}
+
+{{/* Not empty where they are served to the node alone. */}}
+{{- define "stormglass.loopback" -}}
+{{- if regexMatch "^(127\\.|\\[[0:]+1\\]$)" .Values.listen.address }}yes{{ end }}
+{{- end }}
+
+{{/* What a probe asks. The kubelet asks the pod's address, and with hostNetwork one that is named. */}}
+{{- define "stormglass.probe" -}}
+httpGet:
+  path: {{ .path }}
+  port: http
+  scheme: {{ include "stormglass.scheme" .root | upper }}
+  {{- if not (include "stormglass.everywhere" .root) }}
+  host: {{ .root.Values.listen.address | trimPrefix "[" | trimSuffix "]" | quote }}
+  {{- end }}
+{{- end }}
+
+{{/* `extra` of a monitor, with the label `cluster` of every sample. */}}
+{{- define "stormglass.extra" -}}
+{{- $extra := deepCopy .monitor.extra }}
+{{- with .root.Values.cluster }}
+{{- $label := dict "targetLabel" "cluster" "replacement" . }}
+{{- $_ := set $extra "relabelings" (prepend ($extra.relabelings | default list) $label) }}
+{{- end }}
+{{- with $extra }}
+{{- toYaml . }}
+{{- end }}
+{{- end }}
