@@ -107,7 +107,7 @@ fn since_1970(at: SystemTime) -> Duration {
 /// What a webhook gets of a storm: its beginning soon, its end, each once, signed, as the schema says.
 #[test]
 #[ignore = "needs root and the lab: cargo xtask test"]
-fn a_webhook_is_told_of_beginning_and_end_once_signed_and_within_a_second() -> Result<()> {
+fn a_webhook_is_told_of_beginning_and_end_once_signed_and_soon() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let secret = dir.path().join("secret");
     std::fs::write(&secret, format!("{SECRET}\n"))?;
@@ -122,6 +122,7 @@ fn a_webhook_is_told_of_beginning_and_end_once_signed_and_within_a_second() -> R
     let told = hook.wait_for(1, TOLD_WITHIN)?;
     let delay = told[0].at.duration_since(onset).unwrap_or_default();
     println!("onset to webhook: {} ms", delay.as_millis());
+    // On a machine that does much else; `cargo xtask bench storms` holds it to one second.
     ensure!(delay < Duration::from_millis(2_500), "{delay:?}");
     let server = stopped.end()?;
     poll::until_true("the end is told", OVER_WITHIN, || {
@@ -317,7 +318,7 @@ fn an_announced_restart_is_expected_and_told_to_nobody() -> Result<()> {
     };
     let other = said(&["--for", "1h", "--server", "other:*"])?;
     ensure!(other.contains("a restart of any workload at other:*"), "{other}");
-    said(&["--for", "5m", "--server", &server.label()])?;
+    said(&["--for", "5m", "--workload", "batch", "--server", &server.label()])?;
     // The daemon looks once a second.
     std::thread::sleep(Duration::from_millis(1_500));
     let list = said(&["--list"])?;

@@ -4,12 +4,24 @@ use std::fs;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use stormglass_load::crowd::Crowd;
+use stormglass_load::place::{Namespace, Place};
+use stormglass_load::slow::Stopped;
 use stormglass_tests::agent::Agent;
 use stormglass_tests::container::Container;
+use stormglass_tests::found::are_over;
 use stormglass_tests::ledger::{Account, Opening};
 use stormglass_tests::netns::Netns;
+use stormglass_tests::poll;
+use stormglass_tests::receiver::Receiver;
 use stormglass_tests::server::Plan;
+
+/// Instances that come while their server is stopped: as many as its accept queue takes, nearly.
+const INSTANCES: u16 = 60;
+
+/// A storm is found within a second, and over ten seconds after it is; the rest is for a busy machine.
+const OVER_WITHIN: Duration = Duration::from_secs(60);
 
 #[test]
 #[ignore = "needs root and the lab: cargo xtask test"]
@@ -55,6 +67,65 @@ fn in_its_container_the_agent_counts_servers_of_other_containers_to_the_byte() -
     for bad in ["ERROR", "denied", "not permitted"] {
         assert!(!finished.stderr.contains(bad), "{}", finished.stderr);
     }
+    Ok(())
+}
+
+/// The server of another container stops under clients of its network namespace: the agent tells of it, and what it records of it lies where
+/// the host keeps it.
+#[test]
+#[ignore = "needs root and the lab: cargo xtask test"]
+fn a_storm_in_another_container_is_told_with_whoever_does_it_and_recorded_on_the_host() -> Result<()> {
+    let netns = Rc::new(Netns::create()?);
+    let server = Plan::valkey()?
+        .config("tcp-backlog 64\n")
+        .contained(&netns)?
+        .start()?;
+    let hook = Receiver::start()?;
+    let mut container = Container::of_agent()?;
+    let recorded = container.outside("/var/lib/stormglass")?.join("incidents");
+    let tables = format!(
+        "[clients]\nsurvey_seconds = 1\n\n[incidents]\nafter_seconds = 1\n\n[[workload]]\nname = \"batch\"\n\
+         addresses = [\"127.72.0.0/16\"]\n\n[[alerts.webhook]]\nurl = \"http://{}/\"\n",
+        hook.address()
+    );
+    let agent = Agent::start_in(container, &tables)?;
+    let label = server.label();
+    agent.sees(&label)?;
+
+    let place = Place {
+        namespace: Some(Namespace::open(&netns.path())?),
+        ..Place::local(server.port())
+    };
+    let stopped = Stopped::stop(server.id_outside()?)?;
+    let mut crowd = Crowd::at(&place, 72, INSTANCES);
+    crowd.open(1)?;
+    let told = hook.wait_for(1, OVER_WITHIN)?;
+    let storm = &told[0].body["storm"];
+    ensure!(
+        storm["server"] == *label && storm["kind"] == "accept_queue_saturation",
+        "{storm:#}"
+    );
+    drop(stopped);
+    let answered = poll::until_true("the clients are let in", OVER_WITHIN, || {
+        crowd.listen();
+        Ok(crowd.waiting() == 0)
+    });
+    crowd.leave();
+    answered?;
+    let mut storms = Vec::new();
+    poll::until_true("the storm is over", OVER_WITHIN, || {
+        storms = agent.storms(&label)?;
+        Ok(are_over(&storms))
+    })?;
+    ensure!(
+        storms.len() == 1 && storms[0]["culprits"][0]["name"] == "batch",
+        "{storms:#?}"
+    );
+    let id = storms[0]["id"].as_str().context("no id")?;
+    let file = recorded.join(format!("{id}.incident"));
+    poll::until_true("the incident is on the host", OVER_WITHIN, || Ok(file.is_file()))?;
+    let (status, page) = agent.get(&format!("/api/v1/incidents/{id}"))?;
+    ensure!(status == 200 && page.contains("\"queue_length\""), "{page}");
     Ok(())
 }
 

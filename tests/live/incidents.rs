@@ -71,7 +71,8 @@ fn a_storm_is_recorded_before_during_and_after_and_a_crash_cuts_it_at_a_record()
         at[0] + 2_000 < onset && onset + 1_000 < at[at.len() - 1],
         "{at:?} {onset}"
     );
-    ensure!(at.is_sorted() && opened.iter().sum::<u64>() == 60, "{opened:?}");
+    // Those of the crowd, and the one that asked before.
+    ensure!(at.is_sorted() && opened.iter().sum::<u64>() == 61, "{opened:?}");
     // What was asked before it, and by whom.
     let before = |list: &str| {
         let all = cut[list].as_array().map(Vec::as_slice).unwrap_or_default();

@@ -93,6 +93,12 @@ impl Container {
             .collect()
     }
 
+    /// Puts a file into its root, which it cannot change itself. Returns where it has it.
+    pub fn put(&self, name: &str, text: &str) -> Result<PathBuf> {
+        fs::write(self.dir.path().join("rootfs").join(name), text)?;
+        Ok(Path::new("/").join(name))
+    }
+
     /// What is mounted at a place, from outside.
     pub fn outside(&mut self, place: &str) -> Result<PathBuf> {
         let source = self.mount(place)?["source"].as_str().map(PathBuf::from);

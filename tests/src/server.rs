@@ -116,9 +116,14 @@ impl Plan {
             None => self.command(),
         };
         if !self.config.is_empty() {
-            let config = dir.path().join("server.conf");
-            std::fs::write(&config, &self.config)?;
-            command.arg(config);
+            command.arg(match &self.container {
+                Some(container) => container.put("server.conf", &self.config)?,
+                None => {
+                    let config = dir.path().join("server.conf");
+                    std::fs::write(&config, &self.config)?;
+                    config
+                }
+            });
         }
         command
             .args(["--port", &self.port.to_string(), "--bind"])
@@ -175,6 +180,12 @@ pub struct Server {
 }
 
 impl Server {
+    /// The process number that the host has for one in a container.
+    pub fn id_outside(&self) -> Result<Pid> {
+        let container = self.plan.container.as_ref().context("it is in no container")?;
+        Ok(Pid::from_raw(container.process_id()?.cast_signed()))
+    }
+
     /// Its port.
     #[must_use]
     pub fn port(&self) -> u16 {

@@ -5,9 +5,18 @@ use crate::storms::Kind;
 
 const ALL: &str = include_str!("../../../docs/RUNBOOKS.md");
 
-/// The section of a kind, Markdown.
+/// What many sections refer to.
+const ISOLATING: &str = "\n### Isolating a client\n";
+
+/// What to do about a kind, Markdown: its section, and how a client is isolated.
 #[must_use]
-pub fn section(kind: Kind) -> Option<&'static str> {
+pub fn page(kind: Kind) -> Option<String> {
+    let isolating = &ALL[ALL.find(ISOLATING)?..];
+    let end = isolating.find("\n## ")?;
+    Some(format!("{}{}", section(kind)?, &isolating[..=end]))
+}
+
+fn section(kind: Kind) -> Option<&'static str> {
     let heading = format!("\n## {}\n", kind.label());
     let section = &ALL[ALL.find(&heading)? + 1..];
     let end = section[3..].find("\n## ").map_or(section.len(), |end| end + 4);
@@ -17,6 +26,21 @@ pub fn section(kind: Kind) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_page_is_whole_without_the_others() {
+        for kind in Kind::ALL {
+            let page = page(kind).expect("there");
+            for link in page.match_indices("](#").map(|(at, _)| &page[at + 3..]) {
+                assert!(link.starts_with("isolating-a-client)"), "{kind}: {link}");
+            }
+            assert!(
+                page.contains(ISOLATING) && page.contains("CLIENT KILL USER"),
+                "{page}"
+            );
+            assert_eq!(page.matches("## ").count(), 2, "{page}");
+        }
+    }
 
     #[test]
     fn every_kind_has_one_section_with_its_four_parts_in_order() {

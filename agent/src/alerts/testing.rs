@@ -13,7 +13,7 @@ pub(crate) fn storm(id: &str) -> Storm {
         found: Moment(1_795_412_506_400),
         ended: None,
         expected: false,
-        summary: "reconnect churn: 4,100 connections opened in 3 s, 92 % by workload cart-api".into(),
+        summary: "reconnect churn: 92 % of 4,100 opens in 3 s: workload cart-api, 312 instances, 13 connections each".into(),
         evidence: vec![
             Figure {
                 name: "opens".into(),

@@ -272,8 +272,8 @@ async fn readyz(State(pages): State<Pages>) -> Response {
 
 async fn runbook(Path(kind): Path<String>) -> Response {
     let kind = Kind::ALL.into_iter().find(|known| known.label() == kind);
-    match kind.and_then(runbooks::section) {
-        Some(section) => section.into_response(),
+    match kind.and_then(runbooks::page) {
+        Some(page) => page.into_response(),
         None => {
             let kinds = Kind::ALL.map(Kind::label).join(", ");
             (StatusCode::NOT_FOUND, format!("there are runbooks for {kinds}\n")).into_response()

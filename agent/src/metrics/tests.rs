@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use agent_common::abi::{Direction, Reason};
+use agent_common::abi::{Direction, Loss, Reason};
 
 use super::*;
 use crate::alerts::{AlertsStatus, ReceiverStatus};
@@ -536,5 +536,14 @@ fn the_accept_header_decides_between_the_formats() {
         "application/json",
     ] {
         assert_eq!(Format::accepted(text), Format::Text, "{text}");
+    }
+}
+
+#[test]
+fn whoever_reads_of_a_loss_finds_what_to_do() {
+    let document = include_str!("../../../docs/TROUBLESHOOTING.md");
+    for loss in Loss::ALL {
+        let row = format!("\n| `{}` | ", loss.label());
+        assert_eq!(document.matches(&row).count(), 1, "{}", loss.label());
     }
 }

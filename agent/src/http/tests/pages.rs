@@ -269,7 +269,7 @@ fn an_incident_is_listed_and_shown_with_its_course_as_picture_and_as_table() {
     assert_eq!(status(&page), 200);
     for text in [
         "<title>reconnect churn at valkey-server:6379 · ",
-        "reconnect churn: 4,100 connections opened in 3 s, 92 % by workload cart-api",
+        "reconnect churn: 92 % of 4,100 opens in 3 s: workload cart-api, 312 instances, 13 connections each",
         "<td role=\"cell\" class=\"n\" data-label=\"share\">92 %</td>",
         "<bdi>amplification</bdi>",
         "role=\"img\" aria-label=\"Opened and closed, connections per second: opened at most",
