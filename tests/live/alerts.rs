@@ -280,7 +280,8 @@ fn an_alert_resolves_in_alertmanager_over_its_outage_and_a_restart_of_the_agent(
     let manager = home.start()?;
     let told = |of: &str| statuses(&people.received(), of);
     let (first, second) = (server.label(), stopped.server.label());
-    poll::until_true("the other storm is told", TOLD_WITHIN, || {
+    // After a minute in vain the agent asks again every half a minute or so.
+    poll::until_true("the other storm is told", OVER_WITHIN, || {
         Ok(told(&second) == ["firing"])
     })?;
     let other = stopped.end()?;

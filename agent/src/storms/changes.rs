@@ -264,7 +264,7 @@ impl Changes {
         if by_anybody + of_anybody >= 1.0 {
             clients += anybody;
         }
-        let all: f64 = self.rows.iter().map(|row| row.opened()).sum();
+        let all: f64 = self.rows.iter().map(Change::opened).sum();
         let replaced = replaced + by_anybody + of_anybody;
         Replaced {
             share: ratio((replaced - before).max(0.0), all - before),
