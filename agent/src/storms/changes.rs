@@ -15,6 +15,9 @@ const NAMED: usize = 3;
 /// A share below this is nobody's fault.
 const LEAST_SHARE: f64 = 0.05;
 
+/// Standard deviations of what is usual (its root, as of all that comes by chance) that are no excess.
+const CHANCE: f64 = 3.0;
+
 /// Looks that are kept for those who want to know what has grown: four of the last minute, and one of the last five to ten.
 const LOOKS: usize = 4;
 const SPACING_MILLISECONDS: u64 = 15_000;
@@ -146,6 +149,7 @@ impl Quiet {
             // Nobody has opened anything yet that could be told from what is usual.
             let rows = detail.clients.iter().map(|client| Change {
                 client: client.clone(),
+                usual: 0.0,
                 beyond: 0.0,
                 held_before: 0.0,
                 held: 0.0,
@@ -166,9 +170,11 @@ impl Quiet {
             let still_there = (client.connections as f64 - opened).clamp(0.0, held);
             // Who opens as many again has lost them, even if the server has not noticed yet.
             let unnoticed = if opened >= held { still_there } else { 0.0 };
+            let usual = f64::from(before.rate) * seconds;
             Change {
                 client: client.clone(),
-                beyond: opened - f64::from(before.rate) * seconds,
+                usual,
+                beyond: opened - usual,
                 held_before: f64::from(before.connections),
                 held,
                 lost: held - still_there + unnoticed,
@@ -200,7 +206,9 @@ pub(super) struct Changes {
 #[derive(Debug, Clone)]
 struct Change {
     client: ClientDetail,
-    /// Connections opened beyond what this address usually does; less than none, if it has opened fewer.
+    /// Connections that this address usually opens in that time.
+    usual: f64,
+    /// Connections opened beyond that; less than none, if it has opened fewer.
     beyond: f64,
     held_before: f64,
     /// The most that it held lately, unless it is a guest, and those of them that are lost.
@@ -289,37 +297,24 @@ impl Changes {
 
     /// Who did it, the largest share first.
     pub(super) fn culprits(&self, measure: &Measure) -> Vec<Culprit> {
-        let nobody_opened = self.rows.iter().all(|row| row.opened() < 1.0);
-        let amount = |row: &Change| match measure {
+        let mut culprits = match measure {
             // Before a full accept queue nobody gets as far as to open.
-            Measure::Opens if nobody_opened => (row.held_before - row.client.connections as f64).max(0.0),
-            // What one of a fleet opens by chance, another one does not.
-            Measure::Opens => row.beyond,
-            Measure::Growth => row.grown,
-            Measure::Traffic(_) => 0.0,
-        };
-        let mut sums: BTreeMap<(Subject, String), Culprit> = BTreeMap::new();
-        for row in self.rows.iter().filter(|row| amount(row) != 0.0) {
-            for (subject, name) in subjects(&row.client) {
-                let culprit = sums.entry((subject, name.clone())).or_insert_with(|| Culprit {
-                    subject,
-                    name,
-                    share: 0.0,
-                    instances: 0,
-                    connections: 0,
-                    amount: 0.0,
-                });
-                culprit.amount += amount(row);
-                if amount(row) > 0.0 {
-                    culprit.instances += 1;
-                    culprit.connections += row.client.connections.max(row.held_before as u64);
+            Measure::Opens if self.rows.iter().all(|row| row.usual + row.beyond < 1.0) => {
+                self.groups(|row| ((row.held_before - row.client.connections as f64).max(0.0), 0.0))
+            }
+            // What one of a fleet opens by chance, another one does not. If there is too little to tell chance from purpose, whoever
+            // opened something has to do.
+            Measure::Opens => {
+                let groups = self.groups(|row| (row.beyond, row.usual));
+                if groups.is_empty() {
+                    self.groups(|row| (row.opened(), 0.0))
+                } else {
+                    groups
                 }
             }
-        }
-        let mut culprits: Vec<Culprit> = sums
-            .into_values()
-            .filter(|culprit| culprit.amount > 0.0)
-            .collect();
+            Measure::Growth => self.groups(|row| (row.grown, 0.0)),
+            Measure::Traffic(_) => Vec::new(),
+        };
         let owners = culprits
             .iter()
             .filter(|culprit| matches!(culprit.subject, Subject::Workload | Subject::Client));
@@ -336,6 +331,41 @@ impl Changes {
             *count <= NAMED && culprit.share >= LEAST_SHARE
         });
         culprits
+    }
+
+    /// Everybody's parts of it, as far as they are no chance. `of`: the amount of an address, and how many events are usual of it.
+    fn groups(&self, of: impl Fn(&Change) -> (f64, f64)) -> Vec<Culprit> {
+        let mut sums: BTreeMap<(Subject, String), (Culprit, f64)> = BTreeMap::new();
+        for row in &self.rows {
+            let (amount, usual) = of(row);
+            if amount == 0.0 {
+                continue;
+            }
+            for (subject, name) in subjects(&row.client) {
+                let (culprit, of_usual) = sums.entry((subject, name.clone())).or_insert_with(|| {
+                    let nothing = Culprit {
+                        subject,
+                        name,
+                        share: 0.0,
+                        instances: 0,
+                        connections: 0,
+                        amount: 0.0,
+                    };
+                    (nothing, 0.0)
+                });
+                culprit.amount += amount;
+                *of_usual += usual;
+                if amount > 0.0 {
+                    culprit.instances += 1;
+                    culprit.connections += row.client.connections.max(row.held_before as u64);
+                }
+            }
+        }
+        let groups = sums.into_values();
+        groups
+            .filter(|(culprit, usual)| culprit.amount > CHANCE * usual.sqrt())
+            .map(|(culprit, _)| culprit)
+            .collect()
     }
 }
 
@@ -390,18 +420,18 @@ mod tests {
         let mut after: Vec<_> = (1..=3)
             .map(|host| client(host, Some("cart-api"), 43, 13))
             .collect();
-        after.push(client(9, None, 10 * 29 + 40, 1));
+        after.push(client(9, None, 10 * 29 + 60, 1));
         let changes = quiet().changes(Moment(29_000 + 3_000), Moment(30_000), &detail(after));
         let culprits = changes.culprits(&Measure::Opens);
         assert_eq!(
             (culprits[0].name.as_str(), culprits[0].instances),
             ("cart-api", 3)
         );
-        assert!((culprits[0].share - 0.9).abs() < 0.01, "{culprits:?}");
+        assert!((culprits[0].share - 0.75).abs() < 0.01, "{culprits:?}");
         assert_eq!(culprits[0].connections, 39);
         let replaced = changes.replaced(0.0);
         assert!(
-            (replaced.share * 100.0 - 40.0).abs() < 1.0,
+            (replaced.share * 120.0 - 40.0).abs() < 1.0,
             "13 each, and one: {replaced:?}"
         );
         assert_eq!(changes.reopening(2.0), 4);

@@ -3,7 +3,8 @@
 //! Every second the prefix with the largest excess over its own usual number of commands is looked at. It counts if it has at least
 //! `share_percent` of all commands and the others suffer: their commands take twice as long as is usual at this server, and half a
 //! millisecond more. Its excess is added up; `commands` of it in a second and a half are a storm, if they suffer for two seconds in a
-//! row: a server that stalls for a moment while a batch runs is none. A server that has always served one prefix has no excess, and a
+//! row: a server that stalls for a moment while a batch runs is none. If it has hurt nobody for some seconds, the others have to suffer for four: they
+//! suffer from something else, more likely. A server that has always served one prefix has no excess, and a
 //! batch that hurts nobody is none. Nor is anything at a server that has next to no CPU time: what is slow there is the host.
 
 use super::excess::{Amount, Excess};
@@ -18,8 +19,10 @@ const SLOWER_SECONDS: f64 = 0.000_5;
 /// A server is taken by nobody while it has less of a CPU than this.
 const BUSY: f64 = 0.25;
 
-/// So many seconds in a row.
+/// So many seconds in a row; and so many after it has hurt nobody for `HARMLESS` seconds.
 const SECONDS: u32 = 2;
+const SECONDS_IF_HARMLESS: u32 = 4;
+const HARMLESS: u32 = 2;
 
 /// Fewer commands of others in a second say nothing of their latency.
 const OTHERS: u64 = 10;
@@ -33,6 +36,8 @@ pub(super) struct HotPrefix {
     commands: Excess,
     /// Seconds in a row in which others suffered.
     suffered: u32,
+    /// Seconds before in which nobody suffered from a prefix that had as much.
+    harmless: u32,
 }
 
 /// One prefix against the others, in one second.
@@ -81,14 +86,25 @@ impl TrafficDetector for HotPrefix {
         let usual = second.usual.latency;
         let contest = Contest::of(second);
         let is_busy = second.traffic.busy.is_none_or(|busy| busy >= BUSY);
-        let hot = contest.as_ref().filter(|contest| {
-            is_busy
-                && contest.share * 100.0 >= settings.share_percent.get() as f64
-                && contest.latency >= SLOWER * usual
-                && contest.latency >= usual + SLOWER_SECONDS
+        let large = contest.as_ref().filter(|contest| {
+            contest.share * 100.0 >= settings.share_percent.get() as f64
+                && contest.excess >= settings.commands.get() as f64
         });
-        self.suffered = if hot.is_some() { self.suffered + 1 } else { 0 };
-        let may_begin = second.usual.is_warm() && self.suffered >= SECONDS;
+        let hot = large.filter(|contest| {
+            is_busy && contest.latency >= SLOWER * usual && contest.latency >= usual + SLOWER_SECONDS
+        });
+        if hot.is_some() {
+            self.suffered += 1;
+        } else {
+            self.suffered = 0;
+            self.harmless = if large.is_some() { self.harmless + 1 } else { 0 };
+        }
+        let seconds = if self.harmless >= HARMLESS {
+            SECONDS_IF_HARMLESS
+        } else {
+            SECONDS
+        };
+        let may_begin = second.usual.is_warm() && self.suffered >= seconds;
         let of = Amount {
             amount: hot.map_or(0.0, |hot| hot.excess),
             allowed: 0.0,

@@ -7,6 +7,9 @@ use super::simulator::{BATCH, CART, Fleet, LINK, Load, USUAL, World};
 const DAY: u64 = 86_400_000;
 const HOUR: u64 = 3_600_000;
 
+/// An autoscaler that has just taken instances away waits before it adds some: what comes back sooner is a restart.
+const REST: u64 = 600_000;
+
 /// What goes on.
 pub(super) struct Life {
     cart: Fleet,
@@ -22,6 +25,8 @@ pub(super) struct Life {
     readers: Option<(Fleet, u64)>,
     /// Instances of a step that are still to come, and the step until it goes.
     step: Option<(u64, Fleet, u64)>,
+    /// When the last one went.
+    stepped: u64,
     synchronises_until: u64,
     stalled_until: u64,
     redirected_until: u64,
@@ -59,6 +64,7 @@ impl Life {
             batch: None,
             readers: None,
             step: None,
+            stepped: 0,
             synchronises_until: 0,
             stalled_until: 0,
             redirected_until: 0,
@@ -130,7 +136,7 @@ impl Life {
             self.deploy = Some((self.cart.instances, now));
         }
         self.go_on_with_deploy(world, now);
-        if steps && self.step.is_none() {
+        if steps && self.step.is_none() && now > self.stepped + REST {
             let fleet = Fleet {
                 network: 14,
                 instances: 10 + world.dice.below(30),
@@ -193,7 +199,7 @@ impl Life {
         }
         if now >= *until {
             world.close_all(fleet);
-            self.step = None;
+            (self.step, self.stepped) = (None, now);
         }
     }
 
