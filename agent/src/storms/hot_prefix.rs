@@ -36,7 +36,7 @@ pub(super) struct HotPrefix {
     commands: Excess,
     /// Seconds in a row in which others suffered.
     suffered: u32,
-    /// Seconds before in which nobody suffered from a prefix that had as much.
+    /// Seconds before in which nobody suffered from a prefix that had `commands` beyond what is usual.
     harmless: u32,
 }
 
@@ -86,18 +86,22 @@ impl TrafficDetector for HotPrefix {
         let usual = second.usual.latency;
         let contest = Contest::of(second);
         let is_busy = second.traffic.busy.is_none_or(|busy| busy >= BUSY);
-        let large = contest.as_ref().filter(|contest| {
-            contest.share * 100.0 >= settings.share_percent.get() as f64
-                && contest.excess >= settings.commands.get() as f64
-        });
-        let hot = large.filter(|contest| {
-            is_busy && contest.latency >= SLOWER * usual && contest.latency >= usual + SLOWER_SECONDS
+        let hot = contest.as_ref().filter(|contest| {
+            is_busy
+                && contest.share * 100.0 >= settings.share_percent.get() as f64
+                && contest.latency >= SLOWER * usual
+                && contest.latency >= usual + SLOWER_SECONDS
         });
         if hot.is_some() {
             self.suffered += 1;
         } else {
             self.suffered = 0;
-            self.harmless = if large.is_some() { self.harmless + 1 } else { 0 };
+            let asks_more = |contest: &Contest| contest.excess >= settings.commands.get() as f64;
+            self.harmless = if contest.as_ref().is_some_and(asks_more) {
+                self.harmless + 1
+            } else {
+                0
+            };
         }
         let seconds = if self.harmless >= HARMLESS {
             SECONDS_IF_HARMLESS
