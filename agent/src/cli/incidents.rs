@@ -423,8 +423,9 @@ by share of the excess
         }
         // The burst, the onset and the first of the new connections stand above each other.
         let column = |line: usize, mark: char| lines[line].chars().position(|character| character == mark);
-        assert_eq!(column(3, '█'), column(4, 'o'));
-        assert!(lines[2].chars().nth(column(4, 'o').expect("marked")) == Some('█'));
+        let onset = column(8, 'o').expect("marked");
+        assert_eq!(column(3, '█'), Some(onset));
+        assert!(lines[2].chars().nth(onset) == Some('█'));
     }
 
     #[test]

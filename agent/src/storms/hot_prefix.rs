@@ -1,11 +1,12 @@
 //! `hot_prefix`: one prefix takes the server, and the others wait for it.
 //!
 //! Every second the prefix with the largest excess over its own usual number of commands is looked at. It counts if it has at least
-//! `share_percent` of all commands and the others suffer: their commands take twice as long as is usual at this server, and half a
-//! millisecond more. Its excess is added up; `commands` of it in a second and a half are a storm, if they suffer for two seconds in a
-//! row: a server that stalls for a moment while a batch runs is none. If it has hurt nobody for some seconds, the others have to suffer for four: they
-//! suffer from something else, more likely. A server that has always served one prefix has no excess, and a
-//! batch that hurts nobody is none. Nor is anything at a server that has next to no CPU time: what is slow there is the host.
+//! `share_percent` of all commands, `RISE` times as many as usual of it, and the others suffer: their commands take twice as long as is
+//! usual at this server, and half a millisecond more. Its excess is added up; `commands` of it in a second and a half are a storm, if they
+//! suffer for two seconds in a row: a server that stalls for a moment while a batch runs is none. If the prefix has hurt nobody for some
+//! seconds, the others have to suffer for four: they suffer from something else, more likely. A server that has always served one prefix
+//! has no excess, and a batch that hurts nobody is none. Nor is anything at a server that has next to no CPU time: what is slow there is
+//! the host.
 
 use super::excess::{Amount, Excess};
 use super::finding::{Finding, Measure, TrafficDetector, figure, ratio};
@@ -23,6 +24,12 @@ const BUSY: f64 = 0.25;
 const SECONDS: u32 = 2;
 const SECONDS_IF_HARMLESS: u32 = 4;
 const HARMLESS: u32 = 2;
+
+/// A prefix is taking something if it has so many times its usual commands.
+const RISE: f64 = 1.3;
+
+/// Harmless seconds that are remembered; each one without that many commands takes one away.
+const REMEMBERED: u32 = 60;
 
 /// Fewer commands of others in a second say nothing of their latency.
 const OTHERS: u64 = 10;
@@ -43,6 +50,8 @@ pub(super) struct HotPrefix {
 /// One prefix against the others, in one second.
 struct Contest {
     excess: f64,
+    /// Times its usual commands.
+    rise: f64,
     share: f64,
     bytes_share: f64,
     /// Latency of the others, in seconds.
@@ -67,8 +76,14 @@ impl Contest {
         }
         let waited: f64 = others().map(|row| row.seconds).sum();
         let all = traffic.sum(|row| row.commands);
+        let usual = second.usual.of_row(hot, Measured::Commands) * traffic.seconds();
         Some(Self {
             excess: excess(hot).max(0.0),
+            rise: if usual > 0.0 {
+                hot.commands as f64 / usual
+            } else {
+                f64::INFINITY
+            },
             share: ratio(hot.commands as f64, all as f64),
             bytes_share: ratio(hot.bytes() as f64, traffic.sum(TrafficRow::bytes) as f64),
             latency: waited / answered as f64,
@@ -88,6 +103,7 @@ impl TrafficDetector for HotPrefix {
         let is_busy = second.traffic.busy.is_none_or(|busy| busy >= BUSY);
         let hot = contest.as_ref().filter(|contest| {
             is_busy
+                && contest.rise >= RISE
                 && contest.share * 100.0 >= settings.share_percent.get() as f64
                 && contest.latency >= SLOWER * usual
                 && contest.latency >= usual + SLOWER_SECONDS
@@ -98,9 +114,9 @@ impl TrafficDetector for HotPrefix {
             self.suffered = 0;
             let asks_more = |contest: &Contest| contest.excess >= settings.commands.get() as f64;
             self.harmless = if contest.as_ref().is_some_and(asks_more) {
-                self.harmless + 1
+                (self.harmless + 1).min(REMEMBERED)
             } else {
-                0
+                self.harmless.saturating_sub(1)
             };
         }
         let seconds = if self.harmless >= HARMLESS {

@@ -102,7 +102,7 @@ fn servers_fit_a_terminal_of_80_by_24_with_rates_between_two_readings() {
  127.0.0.1:9466             2012 conns  15000 cmds/s  152 kB/s in  1.5 MB/s out
  1 Servers 2  2 Tenants 1  3 Clients 1  4 Storms 1
   STORM   critical at shop/cache-0:6379 for 5.0 s
- reconnect churn: 92 % of 4,100 opens in 3 s: workload cart-api, 312 instances, 13 connections each
+ reconnect churn: 92 % of 4,100 opens in 3 s: workload cart-api, 312 instances,…
   SERVER              ▼CONNS   OPENS/S   CMDS/S     IN/S    OUT/S   QUEUE
 ! shop/cache-0:6379     2000      1500    15000   152 kB   1.5 MB       3
   redis-server:7312       12         0        0      0 B      0 B       3

@@ -307,6 +307,21 @@ fn three_days_and_nights_are_silent() {
 }
 
 #[test]
+fn a_batch_that_goes_up_and_down_while_the_server_stalls_is_no_hot_prefix() {
+    for seed in 0..SEEDS {
+        let mut world = quiet(seed);
+        for second in 0..300 {
+            let slower = if second % 20 >= 18 { 20.0 } else { 1.0 };
+            let noise = 0.8 + 0.4 * world.dice.share();
+            let [cart, session, search, promo] = USUAL.map(|load| load.with(|load| load.latency *= slower));
+            let batch = cart.with(|load| load.commands *= 8.0 * noise);
+            world.second(&[batch, session, search, promo]);
+        }
+        world.assert_silent();
+    }
+}
+
+#[test]
 fn a_server_that_stalls_for_seconds_while_a_batch_runs_has_no_hot_prefix() {
     for seed in 0..SEEDS {
         let mut world = quiet(seed);
