@@ -18,6 +18,9 @@ const LEAST_SHARE: f64 = 0.05;
 /// Standard deviations of what is usual (its root, as of all that comes by chance) that are no excess.
 const CHANCE: f64 = 3.0;
 
+/// Share of what was found for which those who are named have to account.
+const EXPLAINED: f64 = 0.5;
+
 /// Looks that are kept for those who want to know what has grown: four of the last minute, and one of the last five to ten.
 const LOOKS: usize = 4;
 const SPACING_MILLISECONDS: u64 = 15_000;
@@ -295,8 +298,8 @@ impl Changes {
         usual.filter(|row| row.opened() > times * row.held_before).count()
     }
 
-    /// Who did it, the largest share first.
-    pub(super) fn culprits(&self, measure: &Measure) -> Vec<Culprit> {
+    /// Who did it, the largest share first. `found`: how much there is of it.
+    pub(super) fn culprits(&self, measure: &Measure, found: f64) -> Vec<Culprit> {
         let mut culprits = match measure {
             // Before a full accept queue nobody gets as far as to open.
             Measure::Opens if self.rows.iter().all(|row| row.usual + row.beyond < 1.0) => {
@@ -319,6 +322,10 @@ impl Changes {
             .iter()
             .filter(|culprit| matches!(culprit.subject, Subject::Workload | Subject::Client));
         let total: f64 = owners.map(|owner| owner.amount).sum();
+        // Whom a server refuses may not be known yet: those who are did not do it.
+        if matches!(measure, Measure::Opens) && total < EXPLAINED * found {
+            return Vec::new();
+        }
         for culprit in &mut culprits {
             culprit.share = ratio(culprit.amount, total);
         }
@@ -422,7 +429,7 @@ mod tests {
             .collect();
         after.push(client(9, None, 10 * 29 + 60, 1));
         let changes = quiet().changes(Moment(29_000 + 3_000), Moment(30_000), &detail(after));
-        let culprits = changes.culprits(&Measure::Opens);
+        let culprits = changes.culprits(&Measure::Opens, 0.0);
         assert_eq!(
             (culprits[0].name.as_str(), culprits[0].instances),
             ("cart-api", 3)
@@ -451,7 +458,7 @@ mod tests {
         let grown = |seconds: u64| {
             let now = detail(vec![client(1, None, 1_900, 1_900)]);
             let changes = quiet.changes(Moment(950_000), Moment(1_000 * seconds), &now);
-            changes.culprits(&Measure::Growth)[0].amount
+            changes.culprits(&Measure::Growth, 0.0)[0].amount
         };
         for (seconds, exact) in [(890, 120.0), (860, 180.0), (700, 500.0)] {
             assert!(
@@ -484,8 +491,23 @@ mod tests {
             quiet.remember(Moment(10_000 * second), 0, &look(10, 0));
         }
         let changes = quiet.changes(Moment(600_000), Moment(599_000), &look(10, 6));
-        let culprits = changes.culprits(&Measure::Opens);
+        let culprits = changes.culprits(&Measure::Opens, 0.0);
         assert_eq!(culprits[0].name, "batch", "{culprits:?}");
+    }
+
+    #[test]
+    fn nobody_is_named_who_does_not_account_for_what_was_found() {
+        let after = (1..=3).map(|host| client(host, Some("cart-api"), if host == 1 { 14 } else { 13 }, 13));
+        let mut after: Vec<_> = after.collect();
+        after.push(client(9, None, 10 * 29 + 10, 1));
+        let mut quiet = quiet();
+        let usual = detail(after.clone());
+        quiet.remember(Moment(30_000), 0, &usual);
+        after[0].opened += 1;
+        let changes = quiet.changes(Moment(30_100), Moment(30_000), &detail(after));
+        let named = |found| changes.culprits(&Measure::Opens, found).len();
+        assert!(named(1.0) > 0, "one opened, and one is somebody");
+        assert_eq!(named(16.0), 0, "sixteen were refused, and it was not this one");
     }
 
     #[test]
@@ -493,7 +515,7 @@ mod tests {
         let changes =
             Quiet::default().changes(Moment(5), Moment(5), &detail(vec![client(1, None, 1_000, 1_000)]));
         assert_eq!(changes.known, None);
-        assert_eq!(changes.culprits(&Measure::Opens), []);
+        assert_eq!(changes.culprits(&Measure::Opens, 0.0), []);
     }
 
     #[test]
@@ -502,7 +524,7 @@ mod tests {
         let quiet = quiet();
         let culprits = quiet
             .changes(Moment(30_000), Moment(30_000), &detail(clients))
-            .culprits(&Measure::Opens);
+            .culprits(&Measure::Opens, 0.0);
         assert_eq!(culprits.len(), NAMED);
     }
 }

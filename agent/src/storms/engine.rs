@@ -401,7 +401,7 @@ impl Active {
             let culprits = match &lead.measure {
                 Measure::Traffic(culprits) => culprits.clone(),
                 of_clients => changes
-                    .map(|changes| changes.culprits(of_clients))
+                    .map(|changes| changes.culprits(of_clients, lead.amount))
                     .unwrap_or_default(),
             };
             if !culprits.is_empty() {
