@@ -15,8 +15,10 @@ pub(super) struct Outcome {
     pub(super) course: Option<Course>,
     /// What was found at its server.
     pub(super) storms: Vec<Value>,
-    /// When somebody was told of one of the scene's kind, led by whom it is, in milliseconds since 1970 began.
+    /// When somebody was told of one of the scene's kind, in milliseconds since 1970 began.
     pub(super) told_ms: Option<u64>,
+    /// When somebody was told that it is led by whom it is.
+    pub(super) named_ms: Option<u64>,
     /// What the first message said, if that was another kind or another culprit.
     pub(super) first_called: Option<String>,
     /// Why it is not what it has to be.
@@ -35,6 +37,7 @@ impl Outcome {
             "course": self.course,
             "storms": self.storms.iter().map(summary).collect::<Vec<_>>(),
             "told_ms": self.told_ms,
+            "named_ms": self.named_ms,
             "first_called": self.first_called,
             "failure": self.failure,
         });

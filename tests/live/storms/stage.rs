@@ -171,6 +171,7 @@ impl Stage {
         let over = self.over(site, &mut storm)?;
         outcome.storms.clone_from(&over);
         outcome.told_ms = self.told_ms(kind, site);
+        outcome.named_ms = self.named_ms(kind, site);
         outcome.first_called = self.first_called(kind, site);
         ensure!(over.len() == 1, "not one storm: {over:#?}");
         self.check(kind, &course, &over[0], outcome.told_ms)?;
@@ -261,13 +262,18 @@ impl Stage {
         received.filter(move |request| request.body["storm"]["server"] == label.as_str())
     }
 
-    /// When somebody was told of a storm of this kind at a server, and rightly by whom.
+    /// When somebody was told of a storm of this kind at a server.
     fn told_ms(&self, kind: Kind, site: &Site) -> Option<u64> {
-        let first = self
-            .told_of(site)
-            .find(|request| is_right(kind, &request.body["storm"]))?;
-        let since = first.at.duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).ok()
+        let is_kind = |request: &Received| request.body["storm"]["kind"] == kind.name();
+        self.told_of(site).find(is_kind).map(|first| milliseconds(&first))
+    }
+
+    /// When somebody was told rightly by whom it is.
+    fn named_ms(&self, kind: Kind, site: &Site) -> Option<u64> {
+        let is_named = |request: &Received| is_right(kind, &request.body["storm"]);
+        self.told_of(site)
+            .find(is_named)
+            .map(|first| milliseconds(&first))
     }
 
     /// What somebody was told at first, if that was another kind, or of somebody else. It may be that nobody is named yet.
@@ -321,6 +327,12 @@ impl Stage {
         }
         Ok(())
     }
+}
+
+/// When it was received, since 1970 began.
+fn milliseconds(request: &Received) -> u64 {
+    let since = request.at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Whether it is of this kind, and who it is leads.

@@ -42,6 +42,7 @@ struct Outcome {
     course: Option<Course>,
     storms: Vec<Storm>,
     told_ms: Option<u64>,
+    named_ms: Option<u64>,
     first_called: Option<String>,
     failure: Option<String>,
 }
@@ -65,6 +66,7 @@ struct OfKind {
     runs: u32,
     found_ms: Vec<u32>,
     told_ms: Vec<u32>,
+    named_ms: Vec<u32>,
     missed: u32,
     wrong_kind: u32,
     wrong_culprit: u32,
@@ -159,6 +161,7 @@ impl OfKind {
             runs: 0,
             found_ms: Vec::new(),
             told_ms: Vec::new(),
+            named_ms: Vec::new(),
             missed: 0,
             wrong_kind: 0,
             wrong_culprit: 0,
@@ -187,6 +190,7 @@ impl OfKind {
                 |moment: u64| u32::try_from(moment.saturating_sub(course.onset_ms)).unwrap_or(u32::MAX);
             self.found_ms.push(since(storm.found_ms));
             self.told_ms.extend(outcome.told_ms.map(since));
+            self.named_ms.extend(outcome.named_ms.map(since));
         }
     }
 
@@ -198,9 +202,9 @@ impl OfKind {
 /// The figures as a Markdown table, what did not come out as it has to, and what was said of normal life.
 fn table(all: &[OfKind], outcomes: &[Outcome], options: &Options) -> Vec<String> {
     let mut lines = vec![
-        "| kind | storms | found p50 | most | told p50 | p99 | most | promised p99 | missed | wrong kind | wrong culprit | more than one | called otherwise at first | otherwise wrong |"
+        "| kind | storms | found p50 | most | told p50 | p99 | most | promised p99 | culprit told p50 | most | missed | wrong kind | wrong culprit | more than one | called otherwise at first | otherwise wrong |"
             .to_owned(),
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|".to_owned(),
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|".to_owned(),
     ];
     for of in all {
         let found = |share| seconds(quantile(&of.found_ms, share), 2);
@@ -209,7 +213,7 @@ fn table(all: &[OfKind], outcomes: &[Outcome], options: &Options) -> Vec<String>
             .failed
             .saturating_sub(of.missed + of.wrong_kind + of.wrong_culprit + of.more_than_one);
         lines.push(format!(
-            "| `{}` | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {otherwise} |",
+            "| `{}` | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {otherwise} |",
             of.kind.name(),
             of.runs,
             found(0.5),
@@ -218,6 +222,8 @@ fn table(all: &[OfKind], outcomes: &[Outcome], options: &Options) -> Vec<String>
             told(0.99),
             told(1.0),
             seconds(Some(promise(of.kind)), 0),
+            seconds(quantile(&of.named_ms, 0.5), 2),
+            seconds(quantile(&of.named_ms, 1.0), 2),
             of.missed,
             of.wrong_kind,
             of.wrong_culprit,
@@ -278,7 +284,7 @@ mod tests {
     fn what_is_missed_late_or_taken_for_another_counts() {
         let outcome = |storms: &str, told: &str| {
             let line = format!(
-                r#"{{"scene":"error_burst","seed":1,"course":{{"onset_ms":1000}},"storms":{storms},"told_ms":{told},"first_called":null,"failure":null}}"#
+                r#"{{"scene":"error_burst","seed":1,"course":{{"onset_ms":1000}},"storms":{storms},"told_ms":{told},"named_ms":null,"first_called":null,"failure":null}}"#
             );
             serde_json::from_str::<Outcome>(&line).expect("an outcome")
         };
