@@ -62,9 +62,8 @@ impl Contest {
     /// The prefix with the largest excess; `None` if too little is known of the others.
     fn of(second: &Second<'_>) -> Option<Self> {
         let traffic = second.traffic;
-        let excess = |row: &TrafficRow| {
-            row.commands as f64 - second.usual.of_row(row, Measured::Commands) * traffic.seconds()
-        };
+        let usual = |row: &TrafficRow| second.usual.of_row(row, Measured::Commands) * traffic.seconds();
+        let excess = |row: &TrafficRow| row.commands as f64 - usual(row);
         let hot = traffic
             .rows
             .iter()
@@ -76,7 +75,7 @@ impl Contest {
         }
         let waited: f64 = others().map(|row| row.seconds).sum();
         let all = traffic.sum(|row| row.commands);
-        let usual = second.usual.of_row(hot, Measured::Commands) * traffic.seconds();
+        let usual = usual(hot);
         Some(Self {
             excess: excess(hot).max(0.0),
             rise: if usual > 0.0 {

@@ -74,9 +74,10 @@ impl TrafficDetector for RetryAmplification {
         let seconds = traffic.seconds();
         let commands = traffic.sum(|row| row.commands) as f64;
         let answered = traffic.sum(|row| row.answered) as f64;
-        let risen = Risen::of(second);
         // What is answered a second later is taken off again: of many in flight some are always on their way.
         let unanswered = commands - answered;
+        // Who has risen matters only where something stays unanswered.
+        let risen = (unanswered > 0.0).then(|| Risen::of(second)).flatten();
         let unanswered = if risen.is_some() {
             unanswered
         } else {

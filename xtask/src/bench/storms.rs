@@ -139,8 +139,8 @@ pub(super) fn run(lab: &Lab, options: &Options) -> Result<()> {
         .filter(|outcome| outcome.failure.is_some())
         .count();
     ensure!(failed == 0, "{failed} scenes did not come out as they have to");
-    let late: Vec<_> = all.iter().filter(|of| of.is_late()).collect();
-    let late: Vec<_> = late.iter().map(|of| of.kind.name()).collect();
+    let late = all.iter().filter(|of| of.is_late());
+    let late: Vec<_> = late.map(|of| of.kind.name()).collect();
     ensure!(late.is_empty(), "later than promised: {}", late.join(", "));
     Ok(())
 }
