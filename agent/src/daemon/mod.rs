@@ -5,6 +5,7 @@ mod accept_queue;
 mod collect;
 mod identities;
 mod inventory;
+mod looks;
 mod pods;
 mod rates;
 mod reload;

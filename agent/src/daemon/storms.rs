@@ -10,6 +10,8 @@ use std::{
 
 use super::{
     Evidence,
+    looks::Looks,
+    survey::thread_time,
     watch::{Server, Watch},
 };
 use crate::{
@@ -31,9 +33,6 @@ const LIMITS_INTERVAL: Duration = Duration::from_secs(5);
 const NAMES_INTERVAL: Duration = Duration::from_secs(10);
 const NAMES_REST: u32 = 1_000;
 
-/// So many times the cost of a look at all clients pass before the next one while something is suspected.
-const DETAIL_REST: u32 = 20;
-
 /// How often the tenants are recorded while a storm goes on.
 const TENANTS_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -49,7 +48,7 @@ pub(super) struct Judge {
     /// What each client address has said of itself, by server.
     names: HashMap<Arc<str>, HashMap<IpAddr, Names>>,
     next_names: Instant,
-    next_detail: Instant,
+    looks: Looks,
 }
 
 /// The library and the user of most connections of an address.
@@ -71,7 +70,7 @@ impl Judge {
             next_limits: now,
             names: HashMap::new(),
             next_names: now,
-            next_detail: now,
+            looks: Looks::default(),
         }
     }
 
@@ -122,6 +121,7 @@ impl Watch {
             self.judge.record(|flight| flight.note(&label, moment, &seen));
             self.judge.tell(&events, moment);
         }
+        self.judge.looks.end_tick();
         for (label, traffic) in self.traffic(now) {
             let events = self.judge.engine.observe_traffic(&label, moment, &traffic);
             self.judge
@@ -259,15 +259,15 @@ impl Watch {
 
     /// Who the clients of a server are now; `None` if the last look was too expensive to take another one so soon.
     fn detail(&mut self, label: &str, now: Instant) -> Option<Detail> {
-        if now < self.judge.next_detail {
-            return None;
-        }
-        let began = Instant::now();
-        let clients = self.clients_by_server().remove(label).unwrap_or_default();
-        let detail = self.described(label, &clients);
+        let began = thread_time();
+        let mut looks = std::mem::take(&mut self.judge.looks);
+        let clients = looks.at(label, now, || self.clients_by_server());
+        self.judge.looks = looks;
+        let detail = self.described(label, &clients?);
         let moment = self.judge.alerts.moment(now);
         self.judge.record(|flight| flight.clients(label, moment, &detail));
-        self.judge.next_detail = now + began.elapsed() * DETAIL_REST;
+        let cost = thread_time().saturating_sub(began);
+        self.judge.looks.charge(label, now, cost);
         Some(detail)
     }
 

@@ -15,7 +15,10 @@ use agent_common::{
 };
 use nix::time::{ClockId, clock_gettime};
 
-use super::watch::{Watch, owner};
+use super::{
+    looks::ClientsByServer,
+    watch::{Watch, owner},
+};
 use crate::{
     config::Clients,
     snapshot::ClientSnapshot,
@@ -173,9 +176,9 @@ impl Watch {
     }
 
     /// The kernel's clients of each server.
-    pub(super) fn clients_by_server(&self) -> BTreeMap<String, Vec<ClientSnapshot>> {
+    pub(super) fn clients_by_server(&self) -> ClientsByServer {
         let labels = self.labels_by_slot();
-        let mut clients: BTreeMap<String, Vec<ClientSnapshot>> = BTreeMap::new();
+        let mut clients = ClientsByServer::new();
         for (key, counters) in self.kernel.clients() {
             if let Some(label) = labels.get(&key.slot) {
                 clients
@@ -286,7 +289,7 @@ fn add(survey: &mut ServerSurvey, room: &mut usize, client: IpAddr, tally: Tally
 }
 
 /// CPU time of the calling thread since it began.
-fn thread_time() -> Duration {
+pub(super) fn thread_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 

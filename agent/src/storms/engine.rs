@@ -110,6 +110,8 @@ struct Commands {
     detectors: Vec<Box<dyn TrafficDetector>>,
     /// Since when something is suspected.
     suspected: Option<Moment>,
+    /// Connections that had been closed while a command waited.
+    given_up_total: u64,
 }
 
 /// Who the clients are while something is suspected.
@@ -198,6 +200,7 @@ impl Default for Commands {
                 Box::new(ErrorBurst::default()),
             ],
             suspected: None,
+            given_up_total: 0,
         }
     }
 }
@@ -281,7 +284,11 @@ impl Engine {
         let Some(server) = self.servers.get_mut(label) else {
             return Vec::new();
         };
-        let findings = server.commands.look(now, traffic, &self.settings);
+        let given_up_total = server
+            .course
+            .counted()
+            .map_or(0, |seen| seen.closed_waiting_total);
+        let findings = server.commands.look(now, traffic, given_up_total, &self.settings);
         self.judge(label, now, &findings).into_iter().collect()
     }
 
@@ -516,12 +523,20 @@ impl Server {
 
 impl Commands {
     /// What every detector finds in this second.
-    fn look(&mut self, now: Moment, traffic: &Traffic, settings: &Storms) -> Vec<Finding> {
+    fn look(
+        &mut self,
+        now: Moment,
+        traffic: &Traffic,
+        given_up_total: u64,
+        settings: &Storms,
+    ) -> Vec<Finding> {
+        let given_up_before = std::mem::replace(&mut self.given_up_total, given_up_total);
         let second = Second {
             now,
             traffic,
             usual: &self.usual,
             settings,
+            given_up: given_up_total.saturating_sub(given_up_before),
         };
         let (mut findings, mut suspicious) = (Vec::new(), false);
         for detector in &mut self.detectors {

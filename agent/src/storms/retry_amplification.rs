@@ -3,7 +3,8 @@
 //!
 //! Commands that stay without an answer, in a cumulative sum over what is usual; only seconds count in which there are `RISE` times as
 //! many commands as usual, of all together or of a tenant that has its part of the server: the others may wait meanwhile and send less. A peak
-//! of traffic that is answered is none, and clients that wait for a server that has stopped send less, not more.
+//! of traffic that is answered is none, and clients that wait for a server that has stopped send less, not more. Those that close the
+//! connection on which they waited, and ask again on another one, are `reconnect_churn`: what waited there is taken off.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -74,8 +75,8 @@ impl TrafficDetector for RetryAmplification {
         let seconds = traffic.seconds();
         let commands = traffic.sum(|row| row.commands) as f64;
         let answered = traffic.sum(|row| row.answered) as f64;
-        // What is answered a second later is taken off again: of many in flight some are always on their way.
-        let unanswered = commands - answered;
+        // What is answered or given up a second later is taken off again: of many in flight some are always on their way.
+        let unanswered = commands - answered - second.given_up as f64;
         // Who has risen matters only where something stays unanswered.
         let risen = (unanswered > 0.0).then(|| Risen::of(second)).flatten();
         let unanswered = if risen.is_some() {

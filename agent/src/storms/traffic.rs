@@ -306,6 +306,8 @@ pub(super) struct Second<'a> {
     pub(super) traffic: &'a Traffic,
     pub(super) usual: &'a UsualTraffic,
     pub(super) settings: &'a crate::config::Storms,
+    /// Connections closed in it while a command waited.
+    pub(super) given_up: u64,
 }
 
 impl Second<'_> {

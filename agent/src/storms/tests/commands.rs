@@ -1,7 +1,7 @@
 //! Storms of commands and bytes, in twenty seeds each: the right kind, the right culprit, within two seconds, once. And the
 //! life in which nothing may be found.
 
-use super::simulator::{LINK, Load, USUAL, World};
+use super::simulator::{CART as FLEET, Fleet, LINK, Load, USUAL, World};
 use crate::storms::{Kind, Storm};
 
 const SEEDS: u64 = 20;
@@ -160,6 +160,32 @@ fn a_tenth_of_the_clients_that_ask_again_and_again_is_enough_where_the_others_wa
             evidence(&storm, "commands_per_second") < evidence(&storm, "usual_commands_per_second"),
             "{storm:#?}"
         );
+    }
+}
+
+#[test]
+fn clients_that_close_and_ask_again_elsewhere_are_no_amplification() {
+    let fleet = Fleet { pool: 20, ..FLEET };
+    for seed in 0..SEEDS {
+        let mut world = quiet(seed);
+        world.long_tick(1);
+        for _ in 0..6 {
+            // At a server that does not answer all of a fleet time out, close their connections, and ask on others.
+            world.open_all(&fleet);
+            for address in fleet.addresses() {
+                world.give_up(address, fleet.pool);
+            }
+            world.long_tick(1);
+            let loads = USUAL.map(|load| {
+                load.with(|load| {
+                    load.answered = 0.0;
+                    load.commands = if load.prefix == "cart" { 3_000.0 } else { 0.0 };
+                })
+            });
+            world.second(&loads);
+        }
+        let kinds: Vec<_> = world.storms().into_iter().flat_map(|storm| storm.kinds).collect();
+        assert!(!kinds.contains(&Kind::RetryAmplification), "{kinds:?}");
     }
 }
 
