@@ -552,7 +552,7 @@ impl Commands {
         let long = since.is_some_and(|since| now.since(since) > NEW_USUAL_MILLISECONDS);
         if !suspicious || long || !self.usual.is_warm() {
             self.usual
-                .learn(traffic, settings.oversized_values.bytes.get() as u64);
+                .learn(now, traffic, settings.oversized_values.bytes.get() as u64);
         }
         findings
     }

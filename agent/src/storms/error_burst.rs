@@ -30,7 +30,7 @@ impl TrafficDetector for ErrorBurst {
         let grown = ratio(commands, usual.commands.mean() * traffic.seconds()).max(1.0);
         let of = Amount {
             amount: traffic.sum(TrafficRow::fault_count) as f64,
-            allowed: usual.faults.allowed() * grown,
+            allowed: (usual.faults.allowed() * grown).max(usual.faults_allowed(second.now)),
             threshold: share.max(settings.errors.get() as f64),
             measured: Measured::Faults,
         };

@@ -43,7 +43,7 @@ impl TrafficDetector for OversizedValues {
         let share = ratio(self.bytes, self.all).min(1.0);
         let of = Amount {
             amount: count as f64,
-            allowed: usual.large.allowed(),
+            allowed: usual.large_allowed(second.now),
             threshold: settings.values.get() as f64,
             measured: Measured::Large(large),
         };

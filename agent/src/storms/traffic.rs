@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::storm::{Culprit, Moment, Subject};
-use super::usual::Rate;
+use super::usual::{Hours, Rate};
 
 /// Cells of sizes: the kernel's, a power of two each.
 pub const SIZES: usize = agent_common::abi::SIZE_BUCKETS;
@@ -132,6 +132,8 @@ pub(super) struct UsualTraffic {
     pub(super) unanswered: Rate,
     pub(super) faults: Rate,
     pub(super) large: Rate,
+    hours_of_faults: Hours,
+    hours_of_large: Hours,
     /// Seconds from a command to its reply, on average.
     pub(super) latency: f64,
     rows: HashMap<(Arc<str>, Option<Arc<str>>), UsualRow>,
@@ -174,8 +176,18 @@ impl UsualTraffic {
         self.learned >= WARM_UP_SECONDS
     }
 
+    /// Errors per second that surprise nobody: the mean, three deviations, and what this hour had on the days before.
+    pub(super) fn faults_allowed(&self, at: Moment) -> f64 {
+        self.faults.allowed().max(self.hours_of_faults.most(at))
+    }
+
+    /// Large values per second, likewise.
+    pub(super) fn large_allowed(&self, at: Moment) -> f64 {
+        self.large.allowed().max(self.hours_of_large.most(at))
+    }
+
     /// Learns a second in which nothing is suspected. `large`: from how many bytes on a value is large.
-    pub(super) fn learn(&mut self, traffic: &Traffic, large: u64) {
+    pub(super) fn learn(&mut self, at: Moment, traffic: &Traffic, large: u64) {
         let seconds = traffic.seconds();
         let weight = WEIGHT.max(1.0 / (self.learned + 1) as f64);
         self.learned += 1;
@@ -183,8 +195,16 @@ impl UsualTraffic {
         let learn = |rate: &mut Rate, count: u64| rate.learn(count as f64 / seconds, weight);
         learn(&mut self.commands, commands);
         learn(&mut self.unanswered, commands.saturating_sub(answered));
-        learn(&mut self.faults, traffic.sum(TrafficRow::fault_count));
-        learn(&mut self.large, traffic.sum(|row| row.large(large).0));
+        let (faults, values) = (
+            traffic.sum(TrafficRow::fault_count),
+            traffic.sum(|row| row.large(large).0),
+        );
+        learn(&mut self.faults, faults);
+        learn(&mut self.large, values);
+        if self.is_warm() {
+            self.hours_of_faults.learn(at, faults as f64 / seconds);
+            self.hours_of_large.learn(at, values as f64 / seconds);
+        }
         if answered > 0 {
             let latency = traffic.rows.iter().map(|row| row.seconds).sum::<f64>() / answered as f64;
             self.latency += weight * (latency - self.latency);

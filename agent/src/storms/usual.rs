@@ -52,9 +52,9 @@ struct Second {
     suspected: bool,
 }
 
-/// The most opens per second that each hour of the day had, on the days before.
+/// The most events per second that each hour of the day had, on the days before.
 #[derive(Debug, Default)]
-struct Hours {
+pub(super) struct Hours {
     most: [f64; 24],
     current: usize,
     most_now: f64,
@@ -102,7 +102,7 @@ impl Usual {
 
     /// Opens per second that surprise nobody: the mean, three deviations, and what this hour had on the days before.
     pub(super) fn opens_allowed(&self, at: Moment) -> f64 {
-        self.opens.allowed().max(self.hours.most[Hours::of(at)])
+        self.opens.allowed().max(self.hours.most(at))
     }
 }
 
@@ -148,7 +148,12 @@ impl Hours {
         (at.0 / 3_600_000 % 24) as usize
     }
 
-    fn learn(&mut self, at: Moment, opens: f64) {
+    /// What this hour had on the days before.
+    pub(super) const fn most(&self, at: Moment) -> f64 {
+        self.most[Self::of(at)]
+    }
+
+    pub(super) fn learn(&mut self, at: Moment, per_second: f64) {
         let hour = Self::of(at);
         if hour != self.current {
             let most = &mut self.most[self.current];
@@ -156,7 +161,7 @@ impl Hours {
             self.current = hour;
             self.most_now = 0.0;
         }
-        self.most_now = self.most_now.max(opens);
+        self.most_now = self.most_now.max(per_second);
     }
 }
 

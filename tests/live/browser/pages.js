@@ -171,8 +171,9 @@ async function incident(page) {
   await page.waitForURL(/\/incidents\/\d+-\d+$/);
   const lines = page.locator(".plot polyline");
   assert.ok((await lines.count()) >= 4, "too few lines");
+  // Traffic has a point a second: the lines grow while somebody looks.
+  await page.waitForFunction(() => [...document.querySelectorAll(".plot polyline")].every((line) => line.points.length > 5));
   for (const line of await lines.all()) {
-    assert.ok((await line.getAttribute("points")).split(" ").length > 5, "a line of too few points");
     assert.ok((await line.boundingBox()).width > 300, "a line that nobody sees");
   }
   const queue = page.getByRole("img", { name: /^Accept queue, connections that wait: waiting at most (60|6\d)/ });
@@ -187,6 +188,19 @@ async function incident(page) {
   await assertNarrow(page, "the incident");
   await page.setViewportSize(WIDE);
   return page.url();
+}
+
+// The list has the storm that goes on, says of what it is, and leads to its page.
+async function incidents(page, addressOfIncident) {
+  await page.goto(`${url}/incidents`);
+  const recorded = page.locator("#list-table tbody tr", { hasText: server });
+  assert.equal(await recorded.count(), 1, "the storm is not listed");
+  assert.match(await recorded.innerText(), /goes on[\s\S]*accept queue saturation[\s\S]*warning/);
+  await assertAccessible(page, "the list of incidents");
+  await assertNarrow(page, "the list of incidents");
+  await page.setViewportSize(WIDE);
+  await recorded.getByRole("link").click();
+  await page.waitForURL(addressOfIncident);
 }
 
 async function withoutScript(addressOfIncident) {
@@ -218,6 +232,7 @@ async function main() {
   await page.setViewportSize(WIDE);
   await agentGoesAway(page);
   const address = await incident(page);
+  await incidents(page, address);
   assertSilent(page, "the storm");
   await withoutScript(address);
   await browser.close();

@@ -12,6 +12,7 @@ const WITHIN = 90_000;
 
 const WIDE = { width: 1120, height: 800 };
 const HIGH = { width: 1120, height: 1220 };
+const LOW = { width: 1120, height: 300 };
 const PHONE = { width: 360, height: 760 };
 
 async function main() {
@@ -37,6 +38,9 @@ async function main() {
   await page.locator("#state:empty").waitFor({ state: "attached" });
   await take("incident", HIGH, "light");
   await take("incident-phone", PHONE, "light");
+  await page.goto(`${url}/incidents`);
+  await page.locator("#list-table tbody tr").first().waitFor();
+  await take("incidents", LOW, "light");
   await browser.close();
 }
 

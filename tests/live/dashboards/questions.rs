@@ -18,13 +18,7 @@ const TENANT: &str = "cart";
 const WORKLOAD: &str = "cart-api";
 
 /// Questions without an answer on this stage, by dashboard, panel and number, and why.
-const EMPTY: [(&str, &str, usize, &str); 3] = [
-    (
-        "agent",
-        "Time of one run",
-        0,
-        "kernel.bpf_stats_enabled is 0: no runs are counted",
-    ),
+const EMPTY: [(&str, &str, usize, &str); 2] = [
     ("agent", "Kubernetes", 0, "no API server is asked"),
     ("agent", "Kubernetes", 1, "no API server is asked"),
 ];

@@ -8,6 +8,7 @@ use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
+use aya::sys::{Stats, enable_stats};
 use nix::unistd::Pid;
 use stormglass_load::crowd::Crowd;
 use stormglass_load::slow::Stopped;
@@ -89,6 +90,8 @@ impl Stage {
 
     /// Plays all scenes, and calls `look` while everything can still be seen. The agent is given back.
     pub(super) fn play(self, agent: Agent, look: impl FnOnce(&Agent) -> Result<()>) -> Result<Agent> {
+        // For the panels of what the kernel programs cost. The kernel stops counting when this is dropped, and when the test dies.
+        let _statistics = enable_stats(Stats::RunTime)?;
         let over = AtomicBool::new(false);
         let began = Instant::now();
         let (main, second) = (self.main.address(), self.second.port());

@@ -1,7 +1,9 @@
 //! Storms of commands and bytes, in twenty seeds each: the right kind, the right culprit, within two seconds, once. And the
 //! life in which nothing may be found.
 
-use super::simulator::{CART as FLEET, Fleet, LINK, Load, USUAL, World};
+use std::collections::BTreeSet;
+
+use super::simulator::{BEGINNING, CART as FLEET, Fleet, LINK, Load, USUAL, World};
 use crate::storms::{Kind, Storm};
 
 const SEEDS: u64 = 20;
@@ -330,6 +332,45 @@ fn three_days_and_nights_are_silent() {
         world.second(&[cart, session, search, promo, large]);
     }
     world.assert_silent();
+}
+
+/// A job of forty minutes at three o'clock: large values, or commands that fail.
+fn nightly(world: &mut World, second: u64, times: f64) {
+    let job = if (10_800..13_200).contains(&(second % 86_400)) {
+        times
+    } else {
+        0.0
+    };
+    let [cart, session, search, promo] = USUAL;
+    let report = PROMO.with(|load| (load.prefix, load.commands, load.gets) = ("report", 25.0 * job, 1 << 20));
+    let check = PROMO.with(|load| (load.prefix, load.commands, load.errors) = ("check", 300.0 * job, 1.0));
+    world.second(&[cart, session, search, promo, report, check]);
+}
+
+#[test]
+fn what_a_job_does_every_night_is_told_in_the_first_one_and_more_of_it_in_any() {
+    let mut world = World::new(12);
+    for second in 0..3 * 86_400 {
+        nightly(&mut world, second, 1.0);
+    }
+    let storms = world.storms();
+    let kinds: BTreeSet<Kind> = storms.iter().flat_map(|storm| storm.kinds.clone()).collect();
+    assert_eq!(kinds, [Kind::OversizedValues, Kind::ErrorBurst].into());
+    let days = |storm: &Storm| (storm.onset.0 - BEGINNING) / 86_400_000;
+    assert!(storms.iter().all(|storm| days(storm) == 0), "{storms:#?}");
+    for second in 3 * 86_400..4 * 86_400 {
+        nightly(&mut world, second, 2.5);
+    }
+    let storms = world.storms();
+    let kinds = storms
+        .iter()
+        .filter(|storm| days(storm) == 3)
+        .flat_map(|storm| storm.kinds.clone());
+    assert_eq!(
+        kinds.collect::<BTreeSet<_>>(),
+        [Kind::OversizedValues, Kind::ErrorBurst].into(),
+        "{storms:#?}"
+    );
 }
 
 #[test]
