@@ -285,14 +285,25 @@ impl Agent {
     }
 }
 
-/// What it records lies beside its configuration, and goes with it, unless the test says where. At the end: tests name lines.
+/// What it records and remembers lies beside its configuration, and goes with it, unless the test says where.
 fn config_text(port: u16, file: &ConfigFile, tables: &str) -> String {
-    let incidents = if tables.contains("[incidents]") {
-        String::new()
-    } else {
-        format!("\n\n[incidents]\ndir = {:?}\n", file.dir.path().join("incidents"))
+    let homes = ["incidents", "alerts"].iter();
+    let tables = homes.fold(tables.to_owned(), |tables, name| at_home(&tables, name, file));
+    listening(port, &tables)
+}
+
+/// Says where the folder of a table is. A table that is not there comes last: tests name lines.
+fn at_home(tables: &str, name: &str, file: &ConfigFile) -> String {
+    let header = format!("[{name}]\n");
+    let dir = format!("dir = {:?}\n", file.dir.path().join(name));
+    let Some((before, table)) = tables.split_once(&header) else {
+        return format!("{tables}\n\n{header}{dir}");
     };
-    format!("{}{incidents}", listening(port, tables))
+    let own = table.split("\n[").next().unwrap_or_default();
+    if own.lines().any(|line| line.starts_with("dir = ")) {
+        return tables.to_owned();
+    }
+    format!("{before}{header}{dir}{table}")
 }
 
 fn listening(port: u16, tables: &str) -> String {

@@ -12,7 +12,7 @@ const WITHIN = 90_000;
 
 const WIDE = { width: 1120, height: 800 };
 const HIGH = { width: 1120, height: 1220 };
-const LOW = { width: 1120, height: 300 };
+const LOW = { width: 1120, height: 340 };
 const PHONE = { width: 360, height: 760 };
 
 async function main() {
