@@ -154,20 +154,7 @@ impl Agent {
 
     /// A page in a media type.
     pub fn get_as(&self, path: &str, accept: &str) -> Result<(u16, String)> {
-        let mut response = ureq::get(format!("http://127.0.0.1:{}{path}", self.port))
-            .config()
-            .timeout_global(Some(PAGE_WITHIN))
-            .http_status_as_error(false)
-            .build()
-            .header("accept", accept)
-            .call()
-            .with_context(|| format!("no answer for {path}"))?;
-        let body = response
-            .body_mut()
-            .with_config()
-            .limit(PAGE_BYTES)
-            .read_to_string()?;
-        Ok((response.status().as_u16(), body))
+        page(self.port, path, accept)
     }
 
     /// The text of /metrics.
@@ -283,6 +270,24 @@ impl Agent {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+/// A page of the agent at `port`, whoever started it: status and body.
+pub fn page(port: u16, path: &str, accept: &str) -> Result<(u16, String)> {
+    let mut response = ureq::get(format!("http://127.0.0.1:{port}{path}"))
+        .config()
+        .timeout_global(Some(PAGE_WITHIN))
+        .http_status_as_error(false)
+        .build()
+        .header("accept", accept)
+        .call()
+        .with_context(|| format!("no answer for {path}"))?;
+    let body = response
+        .body_mut()
+        .with_config()
+        .limit(PAGE_BYTES)
+        .read_to_string()?;
+    Ok((response.status().as_u16(), body))
 }
 
 /// What it records and remembers lies beside its configuration, and goes with it, unless the test says where.

@@ -4,25 +4,16 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use crate::lab::Lab;
+use crate::lab::{Lab, machines};
 use crate::process::{Run as _, say};
 
 /// Exposure that is too much, times ten, as `--threshold` has it.
 const THRESHOLD: u32 = 30;
 
-/// Where this machine has systemd's tool; elsewhere it says that this was left out.
+/// Holds it to systemd's own judgement, and says what that is.
 pub(super) fn check(lab: &Lab) -> Result<()> {
-    let help = Command::new("systemd-analyze").arg("--help").read();
-    let missing = match help {
-        Ok(text) if text.contains("--offline") => None,
-        Ok(_) => Some("this machine's systemd is older than 250"),
-        Err(_) => Some("this machine has no systemd-analyze"),
-    };
-    if let Some(missing) = missing {
-        say(format!("stormglass.service: skipped, {missing}"));
-        return Ok(());
-    }
-    let text = Command::new("systemd-analyze")
+    machines::ensure_systemd(lab)?;
+    let text = Command::new(lab.systemd_analyze())
         .args(["--no-pager", "security", "--offline=true"])
         .arg(format!("--threshold={THRESHOLD}"))
         .arg(lab.workspace().join("deploy/stormglass.service"))

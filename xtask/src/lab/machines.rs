@@ -84,13 +84,29 @@ impl Kernel {
     }
 }
 
-/// Brings QEMU 10 and busybox.
+/// What a machine needs of systemd, in its package.
+const SYSTEMD: [&str; 2] = ["lib/systemd/systemd", "bin/systemctl"];
+
+/// And the tool that judges units.
+const SYSTEMD_ANALYZE: &str = "usr/bin/systemd-analyze";
+
+/// Brings QEMU 10, busybox and systemd.
 pub(crate) fn ensure_machines(lab: &Lab) -> Result<()> {
+    ensure_systemd(lab)?;
     servers::from_packages(lab, "qemu", &QEMU, &["usr/bin/qemu-system-x86_64"])?;
     part::ensure(lab, "busybox", "busybox-static", |folder| {
         // A static program needs no libraries, and `ldd` calls that an error.
         Apt::new(lab)?.unpack(&["busybox-static"], &[], folder)?;
         part::offer(lab, folder, &folder.join("bin/busybox"))
+    })
+}
+
+/// Brings Debian's systemd. Nothing of it runs here but `systemd-analyze`.
+pub(crate) fn ensure_systemd(lab: &Lab) -> Result<()> {
+    part::ensure(lab, "systemd", "systemd", |folder| {
+        let programs = [SYSTEMD[0], SYSTEMD[1], SYSTEMD_ANALYZE];
+        Apt::new(lab)?.unpack(&["systemd"], &programs, folder)?;
+        part::offer(lab, folder, &folder.join(SYSTEMD_ANALYZE))
     })
 }
 

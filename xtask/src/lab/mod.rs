@@ -230,6 +230,16 @@ impl Lab {
         self.bin("busybox")
     }
 
+    /// Where Debian's systemd is unpacked. From [`machines::ensure_systemd`].
+    pub(crate) fn systemd(&self) -> PathBuf {
+        self.dir().join("systemd")
+    }
+
+    /// Judges units. From [`machines::ensure_systemd`].
+    pub(crate) fn systemd_analyze(&self) -> PathBuf {
+        self.bin("systemd-analyze")
+    }
+
     /// Hands the lab's paths to a child as `STORMGLASS_LAB_*`; tests read them instead of guessing.
     pub(crate) fn export<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command

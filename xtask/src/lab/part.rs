@@ -144,8 +144,9 @@ pub(super) fn library_folders(folder: &Path) -> Vec<PathBuf> {
     let places = [
         "usr/lib/x86_64-linux-gnu",
         "lib/x86_64-linux-gnu",
-        // A library that Chromium's libraries need has a folder of its own.
+        // A library that Chromium's libraries need has a folder of its own, and so have systemd's.
         "usr/lib/x86_64-linux-gnu/pulseaudio",
+        "usr/lib/x86_64-linux-gnu/systemd",
     ];
     places
         .iter()

@@ -8,25 +8,49 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use super::archive::Archive;
-use super::machine;
-use crate::lab::Lab;
+use super::{Role, machine};
 use crate::lab::machines::Kernel;
+use crate::lab::{Lab, part};
 use crate::process::Run as _;
 
 const INIT: &str = include_str!("init");
 
+/// Runs the tests, called by the first process.
+const RUN_TESTS: (&str, &str) = ("/bin/run-tests", include_str!("run-tests"));
+
+/// Where systemd is the first process, it is told to run the tests. The shipped unit is as it is shipped; beside it is written where its
+/// words go, since nothing here keeps a journal.
+const UNITS: [(&str, &str); 3] = [
+    ("default.target", include_str!("units/default.target")),
+    ("tests.service", include_str!("units/tests.service")),
+    (
+        "stormglass.service.d/words.conf",
+        include_str!("units/words.conf"),
+    ),
+];
+
+/// Units of systemd's own that any other one needs.
+const TARGETS: [&str; 10] = [
+    "sysinit", "basic", "local-fs", "swap", "sockets", "timers", "paths", "slices", "umount", "shutdown",
+];
+
 /// Empty folders: mount points, and where programs write.
-const FOLDERS: [&str; 4] = ["/dev", "/proc", "/sys", "/tmp"];
+const FOLDERS: [&str; 7] = ["/dev", "/proc", "/sys", "/tmp", "/run", "/root", "/var/tmp"];
 
 const VERIFY: &str = "/bin/verify";
 
 /// One of the folders in which every loader looks.
 const LIBRARIES: &str = "/lib";
 
-/// Files of every machine, read once: path in the guest and content.
+/// Files of machines, read once: path in the guest and content.
 pub(super) struct Guest {
-    files: BTreeMap<String, Vec<u8>>,
+    files: Files,
+    /// Those of a machine whose first process is systemd besides.
+    systemd: Files,
 }
+
+#[derive(Default)]
+struct Files(BTreeMap<String, Vec<u8>>);
 
 /// What is compiled for the guests.
 pub(super) struct Programs {
@@ -41,28 +65,37 @@ pub(super) struct Programs {
 impl Guest {
     /// Reads the programs of the lab, the agent and `programs`.
     pub(super) fn new(lab: &Lab, programs: &Programs) -> Result<Self> {
-        let mut guest = Self {
-            files: BTreeMap::from([("/init".to_owned(), INIT.as_bytes().to_vec())]),
-        };
-        guest.add("/bin/busybox", &lab.busybox())?;
-        guest.add_program("/bin/stormglass", &lab.tested_agent())?;
-        guest.add_program("/bin/vm-tests", &programs.tests)?;
-        guest.add_program(VERIFY, &programs.verify)?;
-        guest.add("/lib/stormglass-ebpf", &programs.object)?;
-        guest.add_program("/bin/valkey-server", &lab.valkey_server())?;
+        let mut files = Files::default();
+        files.text("/init", INIT);
+        files.text(RUN_TESTS.0, RUN_TESTS.1);
+        files.add("/bin/busybox", &lab.busybox())?;
+        files.add_program("/bin/stormglass", &lab.tested_agent())?;
+        files.add_program("/bin/vm-tests", &programs.tests)?;
+        files.add_program(VERIFY, &programs.verify)?;
+        files.add("/lib/stormglass-ebpf", &programs.object)?;
+        files.add_program("/bin/valkey-server", &lab.valkey_server())?;
         // Not the one that the lab offers: that may be a script which names a folder for its libraries.
-        guest.add_program("/bin/bpftool", &lab.dir().join("bpftool/usr/sbin/bpftool"))?;
-        Ok(guest)
+        files.add_program("/bin/bpftool", &lab.dir().join("bpftool/usr/sbin/bpftool"))?;
+        Ok(Self {
+            files,
+            systemd: Files::of_systemd(lab)?,
+        })
     }
 
-    /// The initramfs of a machine that runs `tests`, named in full, after `verify` if the kernel is a supported one.
-    pub(super) fn initramfs(&self, kernel: &Kernel, supported: bool, tests: &[String]) -> Result<Vec<u8>> {
+    /// The initramfs of a machine that runs `tests`, named in full, as its role has it.
+    pub(super) fn initramfs(&self, kernel: &Kernel, role: Role, tests: &[String]) -> Result<Vec<u8>> {
         let mut archive = Archive::default();
         for folder in FOLDERS {
             archive.folder(folder);
         }
-        for (path, content) in self.files.iter().filter(|(path, _)| supported || *path != VERIFY) {
+        let verifies = role == Role::Supported;
+        for (path, content) in self.files.0.iter().filter(|(path, _)| verifies || *path != VERIFY) {
             archive.file(path, content);
+        }
+        if role == Role::Installed {
+            for (path, content) in &self.systemd.0 {
+                archive.file(path, content);
+            }
         }
         let mut modules = String::new();
         for module in kernel.modules() {
@@ -75,6 +108,28 @@ impl Guest {
         archive.file("/etc/limit", machine::LIMIT.as_secs().to_string().as_bytes());
         Ok(archive.finish())
     }
+}
+
+impl Files {
+    /// Debian's systemd, what it needs, and the unit that is shipped.
+    fn of_systemd(lab: &Lab) -> Result<Self> {
+        let mut files = Self::default();
+        for program in ["lib/systemd/systemd", "bin/systemctl"] {
+            files.add_program(&format!("/{program}"), &lab.systemd().join(program))?;
+        }
+        for target in TARGETS {
+            let path = format!("lib/systemd/system/{target}.target");
+            files.add(&format!("/{path}"), &lab.systemd().join(&path))?;
+        }
+        for (name, text) in UNITS {
+            files.text(&format!("/etc/systemd/system/{name}"), text);
+        }
+        files.add(
+            "/etc/systemd/system/stormglass.service",
+            &lab.workspace().join("deploy/stormglass.service"),
+        )?;
+        Ok(files)
+    }
 
     fn add_program(&mut self, path: &str, program: &Path) -> Result<()> {
         self.add(path, program)?;
@@ -85,19 +140,20 @@ impl Guest {
     }
 
     fn add(&mut self, path: &str, source: &Path) -> Result<()> {
-        if !self.files.contains_key(path) {
-            self.files.insert(path.to_owned(), read(source)?);
+        if !self.0.contains_key(path) {
+            self.0.insert(path.to_owned(), read(source)?);
         }
         Ok(())
+    }
+
+    fn text(&mut self, path: &str, text: &str) {
+        self.0.insert(path.to_owned(), text.as_bytes().to_vec());
     }
 }
 
 /// What the loader needs for `program`: path in the guest, file on this host.
 fn libraries(program: &Path) -> Result<Vec<(String, PathBuf)>> {
-    let unpacked = program
-        .ancestors()
-        .map(|folder| folder.join("usr/lib/x86_64-linux-gnu"));
-    let folders: Vec<_> = unpacked.filter(|folder| folder.is_dir()).collect();
+    let folders: Vec<_> = program.ancestors().flat_map(part::library_folders).collect();
     let listing = Command::new("ldd")
         .arg(program)
         .env("LD_LIBRARY_PATH", std::env::join_paths(folders)?)

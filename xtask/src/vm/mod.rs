@@ -32,10 +32,32 @@ const AT_ONCE: usize = 2;
 /// How much of the kernel's own words a failure shows.
 const CONSOLE_LINES: usize = 60;
 
+/// What a machine is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// The programs load, attach and count.
+    Supported,
+    /// They are refused.
+    TooOld,
+    /// Systemd is the first process, and starts the unit that is shipped.
+    Installed,
+}
+
+impl Role {
+    /// The module of its tests.
+    const fn module(self) -> &'static str {
+        match self {
+            Self::Supported => "supported::",
+            Self::TooOld => "too_old::",
+            Self::Installed => "installed::",
+        }
+    }
+}
+
 /// A machine to run: a kernel and the tests for it.
 struct Plan {
     series: &'static Series,
-    supported: bool,
+    role: Role,
     kernel: Kernel,
     tests: Vec<String>,
 }
@@ -133,14 +155,21 @@ fn tests_in(program: &Path) -> Result<Vec<String>> {
 /// A plan for each kernel with tests that fit the filter, with its kernel in place. The slowest come first, so that no
 /// processor idles at the end: each verifier takes longer than the last one.
 fn plans(lab: &Lab, tests: &[String], filter: &str) -> Result<Vec<Plan>> {
-    let supported = machines::SUPPORTED.iter().rev().map(|series| (series, true));
+    let supported = machines::SUPPORTED
+        .iter()
+        .rev()
+        .map(|series| (series, Role::Supported));
+    let others = [
+        (&machines::SUPPORTED[0], Role::Installed),
+        (&machines::TOO_OLD, Role::TooOld),
+    ];
     let mut plans = Vec::new();
-    for (series, supported) in supported.chain([(&machines::TOO_OLD, false)]) {
-        let tests = chosen(tests, series.name, supported, filter);
+    for (series, role) in supported.chain(others) {
+        let tests = chosen(tests, series.name, role, filter);
         if !tests.is_empty() {
             plans.push(Plan {
                 series,
-                supported,
+                role,
                 kernel: machines::ensure_kernel(lab, series)?,
                 tests,
             });
@@ -149,10 +178,10 @@ fn plans(lab: &Lab, tests: &[String], filter: &str) -> Result<Vec<Plan>> {
     Ok(plans)
 }
 
-/// Names of the tests for a kernel that fit the filter.
-fn chosen(tests: &[String], kernel: &str, supported: bool, filter: &str) -> Vec<String> {
-    let module = if supported { "supported::" } else { "too_old::" };
-    let fits = |name: &&String| name.starts_with(module) && format!("{kernel}::{name}").contains(filter);
+/// Names of the tests for a kernel and a role that fit the filter.
+fn chosen(tests: &[String], kernel: &str, role: Role, filter: &str) -> Vec<String> {
+    let fits =
+        |name: &&String| name.starts_with(role.module()) && format!("{kernel}::{name}").contains(filter);
     tests.iter().filter(fits).cloned().collect()
 }
 
@@ -185,7 +214,7 @@ fn run_all<'a>(lab: &Lab, guest: &Guest, plans: &'a [Plan]) -> Result<Vec<Outcom
 }
 
 fn run_one<'a>(lab: &Lab, guest: &Guest, plan: &'a Plan) -> Result<Outcome<'a>> {
-    let initramfs = guest.initramfs(&plan.kernel, plan.supported, &plan.tests)?;
+    let initramfs = guest.initramfs(&plan.kernel, plan.role, &plan.tests)?;
     let remains = machine::boot(lab, &plan.kernel.image(), &initramfs)?;
     Ok(Outcome {
         plan,
@@ -239,7 +268,7 @@ fn judge(lab: &Lab, outcomes: &[Outcome<'_>], record: bool) -> Result<bool> {
 
 impl Outcome<'_> {
     fn fault(&self) -> Option<String> {
-        self.report.fault(&self.remains, self.plan.supported)
+        self.report.fault(&self.remains, self.plan.role == Role::Supported)
     }
 
     fn line(&self) -> String {
@@ -252,8 +281,12 @@ impl Outcome<'_> {
         let memory = self.report.memory.map_or_else(String::new, |bytes| {
             format!(", verifying took up to {} MiB", bytes >> 20)
         });
+        let systemd = match self.plan.role {
+            Role::Installed => ", systemd",
+            Role::Supported | Role::TooOld => "",
+        };
         format!(
-            "linux {} ({release}): {verdict}, {seconds:.1} s{memory}",
+            "linux {} ({release}){systemd}: {verdict}, {seconds:.1} s{memory}",
             self.plan.series.name
         )
     }
@@ -282,12 +315,15 @@ mod tests {
             "supported::a_b".to_owned(),
             "supported::c".to_owned(),
             "too_old::d".to_owned(),
+            "installed::e".to_owned(),
         ];
-        let chosen = |kernel, supported, filter| chosen(&tests, kernel, supported, filter);
-        assert_eq!(chosen("6.1", true, ""), ["supported::a_b", "supported::c"]);
-        assert_eq!(chosen("6.1", true, "a_b"), ["supported::a_b"]);
-        assert_eq!(chosen("6.12", true, "6.1::"), [""; 0]);
-        assert_eq!(chosen("6.1", true, "6.1::supported::c"), ["supported::c"]);
-        assert_eq!(chosen("5.10", false, ""), ["too_old::d"]);
+        let chosen = |kernel, role, filter| chosen(&tests, kernel, role, filter);
+        let supported = Role::Supported;
+        assert_eq!(chosen("6.1", supported, ""), ["supported::a_b", "supported::c"]);
+        assert_eq!(chosen("6.1", supported, "a_b"), ["supported::a_b"]);
+        assert_eq!(chosen("6.12", supported, "6.1::"), [""; 0]);
+        assert_eq!(chosen("6.1", supported, "6.1::supported::c"), ["supported::c"]);
+        assert_eq!(chosen("6.1", Role::Installed, "6.1::"), ["installed::e"]);
+        assert_eq!(chosen("5.10", Role::TooOld, ""), ["too_old::d"]);
     }
 }
