@@ -1,8 +1,8 @@
 //! Looks at the clients while something is suspected: as many as the detectors want, as long as they cost little.
 //!
 //! A look reads the kernel's table of clients, in which those of all servers are: whoever asks in the same tick shares it. After a
-//! look a server waits `REST` times its cost, a twentieth of a core, and other servers `REST_OF_OTHERS` times: a leak at one
-//! server, suspected for minutes, leaves a storm of two seconds at another one its look.
+//! look a server waits `REST` times what it has cost it, a twentieth of a core, and anybody `REST_OF_OTHERS` times, a fifth: a leak
+//! at one server, suspected for minutes, leaves a storm of two seconds at another one its look.
 
 use std::{
     collections::{BTreeMap, HashMap},

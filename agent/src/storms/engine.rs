@@ -27,7 +27,7 @@ use crate::config::Storms;
 const HOLD_MILLISECONDS: u64 = 10_000;
 
 /// How long the clients of a suspected server are not looked at again, by how long it has been suspected: in the first second, in
-/// which it turns out what it is, they are looked at in every tick.
+/// which it turns out what it is, they are looked at in every tick; so are those of a storm that nobody is known to have made.
 const RESTS_MILLISECONDS: [(u64, u64); 3] = [(1_000, 0), (3_000, 300), (u64::MAX, 2_000)];
 
 /// What is suspected began about so long ago.
@@ -124,18 +124,19 @@ struct Clients {
 }
 
 impl Clients {
-    /// Looks at them, unless that was a moment ago.
+    /// Looks at them, unless that was a moment ago and `is_known` who it is.
     fn look(
         &mut self,
         now: Moment,
         onset: Moment,
+        is_known: bool,
         quiet: &Quiet,
         detail: &mut dyn FnMut() -> Option<Detail>,
     ) {
         let since = *self.suspected.get_or_insert(now);
         let suspected = now.since(since);
         let rest = RESTS_MILLISECONDS.iter().find(|(until, _)| suspected < *until);
-        let rest = rest.map_or(0, |(_, rest)| *rest);
+        let rest = rest.filter(|_| is_known).map_or(0, |(_, rest)| *rest);
         if self.looked.is_some_and(|looked| now.since(looked) < rest) {
             return;
         }
@@ -284,11 +285,8 @@ impl Engine {
         let Some(server) = self.servers.get_mut(label) else {
             return Vec::new();
         };
-        let given_up_total = server
-            .course
-            .counted()
-            .map_or(0, |seen| seen.closed_waiting_total);
-        let findings = server.commands.look(now, traffic, given_up_total, &self.settings);
+        let seen = server.course.counted().copied().unwrap_or_default();
+        let findings = server.commands.look(now, traffic, &seen, &self.settings);
         self.judge(label, now, &findings).into_iter().collect()
     }
 
@@ -486,7 +484,8 @@ impl Server {
             let onset = storm.map_or(Moment(now.0.saturating_sub(LATELY_MILLISECONDS)), |storm| {
                 storm.onset
             });
-            self.clients.look(now, onset, &self.quiet, detail);
+            let is_known = storm.is_none_or(|storm| !storm.culprits.is_empty());
+            self.clients.look(now, onset, is_known, &self.quiet, detail);
         } else if self.storm.is_none() {
             self.clients = Clients::default();
         }
@@ -503,7 +502,7 @@ impl Server {
         }
         if let Some(first) = findings.first().filter(|_| self.clients.suspected.is_none()) {
             // Nobody had suspected it. Whoever is told wants to know who it is.
-            self.clients.look(now, first.onset, &self.quiet, detail);
+            self.clients.look(now, first.onset, false, &self.quiet, detail);
         }
         let long = self
             .clients
@@ -527,15 +526,17 @@ impl Commands {
         &mut self,
         now: Moment,
         traffic: &Traffic,
-        given_up_total: u64,
+        seen: &Observation,
         settings: &Storms,
     ) -> Vec<Finding> {
+        let given_up_total = seen.closed_waiting_total;
         let given_up_before = std::mem::replace(&mut self.given_up_total, given_up_total);
         let second = Second {
             now,
             traffic,
             usual: &self.usual,
             settings,
+            connections: seen.connections,
             given_up: given_up_total.saturating_sub(given_up_before),
         };
         let (mut findings, mut suspicious) = (Vec::new(), false);

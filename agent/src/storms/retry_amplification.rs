@@ -3,8 +3,8 @@
 //!
 //! Commands that stay without an answer, in a cumulative sum over what is usual; only seconds count in which there are `RISE` times as
 //! many commands as usual, of all together or of a tenant that has its part of the server: the others may wait meanwhile and send less. A peak
-//! of traffic that is answered is none, and clients that wait for a server that has stopped send less, not more. Those that close the
-//! connection on which they waited, and ask again on another one, are `reconnect_churn`: what waited there is taken off.
+//! of traffic that is answered is none, and clients that wait for a server that has stopped send less, not more. On each of its
+//! connections a client may wait once: in the first two seconds as many commands are none. Those that close the connection on which they waited, and ask again on another one, are `reconnect_churn`: what waited there is taken off.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -59,9 +59,18 @@ impl Risen {
     }
 }
 
+/// How long all that a pool has may ask once, and wait.
+const ONCE_MILLISECONDS: u64 = 2_000;
+
 #[derive(Debug, Default)]
 pub(super) struct RetryAmplification {
     unanswered: Excess,
+}
+
+impl RetryAmplification {
+    fn begins(&self, second: &Second<'_>) -> bool {
+        self.unanswered.is_idle() || second.now.since(self.unanswered.onset()) <= ONCE_MILLISECONDS
+    }
 }
 
 impl TrafficDetector for RetryAmplification {
@@ -85,10 +94,15 @@ impl TrafficDetector for RetryAmplification {
             unanswered.min(0.0)
         };
         let share = settings.share_percent.get() as f64 / 100.0 * usual.commands.mean();
+        let threshold = share.max(settings.commands.get() as f64);
         let of = Amount {
             amount: unanswered,
             allowed: usual.unanswered.allowed(),
-            threshold: share.max(settings.commands.get() as f64),
+            threshold: if self.begins(second) {
+                threshold.max(second.connections as f64)
+            } else {
+                threshold
+            },
             measured: Measured::Commands,
         };
         if !self.unanswered.add(second, of, usual.is_warm()) {

@@ -326,6 +326,8 @@ pub(super) struct Second<'a> {
     pub(super) traffic: &'a Traffic,
     pub(super) usual: &'a UsualTraffic,
     pub(super) settings: &'a crate::config::Storms,
+    /// Connections held at its end.
+    pub(super) connections: u64,
     /// Connections closed in it while a command waited.
     pub(super) given_up: u64,
 }

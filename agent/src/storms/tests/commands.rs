@@ -192,6 +192,37 @@ fn clients_that_close_and_ask_again_elsewhere_are_no_amplification() {
 }
 
 #[test]
+fn a_pool_that_asks_on_all_its_connections_and_waits_is_no_amplification_until_it_asks_again() {
+    let stopped = |cart: f64| {
+        USUAL.map(|load| {
+            load.with(|load| {
+                load.answered = 0.0;
+                load.commands = if load.prefix == "cart" { cart } else { 0.0 };
+            })
+        })
+    };
+    for seed in 0..SEEDS {
+        let mut world = quiet(seed);
+        world.adopt(&Fleet { pool: 26, ..FLEET });
+        world.tick();
+        world.second(&stopped(3_300.0));
+        for _ in 0..4 {
+            world.second(&stopped(0.0));
+        }
+        world.assert_silent();
+        world.second(&stopped(3_300.0));
+        let again = world.moment();
+        world.second(&stopped(3_300.0));
+        let storm = &world.storms()[0];
+        assert_eq!(
+            (storm.kind, storm.found),
+            (Kind::RetryAmplification, again),
+            "{storm:#?}"
+        );
+    }
+}
+
+#[test]
 fn bytes_near_what_the_link_carries_are_told_with_whose_they_are() {
     let found = storms(Kind::BandwidthSaturation, "search", |world| {
         let much = 0.93 * LINK as f64 / 4_000.0;

@@ -1,7 +1,8 @@
 //! What is told of a storm, and how often.
 
-use super::simulator::{BATCH, CART, Fleet, World};
-use crate::storms::{Event, Expectation, Kind, Moment};
+use super::simulator::{BATCH, BEGINNING, CART, Fleet, World};
+use crate::config::Storms;
+use crate::storms::{ClientDetail, Detail, Engine, Event, Expectation, Kind, Moment, Observation};
 
 fn quiet(seed: u64) -> World {
     let mut world = World::new(seed);
@@ -70,6 +71,46 @@ fn two_fleets_with_equal_parts_do_not_take_turns_in_what_is_told() {
         // Kinds and severity may rise in the first seconds, then it is once in ten.
         assert!(changes.count() <= 4 + 4, "{:#?}", world.events);
     }
+}
+
+#[test]
+fn whoever_makes_a_storm_is_looked_for_until_it_is_known() {
+    let mut engine = Engine::new(Storms::default());
+    let (mut opened, mut looks) = (0, Vec::new());
+    for tick in 0..500_u64 {
+        // A full queue before which nobody gets anywhere for ten seconds, and then one of those who wait.
+        let full = (300..450).contains(&tick);
+        opened += u64::from(full && tick >= 400);
+        let seen = Observation {
+            connections: 100,
+            queue_limit: 100,
+            queue_length: if full { 100 } else { 0 },
+            opened_total: opened,
+            ..Observation::default()
+        };
+        let client = ClientDetail {
+            address: CART.address(1),
+            workload: Some("cart-api".into()),
+            library: None,
+            user: None,
+            opened,
+            connections: 100,
+        };
+        let mut detail = || {
+            looks.push(tick);
+            Some(Detail {
+                clients: vec![client.clone()],
+            })
+        };
+        engine.observe("server", Moment(BEGINNING + 100 * tick), &seen, &mut detail);
+    }
+    let within = |from, to| looks.iter().filter(|tick| (from..to).contains(*tick)).count();
+    assert_eq!(
+        within(350, 400),
+        50,
+        "in every tick while nobody is known: {looks:?}"
+    );
+    assert!(within(410, 450) <= 3, "then every two seconds: {looks:?}");
 }
 
 /// A server that stands still for a second, whose clients give up and come again.
