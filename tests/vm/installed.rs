@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -21,6 +22,10 @@ const UNIT: &str = "stormglass.service";
 const PROGRAM: &str = "/usr/local/bin/stormglass";
 const CONFIG: &str = "/etc/stormglass/stormglass.toml";
 const STATE: &str = "/var/lib/stormglass";
+
+/// A tenant, and somebody who is told of storms.
+const RULES: &str = "[[tenant]]\nname = \"checkout\"\nprefixes = [\"pay\"]\n\n\
+                     [[alerts.webhook]]\nurl = \"http://127.0.0.1:9/\"\n";
 
 /// Where its words go in this machine.
 const LOG: &str = "/run/stormglass.log";
@@ -54,16 +59,12 @@ fn lives(server: &Server) -> Result<()> {
     let servers = read_output("stormglass", Command::new(PROGRAM).arg("servers"), WITHIN)?;
     ensure!(servers.contains(&server.label()), "{servers}");
 
-    fs::write(CONFIG, "[[tenant]]\nname = \"checkout\"\nprefixes = [\"pay\"]\n")?;
+    fs::write(CONFIG, RULES)?;
     systemctl(&["reload", UNIT])?;
     poll::until_true("the new configuration", WITHIN, || {
         converse(server, "pay")?;
         Ok(scrape()?.tenant(&server.label(), "checkout").commands > 0)
     })?;
-
-    let mode = fs::metadata(STATE)?.permissions().mode() & 0o777;
-    ensure!(mode == 0o750, "{STATE} has mode {mode:o}");
-    ensure!(fs::read_dir(STATE)?.count() > 0, "nothing is remembered in {STATE}");
 
     Command::new("kill").args(["-9", &first]).status()?;
     poll::until_true("another process", WITHIN, || {
@@ -71,7 +72,13 @@ fn lives(server: &Server) -> Result<()> {
         Ok(now != first && now != "0")
     })?;
     wait_until_seen(server)?;
-    counts(server, "again")
+    counts(server, "again")?;
+
+    let mode = fs::metadata(STATE)?.permissions().mode() & 0o777;
+    ensure!(mode == 0o750, "{STATE} has mode {mode:o}");
+    // Whom it has to tell it remembers over a restart.
+    let remembers = || Ok(Path::new(STATE).join("alerts").is_dir());
+    poll::until_true("what it writes", WITHIN, remembers)
 }
 
 fn leaves(before: &Loaded) -> Result<()> {
@@ -101,7 +108,8 @@ fn assert_confined(process: &str) -> Result<()> {
     let status = fs::read_to_string(format!("/proc/{process}/status"))?;
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
-        line.map(str::trim).with_context(|| format!("no {name} in {status}"))
+        line.map(str::trim)
+            .with_context(|| format!("no {name} in {status}"))
     };
     let may = u64::from_str_radix(field("CapBnd:")?, 16)?;
     ensure!(may == CAPABILITIES, "it may have {may:x}");

@@ -9,7 +9,7 @@ pub(crate) mod fuzzer;
 pub(crate) mod languages;
 pub(crate) mod machines;
 mod node;
-mod part;
+pub(crate) mod part;
 mod pip;
 pub(crate) mod servers;
 pub(crate) mod toolchain;

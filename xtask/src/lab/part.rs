@@ -140,7 +140,7 @@ fn write_script(path: &Path, script: &str) -> Result<()> {
 }
 
 /// Folders of shared libraries that an unpacked Debian package may have.
-pub(super) fn library_folders(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn library_folders(folder: &Path) -> Vec<PathBuf> {
     let places = [
         "usr/lib/x86_64-linux-gnu",
         "lib/x86_64-linux-gnu",

@@ -89,7 +89,12 @@ impl Guest {
             archive.folder(folder);
         }
         let verifies = role == Role::Supported;
-        for (path, content) in self.files.0.iter().filter(|(path, _)| verifies || *path != VERIFY) {
+        for (path, content) in self
+            .files
+            .0
+            .iter()
+            .filter(|(path, _)| verifies || *path != VERIFY)
+        {
             archive.file(path, content);
         }
         if role == Role::Installed {

@@ -268,7 +268,8 @@ fn judge(lab: &Lab, outcomes: &[Outcome<'_>], record: bool) -> Result<bool> {
 
 impl Outcome<'_> {
     fn fault(&self) -> Option<String> {
-        self.report.fault(&self.remains, self.plan.role == Role::Supported)
+        self.report
+            .fault(&self.remains, self.plan.role == Role::Supported)
     }
 
     fn line(&self) -> String {
