@@ -300,7 +300,7 @@ impl Changes {
 
     /// Who did it, the largest share first. `found`: how much there is of it.
     pub(super) fn culprits(&self, measure: &Measure, found: f64) -> Vec<Culprit> {
-        let mut culprits = match measure {
+        let groups = match measure {
             // Before a full accept queue nobody gets as far as to open.
             Measure::Opens if self.rows.iter().all(|row| row.usual + row.beyond < 1.0) => {
                 self.groups(|row| ((row.held_before - row.client.connections as f64).max(0.0), 0.0))
@@ -318,14 +318,15 @@ impl Changes {
             Measure::Growth => self.groups(|row| (row.grown, 0.0)),
             Measure::Traffic(_) => Vec::new(),
         };
-        let owners = culprits
-            .iter()
-            .filter(|culprit| matches!(culprit.subject, Subject::Workload | Subject::Client));
-        let total: f64 = owners.map(|owner| owner.amount).sum();
-        // Whom a server refuses may not be known yet: those who are did not do it.
-        if matches!(measure, Measure::Opens) && total < EXPLAINED * found {
+        let is_owner = |culprit: &Culprit| matches!(culprit.subject, Subject::Workload | Subject::Client);
+        let owners = || groups.iter().filter(|(culprit, _)| is_owner(culprit));
+        let total: f64 = owners().map(|(owner, _)| owner.amount).sum();
+        // Whom a server refuses may not be known yet: those who are did not do it. What is usual of them was found with the rest.
+        let explained = total + owners().map(|(_, usual)| usual).sum::<f64>();
+        if matches!(measure, Measure::Opens) && explained < EXPLAINED * found {
             return Vec::new();
         }
+        let mut culprits: Vec<_> = groups.into_iter().map(|(culprit, _)| culprit).collect();
         for culprit in &mut culprits {
             culprit.share = ratio(culprit.amount, total);
         }
@@ -340,8 +341,9 @@ impl Changes {
         culprits
     }
 
-    /// Everybody's parts of it, as far as they are no chance. `of`: the amount of an address, and how many events are usual of it.
-    fn groups(&self, of: impl Fn(&Change) -> (f64, f64)) -> Vec<Culprit> {
+    /// Everybody's parts of it, as far as they are no chance, and what is usual of them. `of`: the amount of an address, and how many
+    /// events are usual of it.
+    fn groups(&self, of: impl Fn(&Change) -> (f64, f64)) -> Vec<(Culprit, f64)> {
         let mut sums: BTreeMap<(Subject, String), (Culprit, f64)> = BTreeMap::new();
         for row in &self.rows {
             let (amount, usual) = of(row);
@@ -371,7 +373,6 @@ impl Changes {
         let groups = sums.into_values();
         groups
             .filter(|(culprit, usual)| culprit.amount > CHANCE * usual.sqrt())
-            .map(|(culprit, _)| culprit)
             .collect()
     }
 }
@@ -442,6 +443,21 @@ mod tests {
             "13 each, and one: {replaced:?}"
         );
         assert_eq!(changes.reopening(2.0), 4);
+    }
+
+    #[test]
+    fn whoever_opens_twice_as_much_as_usual_accounts_for_all_of_it() {
+        let mut after: Vec<_> = (1..=3)
+            .map(|host| client(host, Some("cart-api"), 13, 13))
+            .collect();
+        after.push(client(9, None, 10 * 29 + 55, 1));
+        let changes = quiet().changes(Moment(29_000 + 3_000), Moment(30_000), &detail(after));
+        let culprits = changes.culprits(&Measure::Opens, 55.0);
+        assert_eq!(culprits.len(), 1, "{changes:?}");
+        assert_eq!(culprits[0].name, "10.0.0.9");
+        assert!((culprits[0].amount - 25.0).abs() < 1.0, "{culprits:?}");
+        // More than that was somebody else.
+        assert_eq!(changes.culprits(&Measure::Opens, 120.0), []);
     }
 
     #[test]

@@ -34,6 +34,8 @@ const TELLING_AT_MOST: u64 = 1_000;
 /// Hold and quiet time of a storm, and some.
 const OVER_WITHIN: Duration = Duration::from_secs(40);
 
+const WRITTEN_WITHIN: Duration = Duration::from_secs(10);
+
 /// How long somebody waits for INFO.
 const PATIENCE: Duration = Duration::from_millis(300);
 
@@ -288,9 +290,14 @@ impl Stage {
     /// The incident has the minute before the storm, and its course says what the storm is.
     fn check_incident(&self, kind: Kind, storm: &Value) -> Result<()> {
         let id = storm["id"].as_str().context("no id")?;
-        let (status, page) = self.agent.get(&format!("/api/v1/incidents/{id}"))?;
-        ensure!(status == 200, "{status}: {page}");
-        evidence::check_incident(kind, &serde_json::from_str(&page)?)
+        // The end is written by another thread than the one that says so.
+        let incident = poll::until("the end in the incident", WRITTEN_WITHIN, || {
+            let (status, page) = self.agent.get(&format!("/api/v1/incidents/{id}"))?;
+            ensure!(status == 200, "{status}: {page}");
+            let incident: Value = serde_json::from_str(&page)?;
+            Ok((!incident["storm"]["ended"].is_null()).then_some(incident))
+        })?;
+        evidence::check_incident(kind, &incident)
     }
 
     /// How long the agent still learns.
