@@ -13,7 +13,7 @@ const CULPRIT_MILLISECONDS: u64 = 10_000;
 pub(super) enum Happening {
     /// It was found.
     Started,
-    /// It got worse, has another kind or another leading culprit, or was announced by somebody.
+    /// It got worse, has another kind or another leading culprit, or was announced by somebody; or it is known now who it is.
     Changed,
     /// It is over.
     Ended,
@@ -95,7 +95,7 @@ fn is_news(before: &Told, storm: &Storm, now: Moment) -> bool {
         || known.kinds != storm.kinds
         || known.severity != storm.severity
         || known.expected != storm.expected
-        || (other_culprit && now.since(before.at) >= CULPRIT_MILLISECONDS)
+        || (other_culprit && (leader(known).is_none() || now.since(before.at) >= CULPRIT_MILLISECONDS))
 }
 
 fn leader(storm: &Storm) -> Option<(Subject, &str)> {
@@ -147,16 +147,30 @@ mod tests {
     #[test]
     fn what_a_person_would_act_on_is_told_at_once() {
         let begun = storm("a");
+        let mut nobodys = begun.clone();
+        nobodys.culprits.clear();
         let mut critical = begun.clone();
         critical.severity = Severity::Critical;
         let mut joined = critical.clone();
         joined.kinds.push(Kind::AcceptQueueSaturation);
         let mut announced = joined.clone();
         announced.expected = true;
-        let told = news(&[(1, begun), (2, critical), (3, joined), (4, announced)]);
+        let told = news(&[
+            (0, nobodys),
+            (1, begun),
+            (2, critical),
+            (3, joined),
+            (4, announced),
+        ]);
         assert_eq!(
             told,
-            [(1, "started"), (2, "changed"), (3, "changed"), (4, "changed")]
+            [
+                (1, "started"),
+                (2, "changed"),
+                (3, "changed"),
+                (4, "changed"),
+                (5, "changed")
+            ]
         );
     }
 
