@@ -34,6 +34,7 @@ const TELLING_AT_MOST: u64 = 1_000;
 /// Hold and quiet time of a storm, and some.
 const OVER_WITHIN: Duration = Duration::from_secs(40);
 
+/// From the end of a storm to its incident's.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long somebody waits for INFO.

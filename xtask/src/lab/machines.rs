@@ -85,7 +85,7 @@ impl Kernel {
 }
 
 /// What a machine needs of systemd, in its package.
-const SYSTEMD: [&str; 2] = ["lib/systemd/systemd", "bin/systemctl"];
+pub(crate) const SYSTEMD: [&str; 2] = ["lib/systemd/systemd", "bin/systemctl"];
 
 /// And the tool that judges units.
 const SYSTEMD_ANALYZE: &str = "usr/bin/systemd-analyze";

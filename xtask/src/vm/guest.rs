@@ -9,13 +9,13 @@ use anyhow::{Context as _, Result};
 
 use super::archive::Archive;
 use super::{Role, machine};
-use crate::lab::machines::Kernel;
+use crate::lab::machines::{self, Kernel};
 use crate::lab::{Lab, part};
 use crate::process::Run as _;
 
 const INIT: &str = include_str!("init");
 
-/// Runs the tests, called by the first process.
+/// Runs the verifier where it is, and the tests; called by the first process.
 const RUN_TESTS: (&str, &str) = ("/bin/run-tests", include_str!("run-tests"));
 
 /// Where systemd is the first process, it is told to run the tests. The shipped unit is as it is shipped; beside it is written where its
@@ -119,7 +119,7 @@ impl Files {
     /// Debian's systemd, what it needs, and the unit that is shipped.
     fn of_systemd(lab: &Lab) -> Result<Self> {
         let mut files = Self::default();
-        for program in ["lib/systemd/systemd", "bin/systemctl"] {
+        for program in machines::SYSTEMD {
             files.add_program(&format!("/{program}"), &lab.systemd().join(program))?;
         }
         for target in TARGETS {
