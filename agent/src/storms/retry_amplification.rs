@@ -4,7 +4,8 @@
 //! Commands that stay without an answer, in a cumulative sum over what is usual; only seconds count in which there are `RISE` times as
 //! many commands as usual, of all together or of a tenant that has its part of the server: the others may wait meanwhile and send less. A peak
 //! of traffic that is answered is none, and clients that wait for a server that has stopped send less, not more. On each of its
-//! connections a client may wait once: in the first two seconds as many commands are none. Those that close the connection on which they waited, and ask again on another one, are `reconnect_churn`: what waited there is taken off.
+//! connections a client may wait once: in the first two seconds as many commands are none. Those that close the connection on
+//! which they waited, and ask again on another one, are `reconnect_churn`: what waited there is taken off.
 
 use std::collections::HashMap;
 use std::sync::Arc;
