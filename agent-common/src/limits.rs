@@ -38,6 +38,14 @@ pub const CLASS_ADDRESSES: usize = 16_384;
 /// Client addresses, over all servers, that get an entry of their own. Beyond it they count in `(other)`.
 pub const CLIENTS: usize = 65_536;
 
+/// Combinations of a client address with what its ended connections had said of themselves, over all servers. As many as
+/// addresses: one says the same on all its connections, as a rule.
+pub const ENDED: usize = 65_536;
+
+/// For so long a connection without a command for data counts as about to say who it is, in units of 2^20 ns: two seconds.
+/// Clients do so in their first milliseconds; those of a storm wait for the server's answer.
+pub const INTRODUCTION: u64 = 1_907;
+
 /// Pods of other nodes that the daemon remembers. Larger clusters exist; clients of pods beyond it go by their address.
 pub const PODS: usize = 32_768;
 

@@ -19,7 +19,7 @@ use aya_ebpf::{
 use core::ptr;
 
 use crate::{
-    atomic, handshakes,
+    atomic, handshakes, identity,
     ledger::{count_loss, count_unattributed},
     listeners,
     maps::{SG_CLIENTS, SG_CONNECTIONS, SG_SLOTS, SG_SPILLED},
@@ -241,7 +241,9 @@ fn state_changed(context: &SockOpsContext) {
         } else {
             By::Server
         };
-        ended(connection, by);
+        if ended(connection, by) && connection.adopted == 0 {
+            identity::count_ended(socket.cast(), connection);
+        }
     }
     if new == CLOSE {
         close_books(connection);
@@ -255,22 +257,22 @@ unsafe fn state_argument(ops: *mut bpf_sock_ops) -> u32 {
     unsafe { ptr::read_volatile(&raw const (*ops).__bindgen_anon_1.args[1]) }
 }
 
-/// The connection no longer counts as established.
+/// The connection no longer counts as established. Returns whether it did until now.
 #[inline(always)]
-pub(crate) fn ended(connection: &mut Connection, by: By) {
+pub(crate) fn ended(connection: &mut Connection, by: By) -> bool {
     // SAFETY: a cell of the storage.
     let open = unsafe { ptr::read_volatile(&raw const connection.state) };
     if Connection::phase(open) != Connection::OPEN {
-        return;
+        return false;
     }
     let closed = open ^ Connection::OPEN ^ Connection::CLOSED;
     // SAFETY: a cell of the storage.
     if unsafe { atomic::compare_swap(&raw mut connection.state, open, closed) } != open {
-        return;
+        return false;
     }
     count_end(connection, by);
     if connection.marks & Connection::CLIENT_LISTED == 0 {
-        return;
+        return true;
     }
     let key = ClientKey {
         slot: connection.slot,
@@ -281,6 +283,7 @@ pub(crate) fn ended(connection: &mut Connection, by: By) {
         Some(client) => unsafe { atomic::add(&raw mut (*client).open, u64::MAX) },
         None => count_loss(Loss::ClientEntryMissing, 1),
     }
+    true
 }
 
 /// Counts a connection that has ended, and how. A function of its own: the verifier walks it once in each program.

@@ -1,9 +1,12 @@
 //! Who the clients are: names and their numbers, and the iterator by which the daemon reads them of all connections.
 
-use agent_common::abi::{ClassNameKey, Connection, ConnectionRecord, Identity, Loss, NAME_KINDS};
+use agent_common::abi::{ClassNameKey, Connection, ConnectionRecord, EndedKey, Identity, Loss, NAME_KINDS};
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_NOEXIST, BPF_SK_STORAGE_GET_F_CREATE, seq_file},
-    helpers::generated::{bpf_get_socket_cookie, bpf_seq_write, bpf_sk_storage_get},
+    helpers::{
+        bpf_ktime_get_ns,
+        generated::{bpf_get_socket_cookie, bpf_seq_write, bpf_sk_storage_get},
+    },
 };
 use core::{ffi::c_void, ptr};
 
@@ -11,7 +14,7 @@ use crate::{
     atomic, classes, connections,
     iterator::TcpIterator,
     ledger::count_loss,
-    maps::{SG_IDENTITIES, SG_LAST_NAME, SG_NAME_TABLE, SG_SCRATCH_IN},
+    maps::{SG_ENDED, SG_IDENTITIES, SG_LAST_NAME, SG_NAME_TABLE, SG_SCRATCH_IN},
 };
 
 /// Number of the name in this CPU's scratch; a new one where it has none. 0: there is no room. Taken from there because
@@ -79,6 +82,38 @@ fn of_socket(socket: *mut c_void, flags: u64) -> *mut Identity {
     unsafe { bpf_sk_storage_get(map, socket, ptr::null_mut(), flags).cast() }
 }
 
+/// A connection has ended: it counts for what it had said of itself, if it had.
+#[inline(never)]
+pub(crate) fn count_ended(socket: *mut c_void, connection: &Connection) {
+    let identity = of_socket(socket, 0);
+    if identity.is_null() {
+        return;
+    }
+    let key = EndedKey {
+        slot: connection.slot,
+        client: connection.client,
+        // SAFETY: storage of a socket that the callback holds; volatile because egress may write it meanwhile.
+        names: unsafe { ptr::read_volatile(&raw const (*identity).names) },
+    };
+    let [user, client, library, version] = key.names;
+    if user | client | library | version == 0 {
+        return;
+    }
+    if !add_ended(&key) && SG_ENDED.insert(&key, &1, u64::from(BPF_NOEXIST)).is_err() && !add_ended(&key) {
+        count_loss(Loss::EndedTableFull, 1);
+    }
+}
+
+#[inline(always)]
+fn add_ended(key: &EndedKey) -> bool {
+    let Some(count) = SG_ENDED.get_ptr_mut(key) else {
+        return false;
+    };
+    // SAFETY: a cell of the map's value.
+    unsafe { atomic::add(count, 1) };
+    true
+}
+
 /// Runs for each TCP socket of a network namespace, and writes a record of those that are connections of a server.
 #[unsafe(link_section = "iter/tcp")]
 #[unsafe(no_mangle)]
@@ -110,6 +145,12 @@ unsafe fn list(output: *mut seq_file, socket: *mut c_void, connection: &Connecti
     }
     if connection.speaks_resp3() {
         flags |= ConnectionRecord::RESP3;
+    }
+    if connection.is_introducing(
+        // SAFETY: reading the clock has no precondition.
+        unsafe { bpf_ktime_get_ns() },
+    ) {
+        flags |= ConnectionRecord::INTRODUCING;
     }
     let mut record = ConnectionRecord {
         slot: connection.slot,

@@ -3,7 +3,7 @@
 
 use agent_common::{
     abi::{
-        ClientCounters, ClientKey, Connection, Event, Handshake, Identity, KeySettings, LOSSES,
+        ClientCounters, ClientKey, Connection, EndedKey, Event, Handshake, Identity, KeySettings, LOSSES,
         ListenerCounters, ListenerKey, NameKey, ParkedBytes, ParkedKey, ParkedPlace, PrefixCounters,
         PrefixKey, Scratch, Seed, Spill, called,
     },
@@ -127,6 +127,11 @@ pub(crate) type Declared = [u8; size_of::<agent_common::abi::DeclaredKey>() - 4]
 #[btf_map]
 pub(crate) static SG_CLIENTS: HashMap<ClientKey, ClientCounters, { limits::CLIENTS }, NO_PREALLOC> =
     HashMap::new();
+
+/// Connections that ended, by address and what they had said of themselves; those that had said nothing are not here. Written by
+/// `sg_sockets`, deleted by the daemon with the client, or with a name. Full: `ended_table_full`.
+#[btf_map]
+pub(crate) static SG_ENDED: HashMap<EndedKey, u64, { limits::ENDED }, NO_PREALLOC> = HashMap::new();
 
 /// Sockets that existed before the agent, by cookie. Written by the daemon before it runs the seeding iterator, and
 /// emptied by it afterwards.

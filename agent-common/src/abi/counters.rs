@@ -546,6 +546,9 @@ losses! {
     TenantRowsFull = 18, "tenant_rows_full";
     /// Something that waited for long, or was at hand, belonged to a prefix whose row has another owner by now: `(other)`.
     RowGone = 19, "row_gone";
+    /// What a connection had said of itself when it ended was not kept: its opening counts for nobody's library, and for the
+    /// workload of its address.
+    EndedTableFull = 20, "ended_table_full";
 }
 
 /// Number of [`Loss`]es.

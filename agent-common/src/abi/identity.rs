@@ -138,7 +138,7 @@ pub struct ConnectionRecord {
     pub database: u32,
     /// [`Identity::settled_fields`].
     pub settled_fields: u32,
-    /// [`Self::ADOPTED`], [`Self::SYNCHRONISED`], [`Self::RESP3`].
+    /// [`Self::ADOPTED`], [`Self::SYNCHRONISED`], [`Self::RESP3`], [`Self::INTRODUCING`].
     pub flags: u32,
     /// Padding.
     pub reserved: u32,
@@ -153,6 +153,20 @@ impl ConnectionRecord {
     pub const SYNCHRONISED: u32 = 2;
     /// Flag: it speaks RESP3, as far as has been seen.
     pub const RESP3: u32 = 4;
+    /// Flag: so young, and without a command for data so far, that it may be about to say who it is.
+    pub const INTRODUCING: u32 = 8;
+}
+
+/// What connections of one address had said of themselves when they ended.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable, PartialEq, Eq, Hash)]
+pub struct EndedKey {
+    /// Kernel slot of the listening socket.
+    pub slot: u32,
+    /// Client address, IPv4 mapped into IPv6.
+    pub client: [u32; 4],
+    /// [`Identity::names`], of which at least one is not 0.
+    pub names: [u32; NAME_KINDS],
 }
 
 /// What is known of the client of one connection; it lies beside the connection, and dies with the socket as well.

@@ -29,8 +29,8 @@ pub use histogram::{
     size_bound, size_bucket,
 };
 pub use identity::{
-    CLAIMS, Claim, ClassAddressKey, ClassNameKey, ConnectionRecord, FIELD_DATABASE, IDENTITY_BYTES, Identity,
-    NAME_KINDS, NameKey, NameKind,
+    CLAIMS, Claim, ClassAddressKey, ClassNameKey, ConnectionRecord, EndedKey, FIELD_DATABASE, IDENTITY_BYTES,
+    Identity, NAME_KINDS, NameKey, NameKind,
 };
 pub use parking::{Handshake, ParkedBytes, ParkedKey, ParkedPlace};
 pub use reason::{Direction, REASONS, Reason};
@@ -44,7 +44,7 @@ pub use window::{
 
 /// Version of everything in this module. The daemon embeds the object that was built from the same tree, so that both
 /// sides always agree; the number marks what must not be mixed once state outlives a process.
-pub const ABI_VERSION: u32 = 10;
+pub const ABI_VERSION: u32 = 11;
 
 /// Where the programs that are called by others are in their table, `SG_CALLED`.
 pub mod called {
@@ -99,13 +99,14 @@ assert_layout! {
     Claim: 8, 4;
     Identity: 104, 4;
     ConnectionRecord: 64, 8;
+    EndedKey: 36, 4;
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Layout of version 10. When this fails: raise [`ABI_VERSION`] and record the new numbers.
+    /// Layout of version 11. When this fails: raise [`ABI_VERSION`] and record the new numbers.
     #[test]
     fn a_changed_layout_has_a_new_version() {
         let layout = [
@@ -120,12 +121,13 @@ mod tests {
             size_of::<Connection>(),
             size_of::<Spill>(),
             size_of::<ConnectionRecord>(),
+            size_of::<EndedKey>(),
             REASONS,
             LOSSES,
         ];
         assert_eq!(
             (ABI_VERSION, layout),
-            (10, [32, 704, 40, 1856, 20, 16, 64, 48, 440, 3080, 64, 12, 20])
+            (11, [32, 704, 40, 1856, 20, 16, 64, 48, 440, 3080, 64, 36, 12, 21])
         );
     }
 }

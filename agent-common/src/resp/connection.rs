@@ -2,6 +2,7 @@
 
 use super::{replies, requests};
 use crate::abi::{Connection, KeySettings, Reason, Row};
+use crate::limits;
 
 impl Connection {
     /// Makes zeroed storage a connection that was seen from its first byte: both sequence numbers are known.
@@ -79,6 +80,13 @@ impl Connection {
     #[must_use]
     pub fn is_unserved(&self) -> bool {
         self.is_read() && self.stretches == 1 && self.shared.served() == 0 && !self.is_refused()
+    }
+
+    /// Whether its client may be about to say who it is: it opened a moment ago, and asked for no data so far.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_introducing(&self, nanoseconds: u64) -> bool {
+        self.adopted == 0 && self.is_unserved() && self.age(nanoseconds) < limits::INTRODUCTION
     }
 
     /// Whether the server refused it because it had as many clients as it takes.
