@@ -45,7 +45,10 @@ pub struct ServerSnapshot {
     /// One entry with `address: None` for the addresses beyond the limit `clients`, if there are some; then each client address
     /// once, an IPv4-mapped one as IPv4, in order.
     pub clients: Vec<ClientSnapshot>,
-    /// Connections established now, by client library and version; no order.
+    /// What clients have said of themselves, by address; those that said nothing are not here. No order; an address and what it
+    /// said may be there several times.
+    pub introductions: Vec<Introduction>,
+    /// Connections by client library and version; no order.
     pub libraries: Vec<LibrarySnapshot>,
     /// The same by ACL user.
     pub users: Vec<UserSnapshot>,
@@ -130,6 +133,33 @@ pub struct ClientSnapshot {
     pub opened: u64,
 }
 
+/// Connections of one address whose client said the same of itself.
+///
+/// A connection counts as opened by somebody once it is known who that is: when it asked for data, lived two seconds, or ended
+/// ([`agent_common::limits::INTRODUCTION`]). Until then it is introducing itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Introduction {
+    /// The client's address.
+    pub address: IpAddr,
+    /// ACL user.
+    pub user: Arc<str>,
+    /// Client name.
+    pub name: Arc<str>,
+    /// Client library.
+    pub library: Arc<str>,
+    /// Its version.
+    pub version: Arc<str>,
+    /// Connections established now.
+    pub connections: u64,
+    /// Connections opened since the agent watches; never more than there were, and less by those that ended while this was read.
+    pub opened: u64,
+    /// The same and those that introduce themselves; never less than there were: what was opened and is not claimed is nobody
+    /// else's.
+    pub claimed: u64,
+    /// Connections that introduce themselves.
+    pub introducing: u64,
+}
+
 /// Connections of one version of a client library.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LibrarySnapshot {
@@ -139,6 +169,8 @@ pub struct LibrarySnapshot {
     pub version: String,
     /// Connections established now.
     pub connections: u64,
+    /// Connections opened since the agent watches, as [`Introduction`] counts them; `None` without a row of its own.
+    pub opened: Option<u64>,
 }
 
 /// Connections of one ACL user.

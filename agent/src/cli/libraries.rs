@@ -28,7 +28,7 @@ pub(super) struct LibrariesArguments {
     /// Print JSON, as in the API.
     #[arg(long)]
     json: bool,
-    /// Rows to print at most, those with the most connections first; 0: all
+    /// Rows to print at most, those with the most connections first, then those that opened the most; 0: all
     #[arg(long, value_name = "N", default_value_t = ROWS, conflicts_with = "json")]
     limit: usize,
 }
@@ -66,6 +66,7 @@ struct Library {
     library: String,
     version: String,
     connections: u64,
+    opened: Option<u64>,
 }
 
 const COLUMNS: &[Column] = &[
@@ -73,6 +74,7 @@ const COLUMNS: &[Column] = &[
     Column::text("library"),
     Column::text("version"),
     Column::number("connections"),
+    Column::number("opened"),
 ];
 
 fn text(libraries: &Value, limit: usize) -> Result<String> {
@@ -80,7 +82,7 @@ fn text(libraries: &Value, limit: usize) -> Result<String> {
     if rows.is_empty() {
         return Ok("no connections\n".into());
     }
-    rows.sort_by_key(|row| Reverse(row.connections));
+    rows.sort_by_key(|row| Reverse((row.connections, row.opened)));
     let shown = if limit == 0 {
         rows.len()
     } else {
@@ -92,6 +94,7 @@ fn text(libraries: &Value, limit: usize) -> Result<String> {
             row.library.clone(),
             row.version.clone(),
             row.connections.to_string(),
+            row.opened.map_or_else(|| "-".into(), |opened| opened.to_string()),
         ]
     });
     let cells: Vec<_> = cells.collect();
@@ -117,20 +120,20 @@ mod tests {
     }
 
     fn rows() -> Value {
-        let row = |server: &str, library: &str, version: &str, connections: u64| json!({"server": server, "library": library, "version": version, "connections": connections});
+        let row = |server: &str, library: &str, version: &str, connections: u64, opened: Value| json!({"server": server, "library": library, "version": version, "connections": connections, "opened": opened});
         json!([
-            row("a:1", "go-redis", "9.17", 3),
-            row("b:2", "go-redis", "8.11", 40),
-            row("b:2", "(none)", "(none)", 5),
+            row("a:1", "go-redis", "9.17", 3, json!(7)),
+            row("b:2", "go-redis", "8.11", 40, json!(1200)),
+            row("b:2", "(none)", "(none)", 5, Value::Null),
         ])
     }
 
     #[test]
     fn versions_stand_by_their_connections_over_all_servers() {
         let expected = "\
-server  library   version  connections
-b:2     go-redis  8.11              40
-b:2     (none)    (none)             5
+server  library   version  connections  opened
+b:2     go-redis  8.11              40    1200
+b:2     (none)    (none)             5       -
 and 1 more; --limit 0 shows all
 ";
         assert_eq!(text(&rows(), 2).expect("understood"), expected);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use agent_common::limits;
 
-use super::OTHER;
+use super::{Library, OTHER};
 use crate::snapshot::{ConnectionSnapshot, LibrarySnapshot, UserSnapshot};
 
 /// Connections by library and version, the most used first; beyond `room` rows in `(other)`.
@@ -23,8 +23,29 @@ pub fn libraries(connections: &[ConnectionSnapshot], room: usize) -> Vec<Library
             library: library.to_string(),
             version: version.to_string(),
             connections,
+            opened: None,
         })
         .collect()
+}
+
+/// Adds what libraries have opened, to their rows or in rows of their own.
+pub fn add_opens(rows: &mut Vec<LibrarySnapshot>, opens: Vec<(Library, u64)>) {
+    let places = rows.iter().enumerate();
+    let places: HashMap<(String, String), usize> = places
+        .map(|(place, row)| ((row.library.clone(), row.version.clone()), place))
+        .collect();
+    for ((library, version), opened) in opens {
+        let key = (library.to_string(), version.to_string());
+        match places.get(&key).and_then(|place| rows.get_mut(*place)) {
+            Some(row) => row.opened = Some(opened),
+            None => rows.push(LibrarySnapshot {
+                library: key.0,
+                version: key.1,
+                connections: 0,
+                opened: Some(opened),
+            }),
+        }
+    }
 }
 
 /// Connections by ACL user, the most used first; beyond [`limits::USERS`] rows in `(other)`.
@@ -102,6 +123,21 @@ mod tests {
         let most = ("z".into(), limits::USERS as u64);
         let (x, y) = (("x".into(), 2), ("y".into(), 1));
         assert_eq!(versions(3), [most.clone(), x, y]);
+        let mut rows = libraries(&connections, 2);
+        add_opens(&mut rows, vec![(("x".into(), "1".into()), 7), (("gone".into(), "0".into()), 3)]);
+        let opened: Vec<_> = rows
+            .iter()
+            .map(|row| (&*row.library, row.connections, row.opened))
+            .collect();
+        assert_eq!(
+            opened,
+            [
+                ("z", limits::USERS as u64, None),
+                ("x", 2, Some(7)),
+                (OTHER, 1, None),
+                ("gone", 0, Some(3))
+            ]
+        );
         assert_eq!(versions(1), [most, (OTHER.into(), 3)]);
     }
 }

@@ -1,14 +1,18 @@
 //! Who the clients are, by what they have said of themselves: names for the numbers that the kernel keeps, and the inventory
-//! of users and libraries. Pure: records in, rows out.
+//! of users and libraries, established and opened. Pure: records in, rows out.
 //!
 //! In place of a name stands `(none)` where the client said none, [`UNKNOWN`] where the connection is older than the agent
 //! and has said nothing since, [`FORGOTTEN`] where the name is gone from the kernel's table. A client that calls itself so is
 //! written otherwise: `\x28none)`.
 #![forbid(unsafe_code)]
 
+mod introductions;
 mod inventory;
+mod opens;
 
-pub use inventory::{libraries, users};
+pub use introductions::Heard;
+pub use inventory::{add_opens, libraries, users};
+pub use opens::{Library, LibraryOpens};
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -58,10 +62,9 @@ impl Default for Constants {
 }
 
 impl Names {
-    /// Whether every name of these connections is known.
+    /// Whether all of these numbers are known.
     #[must_use]
-    pub fn cover(&self, records: &[ConnectionRecord]) -> bool {
-        let mut numbers = records.iter().flat_map(|record| record.names);
+    pub fn cover(&self, mut numbers: impl Iterator<Item = u32>) -> bool {
         numbers.all(|number| number == 0 || self.by_number.contains_key(&number))
     }
 
@@ -97,9 +100,18 @@ impl Names {
     }
 
     fn name(&self, record: &ConnectionRecord, kind: NameKind) -> Arc<str> {
+        if is_known(record, kind as u32) {
+            self.text(kind, record.names[kind as usize])
+        } else {
+            Arc::clone(&self.constants.unknown)
+        }
+    }
+
+    /// A name by its number; 0: the client has said none.
+    #[must_use]
+    pub fn text(&self, kind: NameKind, number: u32) -> Arc<str> {
         let constants = &self.constants;
-        let text = match record.names[kind as usize] {
-            _ if !is_known(record, kind as u32) => &constants.unknown,
+        let text = match number {
             0 if kind == NameKind::User => &constants.default_user,
             0 => &constants.none,
             number => self.by_number.get(&number).unwrap_or(&constants.forgotten),
@@ -156,9 +168,9 @@ mod tests {
             texts(&record),
             ["checkout-svc", "\\x28none)", "valkey-py", FORGOTTEN]
         );
-        assert!(!names().cover(&[record]));
+        assert!(!names().cover(record.names.into_iter()));
         record.names[3] = 0;
-        assert!(names().cover(&[record]));
+        assert!(names().cover(record.names.into_iter()));
     }
 
     #[test]

@@ -53,16 +53,6 @@ pub(super) fn settings(file: &Source<'_>, raw: &raw::File) -> Result<Settings> {
     })
 }
 
-pub(super) fn refuse_later(file: &Source<'_>, keys: &[(&str, &raw::Later)]) -> Result<()> {
-    match keys
-        .iter()
-        .find_map(|(key, value)| value.as_ref().map(|value| (key, value.span())))
-    {
-        Some((key, span)) => Err(file.not_yet(span, key)),
-        None => Ok(()),
-    }
-}
-
 fn http(file: &Source<'_>, raw: &raw::Http) -> Result<Http> {
     let web_config = raw.web_config.as_ref();
     let web_config = web_config

@@ -4,16 +4,12 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use toml::Spanned;
 
 use super::storms::RawStorms;
 
 /// Keys that the design names and this version refuses, so that the refusal can say so. They are not in the example.
-pub(super) const NOT_YET: &[&str] = &["hash_prefixes", "users", "client_names"];
-
-/// A key of [`NOT_YET`], or one that is known in another section only.
-pub(super) type Later = Option<Spanned<IgnoredAny>>;
+pub(super) const NOT_YET: &[&str] = &["hash_prefixes"];
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -114,8 +110,8 @@ pub(super) struct Workload {
     pub(super) name: Option<Spanned<String>>,
     pub(super) addresses: Vec<Spanned<String>>,
     pub(super) kubernetes: Option<Spanned<Texts>>,
-    pub(super) users: Later,
-    pub(super) client_names: Later,
+    pub(super) users: Vec<Spanned<String>>,
+    pub(super) client_names: Vec<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -162,6 +162,11 @@ pub struct WorkloadRule {
     pub addresses: Vec<AddressRange>,
     /// Whose pods belong to it: globs over `namespace/kind/name`.
     pub kubernetes: Vec<Glob>,
+    /// Which ACL users, whatever their addresses: globs over names as they are shown. The user of those that name none is
+    /// nobody's.
+    pub users: Vec<Glob>,
+    /// Likewise which client names, where no rule has the user.
+    pub client_names: Vec<Glob>,
 }
 
 /// `[kubernetes]`.

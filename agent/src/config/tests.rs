@@ -212,8 +212,7 @@ fn the_shipped_example_has_every_key_with_a_comment_above_it() {
         "{kinds:?}"
     );
     assert_eq!(kinds.len(), Kind::ALL.len());
-    // Some are known to tenants alone.
-    let later = |section, key| raw::NOT_YET.contains(&key) && section != "tenant";
+    let later = |key| raw::NOT_YET.contains(&key);
     let known: Vec<_> = sections.iter().map(|(name, _)| *name).collect();
     let all = fields::<raw::File>()
         .into_iter()
@@ -229,7 +228,7 @@ fn the_shipped_example_has_every_key_with_a_comment_above_it() {
             .find(&format!("[{section}]"))
             .unwrap_or_else(|| panic!("no [{section}]"));
         let lines: Vec<_> = example[start..].lines().collect();
-        for key in keys.into_iter().filter(|key| !later(section, *key)) {
+        for key in keys.into_iter().filter(|key| !later(*key)) {
             let at = lines.iter().position(|line| {
                 // Keys without a default are written as comments.
                 let line = line.strip_prefix("# ").unwrap_or(line);
@@ -329,16 +328,6 @@ fn a_key_that_comes_later_is_refused_by_name() {
             "[keys]\nhash_prefixes = true",
             "2:17",
             "keys.hash_prefixes = true",
-        ),
-        (
-            "[[workload]]\nname = \"a\"\nusers = [\"a\"]",
-            "3:9",
-            "workload.users",
-        ),
-        (
-            "[[workload]]\nname = \"a\"\nclient_names = [\"a-*\"]",
-            "3:16",
-            "workload.client_names",
         ),
     ] {
         assert_eq!(
@@ -698,10 +687,41 @@ fn a_workload_needs_a_name_of_its_own() {
         ),
         (
             "[[workload]]\nname = \"a\"\n[[workload]]\nname = \"a\"",
-            "4:8: a second workload `a`: give both address lists to one [[workload]], or choose another name",
+            "4:8: a second workload `a`: give everything to one [[workload]], or choose another name",
         ),
     ] {
         assert_eq!(refusal(text), expected);
+    }
+}
+
+#[test]
+fn a_workload_can_have_users_and_client_names_by_globs() {
+    let settings = parse(
+        "[[workload]]\nname = \"a\"\nusers = [\"a-svc\", \"*-b\"]\nclient_names = [\"*\", '\\x28*']",
+    )
+    .expect("accepted");
+    let texts = |globs: &[globset::Glob]| globs.iter().map(|glob| glob.glob().to_owned()).collect::<Vec<_>>();
+    let workload = &settings.workloads[0];
+    assert_eq!(texts(&workload.users), ["a-svc", "*-b"]);
+    assert_eq!(texts(&workload.client_names), ["*", "\\x28*"]);
+    assert_eq!(settings.warnings, [""; 0]);
+    for (line, expected) in [
+        (
+            "users = [\"default\"]",
+            "3:10: `default` is the user of all who name none, and nobody's workload: group those clients by name, \
+             address or owner",
+        ),
+        (
+            "users = [\"\"]",
+            "3:10: an empty text is not an ACL user: write a name, or a glob, such as \"checkout-*\"",
+        ),
+        (
+            "client_names = [\"default\", \"a[\"]",
+            "3:28: `a[` is not a glob (unclosed character class; missing ']'): write `*` for any text, `?` for one \
+             character, `[ab]` for one of some",
+        ),
+    ] {
+        assert_eq!(refusal(&format!("[[workload]]\nname = \"a\"\n{line}")), expected);
     }
 }
 
@@ -731,7 +751,7 @@ fn an_address_of_a_workload_that_is_none_is_refused_with_its_place() {
 fn a_workload_that_gets_nobody_is_accepted_with_a_warning() {
     assert_eq!(
         warnings("[[workload]]\nname = \"a\""),
-        ["test.toml:1: workload `a` has no addresses and no owners: nobody belongs to it"]
+        ["test.toml:1: workload `a` has no addresses, owners, users or client names: nobody belongs to it"]
     );
     let twice = "[[workload]]\nname = \"a\"\naddresses = [\"10.0.0.0/8\"]\n\
                  [[workload]]\nname = \"b\"\naddresses = [\"10.1.0.0/16\", \"11.0.0.0/8\", \"10.0.0.0/8\"]";

@@ -3,14 +3,16 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
+use globset::{Glob, GlobBuilder};
 use toml::Spanned;
 
 use super::addresses::{AddressRange, RangeFault};
-use super::check::{Result, refuse_later};
+use super::check::Result;
 use super::error::Source;
 use super::kubernetes::owners;
 use super::raw;
 use super::settings::{Limits, TenantName, WorkloadRule};
+use crate::clients::DEFAULT_USER;
 
 /// Checks every `[[workload]]`. Returns the rules in file order, and warnings.
 pub(super) fn workloads(
@@ -75,21 +77,17 @@ struct Workloads<'a> {
 impl Workloads<'_> {
     fn add(&mut self, table: &Spanned<raw::Workload>) -> Result<()> {
         let raw = table.get_ref();
-        refuse_later(
-            self.file,
-            &[
-                ("workload.users", &raw.users),
-                ("workload.client_names", &raw.client_names),
-            ],
-        )?;
         let name = self.name(table)?;
         let kubernetes = owners(self.file, raw.kubernetes.as_ref())?;
-        if raw.addresses.is_empty() && kubernetes.is_empty() {
+        let users = self.names(&raw.users, "an ACL user")?;
+        let client_names = self.names(&raw.client_names, "a client name")?;
+        let of_nobody = [raw.addresses.len(), kubernetes.len(), users.len(), client_names.len()] == [0; 4];
+        if of_nobody {
             let line = self.file.line(table.span().start);
             self.warn(
                 line,
                 &format!(
-                    "workload `{}` has no addresses and no owners: nobody belongs to it",
+                    "workload `{}` has no addresses, owners, users or client names: nobody belongs to it",
                     name.as_str()
                 ),
             );
@@ -102,6 +100,8 @@ impl Workloads<'_> {
             name,
             addresses,
             kubernetes,
+            users,
+            client_names,
         });
         Ok(())
     }
@@ -127,10 +127,37 @@ impl Workloads<'_> {
             return Err(self.file.error(
                 raw.span(),
                 format!("a second workload `{text}`"),
-                "give both address lists to one [[workload]], or choose another name".into(),
+                "give everything to one [[workload]], or choose another name".into(),
             ));
         }
         Ok(name)
+    }
+
+    /// Globs over names that clients give themselves.
+    fn names(&self, raw: &[Spanned<String>], what: &str) -> Result<Vec<Glob>> {
+        let checked = raw.iter().map(|name| {
+            let text = name.get_ref();
+            let refused =
+                |reason: String, advice: &str| Err(self.file.error(name.span(), reason, advice.into()));
+            if text.is_empty() {
+                let advice = "write a name, or a glob, such as \"checkout-*\"";
+                return refused(format!("an empty text is not {what}"), advice);
+            }
+            if text == DEFAULT_USER && what == "an ACL user" {
+                let advice = "group those clients by name, address or owner";
+                return refused(
+                    format!("`{DEFAULT_USER}` is the user of all who name none, and nobody's workload"),
+                    advice,
+                );
+            }
+            // Backslashes are how bytes are shown that are no text.
+            let glob = GlobBuilder::new(text).backslash_escape(false).build();
+            glob.or_else(|error| {
+                let advice = "write `*` for any text, `?` for one character, `[ab]` for one of some";
+                refused(format!("`{text}` is not a glob ({})", error.kind()), advice)
+            })
+        });
+        checked.collect()
     }
 
     fn range(&mut self, workload: &TenantName, raw: &Spanned<String>) -> Result<AddressRange> {

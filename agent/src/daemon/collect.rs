@@ -45,6 +45,16 @@ impl Watch {
         self.server_snapshots(&readings, |_| true)
     }
 
+    /// The same, with what workloads go by.
+    pub(super) fn everything_of_workloads(&mut self) -> Vec<ServerSnapshot> {
+        let mut servers = self.everything_counted();
+        let mut introductions = self.introductions_of_workloads();
+        for server in &mut servers {
+            server.introductions = introductions.remove(server.label.as_str()).unwrap_or_default();
+        }
+        servers
+    }
+
     fn server_snapshots(&mut self, readings: &Readings, which: fn(&Server) -> bool) -> Vec<ServerSnapshot> {
         let by_slot = BySlot::new(readings);
         let window = current_window();

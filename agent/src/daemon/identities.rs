@@ -5,13 +5,14 @@ use std::{
     sync::Arc,
 };
 
-use agent_common::abi::ConnectionRecord;
+use agent_common::abi::{ClientKey, ConnectionRecord, EndedKey, NameKind, address_from_words};
 use anyhow::Result;
 
 use super::watch::Watch;
 use crate::{
-    clients,
-    snapshot::{ConnectionSnapshot, ServerSnapshot},
+    clients::{self, Heard},
+    snapshot::{ConnectionSnapshot, Introduction, ServerSnapshot},
+    workloads::Ended,
 };
 
 impl Watch {
@@ -33,15 +34,95 @@ impl Watch {
 
     pub(super) fn connections_in_any_order(&mut self) -> Result<Vec<ConnectionSnapshot>> {
         let records = self.connection_records()?;
-        if !self.names.cover(&records) {
-            self.names.replace(&self.kernel.names());
-        }
+        self.learn_names(records.iter().flat_map(|record| record.names));
+        Ok(self.in_words(&records))
+    }
+
+    fn in_words(&self, records: &[ConnectionRecord]) -> Vec<ConnectionSnapshot> {
         let labels = self.labels_by_slot();
         let in_words = records.iter().filter_map(|record| {
             let label = labels.get(&record.slot)?;
             Some(self.names.connection(label, record))
         });
-        Ok(in_words.collect())
+        in_words.collect()
+    }
+
+    fn learn_names(&mut self, numbers: impl Iterator<Item = u32>) {
+        if !self.names.cover(numbers) {
+            self.names.replace(&self.kernel.names());
+        }
+    }
+
+    /// What the connections say of themselves, and what those that ended have said.
+    fn hear(&mut self) -> Result<Heard> {
+        let before = self.kernel.ended();
+        let records = self.connection_records()?;
+        let heard = Heard {
+            before,
+            records,
+            after: self.kernel.ended(),
+        };
+        self.learn_names(heard.names());
+        Ok(heard)
+    }
+
+    /// By server, what clients have said of themselves.
+    fn introductions(&self, heard: &Heard) -> HashMap<Arc<str>, Vec<Introduction>> {
+        let labels = self.labels_by_slot();
+        let mut by_server: HashMap<Arc<str>, Vec<Introduction>> = HashMap::new();
+        for (slot, introduction) in heard.introductions(&self.names) {
+            if let Some(label) = labels.get(&slot) {
+                by_server.entry(Arc::clone(label)).or_default().push(introduction);
+            }
+        }
+        by_server
+    }
+
+    /// The same, if a workload is made of users or client names; nothing else asks for it between two scrapes.
+    pub(super) fn introductions_of_workloads(&mut self) -> HashMap<Arc<str>, Vec<Introduction>> {
+        if !self.workloads.have_names() {
+            return HashMap::new();
+        }
+        match self.hear() {
+            Ok(heard) => self.introductions(&heard),
+            Err(error) => {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "workloads by users and client names stay as they are"
+                );
+                HashMap::new()
+            }
+        }
+    }
+
+    /// Which connections belong to a workload by their users or client names: its place in the file by the cookie of the
+    /// socket.
+    pub(super) fn named_connections(&mut self) -> HashMap<u64, usize> {
+        if !self.workloads.have_names() {
+            return HashMap::new();
+        }
+        let records = match self.connection_records() {
+            Ok(records) => records,
+            Err(error) => {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "the survey does not know users and client names"
+                );
+                return HashMap::new();
+            }
+        };
+        self.learn_names(records.iter().flat_map(|record| record.names));
+        let mut decided: HashMap<[u32; 2], Option<usize>> = HashMap::new();
+        let named = records.iter().filter_map(|record| {
+            let [user, name, ..] = record.names;
+            let rule = *decided.entry([user, name]).or_insert_with(|| {
+                let user = self.names.text(NameKind::User, user);
+                let name = self.names.text(NameKind::Client, name);
+                self.workloads.rule_of_names(&user, &name)
+            });
+            Some((record.cookie, rule?))
+        });
+        named.collect()
     }
 
     /// The kernel's records of the connections in every network namespace that has a server, each connection once.
@@ -58,10 +139,10 @@ impl Watch {
         Ok(records)
     }
 
-    /// Adds to each server which users and libraries its connections have.
+    /// Adds to each server who its clients are, which users and libraries they have.
     pub(super) fn add_identities(&mut self, servers: &mut [ServerSnapshot]) {
-        let connections = match self.connections_in_any_order() {
-            Ok(connections) => connections,
+        let heard = match self.hear() {
+            Ok(heard) => heard,
             Err(error) => {
                 return tracing::warn!(
                     error = format!("{error:#}"),
@@ -71,15 +152,67 @@ impl Watch {
         };
         // Sums need no order, and a scrape has no time to sort.
         let mut by_server: HashMap<Arc<str>, Vec<ConnectionSnapshot>> = HashMap::new();
-        for connection in connections {
+        for connection in self.in_words(&heard.records) {
             let server = Arc::clone(&connection.server);
             by_server.entry(server).or_default().push(connection);
         }
         let room = self.libraries.get();
+        let mut introductions = self.introductions(&heard);
         for server in servers {
-            if let Some(own) = by_server.get(server.label.as_str()) {
+            let label = server.label.as_str();
+            if let Some(own) = by_server.get(label) {
                 server.libraries = clients::libraries(own, room);
                 server.users = clients::users(own);
+            }
+            server.introductions = introductions.remove(label).unwrap_or_default();
+            let opens = &mut self.library_opens;
+            let opens = opens.rows(label, server.opened, &server.introductions, room);
+            clients::add_opens(&mut server.libraries, opens);
+        }
+    }
+
+    /// Adds up what ended connections had said of themselves, as far as it is chosen, for good; the kernel forgets it. What it
+    /// comes to, by client.
+    pub(super) fn settle_ended(
+        &mut self,
+        chosen: impl Fn(&EndedKey) -> bool,
+    ) -> HashMap<ClientKey, Vec<Ended>> {
+        let mut ended = self.kernel.ended();
+        ended.retain(|(key, _)| chosen(key));
+        if ended.is_empty() {
+            return HashMap::new();
+        }
+        self.learn_names(ended.iter().flat_map(|(key, _)| key.names));
+        let labels = self.labels_by_slot();
+        let room = self.libraries.get();
+        let mut by_client: HashMap<ClientKey, Vec<Ended>> = HashMap::new();
+        for (key, connections) in ended {
+            self.kernel.forget_ended(&key);
+            let Some(label) = labels.get(&key.slot) else { continue };
+            let text = |kind: NameKind| self.names.text(kind, key.names[kind as usize]);
+            let library = (text(NameKind::Library), text(NameKind::LibraryVersion));
+            self.library_opens.settle(label, &library, connections, room);
+            let client = ClientKey {
+                slot: key.slot,
+                address: key.client,
+            };
+            by_client.entry(client).or_default().push(Ended {
+                user: text(NameKind::User),
+                name: text(NameKind::Client),
+                connections,
+            });
+        }
+        by_client
+    }
+
+    /// The same where the client itself is not forgotten, or was never known.
+    pub(super) fn settle_names(&mut self, chosen: impl Fn(&EndedKey) -> bool) {
+        let ended = self.settle_ended(chosen);
+        let labels = self.labels_by_slot();
+        for (client, ended) in ended {
+            if let Some(label) = labels.get(&client.slot) {
+                self.workloads
+                    .settle(label, address_from_words(client.address), &ended);
             }
         }
     }
@@ -105,6 +238,10 @@ impl Watch {
             }
             kept
         });
+        let known_unused = std::mem::take(&mut self.unused_names);
+        let is_going = |number: u32| known_unused.contains(&number) && !used.contains(&number);
+        self.settle_names(|key| key.names.into_iter().any(is_going));
+        self.unused_names = known_unused;
         let mut unused = HashSet::new();
         for (number, key) in self.kernel.names() {
             if used.contains(&number) {

@@ -30,7 +30,7 @@ impl Watch {
         };
         if self.workloads.knows_others(&owners) {
             let counted = Snapshot {
-                servers: self.everything_counted(),
+                servers: self.everything_of_workloads(),
                 ..Snapshot::default()
             };
             self.workloads.replace_owners(owners, &counted);

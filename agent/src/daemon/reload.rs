@@ -147,7 +147,7 @@ impl Governed {
             return Err(error).context("the kernel does not take the new configuration: try again");
         }
         let counted = Snapshot {
-            servers: watch.everything_counted(),
+            servers: watch.everything_of_workloads(),
             ..Snapshot::default()
         };
         watch.traffic.change(&settings, rules.clone());

@@ -56,6 +56,8 @@ pub(super) struct Judge {
 struct Names {
     library: Option<Arc<str>>,
     user: Option<Arc<str>>,
+    /// By user or client name; without one the address decides.
+    workload: Option<Arc<str>>,
 }
 
 impl Judge {
@@ -281,11 +283,15 @@ impl Watch {
                 .and_then(|names| names.get(&address))
                 .cloned()
                 .unwrap_or_default();
-            let workload = self.workloads.name_of(address);
+            let by_address = || {
+                let name = self.workloads.name_of(address)?;
+                Some(Arc::clone(
+                    workloads.entry(name).or_insert_with(|| name.into()),
+                ))
+            };
             Some(ClientDetail {
                 address,
-                workload: workload
-                    .map(|name| Arc::clone(workloads.entry(name).or_insert_with(|| name.into()))),
+                workload: said.workload.or_else(by_address),
                 library: said.library,
                 user: said.user,
                 opened: client.opened,
@@ -309,6 +315,7 @@ impl Watch {
             }
         };
         let mut libraries: HashMap<(Arc<str>, Arc<str>), Arc<str>> = HashMap::new();
+        let mut workloads: HashMap<(&str, &str), Option<Arc<str>>> = HashMap::new();
         let mut fresh: HashMap<Arc<str>, HashMap<IpAddr, Names>> = HashMap::new();
         for connection in &connections {
             let of_server = fresh.entry(Arc::clone(&connection.server)).or_default();
@@ -325,6 +332,13 @@ impl Watch {
             }
             if names.user.is_none() && is_said(&connection.user) && &*connection.user != DEFAULT_USER {
                 names.user = Some(Arc::clone(&connection.user));
+            }
+            if names.workload.is_none() && self.workloads.have_names() {
+                let said = (&*connection.user, &*connection.name);
+                let workload = workloads
+                    .entry(said)
+                    .or_insert_with(|| self.workloads.name_of_names(said.0, said.1).map(Arc::from));
+                names.workload.clone_from(workload);
             }
         }
         for (server, addresses) in fresh {

@@ -1,7 +1,7 @@
 //! Surveys: from time to time, on a thread of their own, a look at every connection of the servers.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::IpAddr,
     path::Path,
     sync::Arc,
@@ -51,6 +51,8 @@ struct Plan {
     servers: Vec<String>,
     /// Listening sockets by network namespace; with each the place of its server.
     namespaces: BTreeMap<u64, Vec<(Listener, u32)>>,
+    /// Workloads of connections by users and client names: places in the file by the cookie of the socket.
+    named: HashMap<u64, usize>,
     idle_after: Duration,
     busy_within: Duration,
 }
@@ -127,8 +129,10 @@ impl Watch {
         self.tell_workloads_of_pods();
         let mut clients = self.clients_by_server();
         self.remember_clients(&clients, now);
+        let mut introductions = self.introductions_of_workloads();
         let observations = surveyed.servers.into_iter().map(|(server, survey)| Observation {
             clients: clients.remove(&server).unwrap_or_default(),
+            introductions: introductions.remove(server.as_str()).unwrap_or_default(),
             server,
             survey,
         });
@@ -155,11 +159,13 @@ impl Watch {
         }
     }
 
-    fn plan(&self, now: Instant) -> Plan {
+    fn plan(&mut self, now: Instant) -> Plan {
+        let named = self.named_connections();
         let surveys = &self.surveys;
         let mut plan = Plan {
             servers: Vec::new(),
             namespaces: BTreeMap::new(),
+            named,
             idle_after: Duration::from_secs(surveys.settings.idle_after_seconds.get() as u64),
             busy_within: surveys
                 .last
@@ -214,11 +220,19 @@ impl Watch {
 
     /// The kernel forgets these clients, and how many connections each had opened.
     pub(super) fn depart(&mut self, clients: &[(ClientKey, u64)]) {
+        let departing: HashSet<ClientKey> = clients.iter().map(|(key, _)| *key).collect();
+        let ended = self.settle_ended(|key| {
+            departing.contains(&ClientKey {
+                slot: key.slot,
+                address: key.client,
+            })
+        });
         let labels = self.labels_by_slot();
         for (key, opened) in clients {
             if let Some(label) = labels.get(&key.slot) {
+                let ended = ended.get(key).map_or(&[][..], Vec::as_slice);
                 self.workloads
-                    .depart(label, address_from_words(key.address), *opened);
+                    .depart(label, address_from_words(key.address), *opened, ended);
             }
         }
     }
@@ -242,7 +256,8 @@ impl Plan {
                 let server = owner(sockets, connection.local, connection.port);
                 let survey = server.and_then(|server| found.get_mut(server as usize)?.as_mut());
                 if let Some(survey) = survey {
-                    add(survey, &mut room, connection.client, self.tally(connection));
+                    let rule = self.named.get(&connection.cookie).copied();
+                    add(survey, &mut room, (rule, connection.client), self.tally(connection));
                 }
             });
             if let Err(error) = result {
@@ -276,13 +291,25 @@ fn surveyor() -> Surveyor {
     Surveyor::new(Path::new("/proc"))
 }
 
-/// Adds a connection to its client, if there is room for another address.
-fn add(survey: &mut ServerSurvey, room: &mut usize, client: IpAddr, tally: Tally) {
-    if let Some(sum) = survey.addresses.get_mut(&client) {
+/// Adds a connection to its client, by workload where its names have one, if there is room for another.
+fn add(
+    survey: &mut ServerSurvey,
+    room: &mut usize,
+    (rule, client): (Option<usize>, IpAddr),
+    tally: Tally,
+) {
+    let known = match rule {
+        Some(rule) => survey.named.get_mut(&(rule, client)),
+        None => survey.addresses.get_mut(&client),
+    };
+    if let Some(sum) = known {
         sum.add(tally);
     } else if *room > 0 {
         *room -= 1;
-        survey.addresses.insert(client, tally);
+        match rule {
+            Some(rule) => survey.named.insert((rule, client), tally),
+            None => survey.addresses.insert(client, tally),
+        };
     } else {
         survey.beyond.add(tally);
     }
@@ -301,6 +328,7 @@ mod tests {
         Plan {
             servers: Vec::new(),
             namespaces: BTreeMap::new(),
+            named: HashMap::new(),
             idle_after: Duration::from_secs(60),
             busy_within: Duration::from_secs(10),
         }
@@ -308,6 +336,7 @@ mod tests {
 
     fn connection(quiet_milliseconds: u32, queued: bool) -> SurveyedConnection {
         SurveyedConnection {
+            cookie: 1,
             local: "10.0.0.1".parse().unwrap(),
             port: 6379,
             client: "10.0.0.2".parse().unwrap(),
@@ -338,9 +367,18 @@ mod tests {
         let (mut survey, mut room) = (ServerSurvey::default(), 2);
         for host in [1, 2, 3, 1, 4] {
             let tally = plan().tally(&connection(0, false));
-            add(&mut survey, &mut room, IpAddr::from([10, 0, 0, host]), tally);
+            add(&mut survey, &mut room, (None, [10, 0, 0, host].into()), tally);
         }
         assert_eq!((survey.addresses.len(), survey.beyond.connections), (2, 2));
         assert_eq!(survey.total().connections, 5);
+        // By name it is somebody else at the same address.
+        room = 1;
+        for rule in [7, 7, 8] {
+            let tally = plan().tally(&connection(0, false));
+            add(&mut survey, &mut room, (Some(rule), [10, 0, 0, 1].into()), tally);
+        }
+        assert_eq!(survey.named[&(7, [10, 0, 0, 1].into())].connections, 2);
+        assert_eq!((survey.named.len(), survey.beyond.connections), (1, 3));
+        assert_eq!(survey.total().connections, 8);
     }
 }

@@ -28,7 +28,7 @@ use super::{
     wanted::Wanted,
 };
 use crate::{
-    clients::Names,
+    clients::{LibraryOpens, Names},
     config::{Discovery, LibraryLimit, Settings},
     kernel::Kernel,
     kubernetes::Kubernetes,
@@ -133,6 +133,8 @@ pub(super) struct Watch {
     pub(super) names: Names,
     /// How many versions of libraries have a row.
     pub(super) libraries: LibraryLimit,
+    /// What each has opened.
+    pub(super) library_opens: LibraryOpens,
     pub(super) kubernetes: Kubernetes,
     /// Numbers of names that no connection had at the last look.
     pub(super) unused_names: HashSet<u32>,
@@ -186,6 +188,7 @@ impl Watch {
             drops: Drops::default(),
             names: Names::default(),
             libraries: settings.limits.libraries,
+            library_opens: LibraryOpens::default(),
             unused_names: HashSet::new(),
             forgotten_names: HashSet::new(),
             classes,
@@ -314,6 +317,7 @@ impl Watch {
             tracing::info!(server = label, "forgetting a server that stopped");
             self.servers.remove(&label);
             self.workloads.forget(&label);
+            self.library_opens.forget(&label);
             self.stop_judging(&label, now);
         }
     }
@@ -567,6 +571,8 @@ impl Watch {
 
     fn release(&mut self, label: Option<&str>, slot: u32, by_slot: &BySlot<'_>, window: u64) {
         self.depart(&by_slot.opens_of(slot));
+        // Of clients that the kernel had no room for.
+        self.settle_names(|key| key.slot == slot);
         if let Some(label) = label {
             let Some(mut server) = self.servers.remove(label) else {
                 return;

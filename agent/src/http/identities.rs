@@ -46,6 +46,7 @@ pub(super) fn libraries<'a>(report: &'a Report, query: &ClientsQuery) -> Librari
             library: &row.library,
             version: &row.version,
             connections: row.connections,
+            opened: row.opened,
         })
     });
     let users = servers.flat_map(|server| {
@@ -120,6 +121,9 @@ pub(super) struct Library<'a> {
     pub(super) version: &'a str,
     /// Connections established now.
     pub(super) connections: u64,
+    /// Connections opened since the agent watches; each counts once it asked for data, lived two seconds, or ended. Null: no row
+    /// of its own among `limits.libraries`.
+    opened: Option<u64>,
 }
 
 /// An ACL user at a server.

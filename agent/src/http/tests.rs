@@ -832,6 +832,7 @@ fn connections_and_libraries_can_be_those_of_one_server() {
     elsewhere.label = "b:2".into();
     elsewhere.libraries.clear();
     report.snapshot.servers[0].libraries = vec![LibrarySnapshot {
+        opened: Some(9),
         library: "valkey-py".into(),
         version: "6.2.0".into(),
         connections: 1,

@@ -127,6 +127,7 @@ impl Kernel {
             listeners: HashMap::try_from(take(&mut ebpf, "SG_LISTENERS")?)?,
             prefixes: HashMap::try_from(take(&mut ebpf, "SG_PREFIXES")?)?,
             clients: HashMap::try_from(take(&mut ebpf, "SG_CLIENTS")?)?,
+            ended: HashMap::try_from(take(&mut ebpf, "SG_ENDED")?)?,
             seeds: HashMap::try_from(take(&mut ebpf, "SG_SEEDS")?)?,
             client_names: HashMap::try_from(take(&mut ebpf, "SG_NAME_TABLE")?)?,
             settings: Array::try_from(take(&mut ebpf, "SG_SETTINGS")?)?,

@@ -29,7 +29,7 @@ use std::{fs::File, io::Read as _, os::fd::AsRawFd as _};
 
 use agent_common::{
     abi::{
-        ClientCounters, ClientKey, Event, KeySettings, ListenerCounters, ListenerKey, NameKey,
+        ClientCounters, ClientKey, EndedKey, Event, KeySettings, ListenerCounters, ListenerKey, NameKey,
         PrefixCounters, PrefixKey, Seed,
     },
     limits,
@@ -86,6 +86,7 @@ pub struct Kernel {
     listeners: HashMap<MapData, Raw<ListenerKey>, u32>,
     prefixes: HashMap<MapData, Raw<PrefixKey>, u32>,
     clients: HashMap<MapData, Raw<ClientKey>, Raw<ClientCounters>>,
+    ended: HashMap<MapData, Raw<EndedKey>, u64>,
     seeds: HashMap<MapData, u64, Raw<Seed>>,
     client_names: HashMap<MapData, Raw<NameKey>, u32>,
     settings: Array<MapData, Raw<KeySettings>>,

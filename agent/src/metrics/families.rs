@@ -16,7 +16,7 @@ use super::{COMMIT, ProcessUsage, Report, VERSION};
 use crate::alerts::ReceiverStatus;
 use crate::config::FIXED_KEYS;
 use crate::kubernetes::Status;
-use crate::snapshot::{ClientSnapshot, ServerSnapshot};
+use crate::snapshot::{ClientSnapshot, LibrarySnapshot, ServerSnapshot};
 use crate::storms::Kind;
 use crate::valkey::Runtime;
 use crate::workloads::{SurveyStatus, WorkloadRow};
@@ -89,6 +89,7 @@ pub(super) static ALL: &[(&Metric, Fill)] = &[
         survey(report, family, |survey| survey.interval);
     }),
     (&table::LIBRARY_CONNECTIONS, library_connections),
+    (&table::LIBRARY_OPENED, library_opened),
     (&table::USER_CONNECTIONS, user_connections),
     (&table::ACCEPT_QUEUE_LENGTH, |report, family| {
         per_server(report, family, |server| server.accept_queue.length);
@@ -361,6 +362,17 @@ fn per_client(report: &Report, family: &mut Family<'_>, value: fn(&ClientSnapsho
 }
 
 fn library_connections(report: &Report, family: &mut Family<'_>) {
+    by_library(report, family, |row| {
+        // Those that have none have a row for what they opened.
+        (row.connections > 0 || row.opened.is_none()).then_some(row.connections)
+    });
+}
+
+fn library_opened(report: &Report, family: &mut Family<'_>) {
+    by_library(report, family, |row| row.opened);
+}
+
+fn by_library(report: &Report, family: &mut Family<'_>, value: fn(&LibrarySnapshot) -> Option<u64>) {
     for server in &report.snapshot.servers {
         for row in &server.libraries {
             let labels = [
@@ -368,7 +380,9 @@ fn library_connections(report: &Report, family: &mut Family<'_>) {
                 ("library", &*row.library),
                 ("version", &*row.version),
             ];
-            family.count(&labels, row.connections);
+            if let Some(value) = value(row) {
+                family.count(&labels, value);
+            }
         }
     }
 }

@@ -131,6 +131,9 @@ metrics! {
     LIBRARY_CONNECTIONS = Gauge "stormglass_library_connections" in "connections" by ["server", "library", "version"],
         at most "servers x (limits.libraries + 1), (other) included":
         "Connections established now, by client library and version as the clients name them (CLIENT SETINFO); (none): the client named none, (unknown): before the agent.";
+    LIBRARY_OPENED = Counter "stormglass_library_connections_opened_total" in "connections" by ["server", "library", "version"],
+        at most "servers x (limits.libraries + 1), (other) included":
+        "Connections opened, by client library and version; each counts once it asked for data, lived two seconds, or ended. (none): the client named none.";
     USER_CONNECTIONS = Gauge "stormglass_user_connections" in "connections" by ["server", "user"],
         at most "servers x 1025 (1024 and (other))":
         "Connections established now, by ACL user; (unknown): the user was named before the agent.";

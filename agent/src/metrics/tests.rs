@@ -104,6 +104,7 @@ fn small() -> Report {
             client(Some(IpAddr::V4(Ipv4Addr::new(10, 1, 0, 7))), 9),
         ],
         libraries: vec![LibrarySnapshot {
+            opened: Some(5),
             library: "valkey-py".into(),
             version: "6.2.0".into(),
             connections: 12,

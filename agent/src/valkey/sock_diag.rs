@@ -245,6 +245,7 @@ struct Answer {
 /// How a connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Vitals {
+    pub(super) cookie: u64,
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
     /// Whether the socket is one of IPv6, whatever its addresses.
@@ -317,6 +318,7 @@ impl Answer {
     fn vitals(&self) -> Vitals {
         let id = &self.header.socket_id;
         Vitals {
+            cookie: self.cookie(),
             local: address(id.source_address, id.source_port),
             remote: address(id.destination_address, id.destination_port),
             ipv6: self.header.family == AF_INET6,
@@ -577,6 +579,7 @@ mod tests {
     fn a_connection_is_read_with_its_silence_its_queues_and_its_memory() {
         let vitals = Answer::parse(&connection(0, 0, 300)).unwrap().vitals();
         let expected = Vitals {
+            cookie: 99,
             local: "10.0.0.1:6379".parse().unwrap(),
             remote: "10.0.0.2:40000".parse().unwrap(),
             ipv6: false,

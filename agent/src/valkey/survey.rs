@@ -16,6 +16,8 @@ use super::{
 /// One established connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SurveyedConnection {
+    /// Cookie of the socket: no two connections have the same one.
+    pub cookie: u64,
     /// Our address; IPv4 addresses mapped into IPv6 are shown as IPv4.
     pub local: IpAddr,
     /// Our port.
@@ -124,6 +126,7 @@ impl Objects {
         };
         let file = if vitals.accepted { self.file } else { 0 };
         SurveyedConnection {
+            cookie: vitals.cookie,
             local: vitals.local.ip(),
             port: vitals.local.port(),
             client: vitals.remote.ip(),
@@ -151,6 +154,7 @@ dentry            330594 331527    192   21    1 : tunables    0    0    0
 
     fn vitals(ipv6: bool, accepted: bool) -> Vitals {
         Vitals {
+            cookie: 1,
             local: "10.0.0.1:6379".parse().unwrap(),
             remote: "10.0.0.2:40000".parse().unwrap(),
             ipv6,

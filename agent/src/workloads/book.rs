@@ -1,16 +1,18 @@
 //! Observations in, a report out.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::groups::{Gathered, Group, Groups, Lonely};
+use agent_common::limits;
+
+use super::groups::{Gathered, Group, Groups, Lonely, Sources};
 use super::history::History;
 use super::report::{Kind, Restart, ServerWorkloads, SurveyStatus, WorkloadReport, WorkloadRow};
 use super::{OTHER, Owners, Rules, ServerSurvey, UNASSIGNED};
 use crate::kubernetes::Pod;
-use crate::snapshot::{ClientSnapshot, ServerSnapshot, Snapshot};
+use crate::snapshot::{ClientSnapshot, Introduction, ServerSnapshot, Snapshot};
 
 /// One server when a survey has ended.
 #[derive(Debug, Clone, Default)]
@@ -19,8 +21,21 @@ pub struct Observation {
     pub server: String,
     /// The kernel's counters of its clients.
     pub clients: Vec<ClientSnapshot>,
+    /// What they have said of themselves.
+    pub introductions: Vec<Introduction>,
     /// What the survey found; `None` if it could not look at this server.
     pub survey: Option<ServerSurvey>,
+}
+
+/// Connections that ended, of one address that the kernel forgets, or that had said something that it forgets.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// ACL user.
+    pub user: Arc<str>,
+    /// Client name.
+    pub name: Arc<str>,
+    /// How many.
+    pub connections: u64,
 }
 
 /// The rules, and what is known of each workload beside the kernel's counters.
@@ -43,6 +58,10 @@ struct Book {
     base: BTreeMap<String, i64>,
     /// Opens of addresses that the kernel forgot. It shows them as those of unknown addresses.
     left: u64,
+    /// Opens by address, of those that the kernel keeps, that went to workloads by names that it forgot.
+    settled: HashMap<IpAddr, u64>,
+    /// What each row has shown: what is read while connections come and go may be some too few, and no counter goes back.
+    shown: BTreeMap<String, u64>,
 }
 
 impl Workloads {
@@ -65,22 +84,66 @@ impl Workloads {
     ) {
         self.last = Some((at, cost, interval));
         for observation in observations {
-            let groups = Groups::new(&self.rules, &observation.clients, observation.survey.as_ref());
             let book = self.servers.entry(observation.server).or_default();
+            let sources = Sources {
+                clients: &observation.clients,
+                introductions: &observation.introductions,
+                settled: &book.settled,
+                survey: observation.survey.as_ref(),
+            };
+            let groups = Groups::new(&self.rules, sources);
             book.remember(at, &self.rules, &groups);
             book.survey = observation.survey;
         }
     }
 
-    /// The kernel forgets a client at a server, and how many connections it has opened.
-    pub fn depart(&mut self, server: &str, address: IpAddr, opened: u64) {
+    /// The kernel forgets a client at a server, how many connections it has opened, and those of them that had said something
+    /// when they ended.
+    pub fn depart(&mut self, server: &str, address: IpAddr, opened: u64, ended: &[Ended]) {
+        let by_name = by_name(&self.rules, ended);
         let name = match self.rules.rule_of(address) {
             Some(rule) => self.rules.name(rule).unwrap_or(OTHER),
             None => UNASSIGNED,
         };
         let book = self.servers.entry(server.to_owned()).or_default();
-        *book.base.entry(name.to_owned()).or_default() += opened as i64;
+        let mut rest = opened.saturating_sub(book.settled.remove(&address).unwrap_or(0));
+        for (name, connections) in by_name {
+            rest = rest.saturating_sub(connections);
+            book.add_to_base(name, connections);
+        }
+        book.add_to_base(name, rest);
         book.left += opened;
+    }
+
+    /// The kernel forgets what connections of a client that it keeps had said of themselves.
+    pub fn settle(&mut self, server: &str, address: IpAddr, ended: &[Ended]) {
+        let by_name = by_name(&self.rules, ended);
+        let book = self.servers.entry(server.to_owned()).or_default();
+        for (name, connections) in by_name {
+            book.add_to_base(name, connections);
+            // Somebody whom the kernel has no room for.
+            let is_known = book.settled.contains_key(&address) || book.settled.len() < limits::CLIENTS;
+            let address = if is_known { address } else { NOBODY };
+            *book.settled.entry(address).or_default() += connections;
+        }
+    }
+
+    /// Whether names are asked for at all.
+    #[must_use]
+    pub fn have_names(&self) -> bool {
+        self.rules.have_names()
+    }
+
+    /// The rule that a user or client name belongs to, by its place in the file.
+    #[must_use]
+    pub fn rule_of_names(&self, user: &str, name: &str) -> Option<usize> {
+        self.rules.rule_of_names(user, name)
+    }
+
+    /// The workload of a user or client name; `None` if no rule has either, or one beyond the limit.
+    #[must_use]
+    pub fn name_of_names(&self, user: &str, name: &str) -> Option<&str> {
+        self.rules.name(self.rules.rule_of_names(user, name)?)
     }
 
     /// The workload that an address belongs to, by name; `None` if no rule has it, or one beyond the limit.
@@ -101,6 +164,9 @@ impl Workloads {
         self.replace(rules, &snapshot.servers);
         for book in self.servers.values_mut() {
             book.histories.clear();
+            if let Some(survey) = &mut book.survey {
+                survey.forget_names();
+            }
         }
     }
 
@@ -129,9 +195,11 @@ impl Workloads {
             let book = self.servers.entry(server.label.clone()).or_default();
             let before = opens(&self.rules, server, book);
             book.base.clear();
+            book.shown.clear();
             for (name, after) in opens(&rules, server, book) {
                 let stood = before.get(&name).copied().unwrap_or(0);
-                book.base.insert(name, stood as i64 - after as i64);
+                book.base.insert(name.clone(), stood as i64 - after as i64);
+                book.shown.insert(name, stood);
             }
         }
         self.rules = rules;
@@ -145,19 +213,23 @@ impl Workloads {
 
     /// The rows of this moment.
     #[must_use]
-    pub fn report(&self, now: Instant, snapshot: &Snapshot) -> WorkloadReport {
-        let nothing = Book::default();
-        let servers = snapshot.servers.iter().map(|server| {
-            let book = self.servers.get(&server.label).unwrap_or(&nothing);
-            Rows {
+    pub fn report(&mut self, now: Instant, snapshot: &Snapshot) -> WorkloadReport {
+        let mut servers = Vec::with_capacity(snapshot.servers.len());
+        for server in &snapshot.servers {
+            let book = self.servers.entry(server.label.clone()).or_default();
+            let rows = Rows {
                 rules: &self.rules,
                 book,
                 now,
             }
-            .of(server)
-        });
+            .of(server);
+            for row in &rows.workloads {
+                book.shown.insert(row.workload.clone(), row.opened);
+            }
+            servers.push(rows);
+        }
         WorkloadReport {
-            servers: servers.collect(),
+            servers,
             survey: self.last.map(|(at, cost, interval)| SurveyStatus {
                 age: now.duration_since(at),
                 cost,
@@ -186,7 +258,22 @@ impl Book {
     /// What a row shows whose present addresses have opened so many.
     fn opened(&self, name: &str, present: u64) -> u64 {
         let base = self.base.get(name).copied().unwrap_or(0);
-        present.saturating_add_signed(base)
+        let shown = self.shown.get(name).copied().unwrap_or(0);
+        present.saturating_add_signed(base).max(shown)
+    }
+
+    fn add_to_base(&mut self, name: &str, opened: u64) {
+        *self.base.entry(name.to_owned()).or_default() += opened as i64;
+    }
+
+    /// What is known of the clients of this server.
+    fn sources<'a>(&'a self, server: &'a ServerSnapshot) -> Sources<'a> {
+        Sources {
+            clients: &server.clients,
+            introductions: &server.introductions,
+            settled: &self.settled,
+            survey: self.survey.as_ref(),
+        }
     }
 
     /// Opens of `(other)`: the kernel counts those of addresses that it forgot to the unknown ones.
@@ -197,7 +284,11 @@ impl Book {
 
 /// Opens by row, as rules have it.
 fn opens(rules: &Rules, server: &ServerSnapshot, book: &Book) -> BTreeMap<String, u64> {
-    let groups = Groups::new(rules, &server.clients, None);
+    let sources = Sources {
+        survey: None,
+        ..book.sources(server)
+    };
+    let groups = Groups::new(rules, sources);
     let mut opens: BTreeMap<String, u64> = (0..)
         .map_while(|rule| rules.name(rule).map(|name| (rule, name)))
         .map(|(rule, name)| {
@@ -213,6 +304,18 @@ fn opens(rules: &Rules, server: &ServerSnapshot, book: &Book) -> BTreeMap<String
     opens
 }
 
+/// The rows that these count in by their names.
+fn by_name<'a>(rules: &'a Rules, ended: &[Ended]) -> Vec<(&'a str, u64)> {
+    let by_name = ended.iter().filter_map(|ended| {
+        let rule = rules.rule_of_names(&ended.user, &ended.name)?;
+        Some((rules.name(rule).unwrap_or(OTHER), ended.connections))
+    });
+    by_name.collect()
+}
+
+/// Stands for addresses that there is no room for: no client has it.
+const NOBODY: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+
 /// Writes the rows of a server.
 struct Rows<'a> {
     rules: &'a Rules,
@@ -223,7 +326,7 @@ struct Rows<'a> {
 impl Rows<'_> {
     fn of(&self, server: &ServerSnapshot) -> ServerWorkloads {
         let survey = self.book.survey.as_ref();
-        let groups = Groups::new(self.rules, &server.clients, survey);
+        let groups = Groups::new(self.rules, self.book.sources(server));
         let named = self.named(&groups);
         let unassigned = self.book.opened(UNASSIGNED, groups.unassigned.opened);
         let other = self.book.other_opened(&groups);

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{Rules, ServerSurvey, Tally};
-use crate::snapshot::ClientSnapshot;
+use crate::snapshot::{ClientSnapshot, Introduction};
 
 /// Who is followed from survey to survey.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,6 +24,19 @@ pub(super) enum Lonely {
     Owner(Arc<str>),
     /// An address that is no known pod's.
     Address(IpAddr),
+}
+
+/// What is known of the clients of one server.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sources<'a> {
+    /// The kernel's counters by address.
+    pub(super) clients: &'a [ClientSnapshot],
+    /// What they have said of themselves.
+    pub(super) introductions: &'a [Introduction],
+    /// Opens of each address that are counted for workloads by name already, since the kernel forgot the names.
+    pub(super) settled: &'a HashMap<IpAddr, u64>,
+    /// The survey.
+    pub(super) survey: Option<&'a ServerSurvey>,
 }
 
 /// The clients of one server, added up.
@@ -65,16 +78,16 @@ struct Client {
 }
 
 impl Groups {
-    pub(super) fn new(rules: &Rules, clients: &[ClientSnapshot], survey: Option<&ServerSurvey>) -> Self {
+    pub(super) fn new(rules: &Rules, sources: Sources<'_>) -> Self {
         let mut groups = Self::default();
+        let mut known = groups.by_address(sources);
+        let mut named = groups.by_name(rules, sources, &mut known);
         let mut owners: HashMap<Arc<str>, Gathered> = HashMap::new();
         let mut lonely = Vec::new();
-        for (address, client) in groups.by_address(clients, survey) {
+        for (address, client) in known {
             match rules.rule_of(address) {
-                Some(rule) if rules.name(rule).is_some() => {
-                    groups.rules.entry(rule).or_default().add(&client);
-                }
-                Some(_) => groups.other.add(&client),
+                // With what the same instance has by name.
+                Some(rule) => named.entry((rule, address)).or_default().add(client),
                 None => {
                     groups.unassigned.add(&client);
                     match rules.owner_label(address) {
@@ -83,6 +96,13 @@ impl Groups {
                     }
                 }
             }
+        }
+        for ((rule, _), client) in named {
+            let row = match rules.name(rule) {
+                Some(_) => groups.rules.entry(rule).or_default(),
+                None => &mut groups.other,
+            };
+            row.add(&client);
         }
         let room = rules.room_for_others();
         let room = room - groups.give_rows_to_owners(owners.into_iter().collect(), room);
@@ -98,13 +118,9 @@ impl Groups {
     }
 
     /// The addresses that are known; what belongs to unknown ones is added to `other`.
-    fn by_address(
-        &mut self,
-        clients: &[ClientSnapshot],
-        survey: Option<&ServerSurvey>,
-    ) -> HashMap<IpAddr, Client> {
-        let mut known: HashMap<IpAddr, Client> = HashMap::with_capacity(clients.len());
-        for client in clients {
+    fn by_address(&mut self, sources: Sources<'_>) -> HashMap<IpAddr, Client> {
+        let mut known: HashMap<IpAddr, Client> = HashMap::with_capacity(sources.clients.len());
+        for client in sources.clients {
             match client.address {
                 Some(address) => {
                     let sum = known.entry(address.to_canonical()).or_default();
@@ -117,13 +133,58 @@ impl Groups {
                 }
             }
         }
-        if let Some(survey) = survey {
+        if let Some(survey) = sources.survey {
             for (address, tally) in &survey.addresses {
                 known.entry(*address).or_default().tally.add(*tally);
             }
             self.other.tally.add(survey.beyond);
         }
         known
+    }
+
+    /// What belongs to workloads by users and client names. It is taken from the addresses, and so is what may do so in a
+    /// moment; where an address is not known, from `other`.
+    fn by_name(
+        &mut self,
+        rules: &Rules,
+        sources: Sources<'_>,
+        known: &mut HashMap<IpAddr, Client>,
+    ) -> HashMap<(usize, IpAddr), Client> {
+        let mut named: HashMap<(usize, IpAddr), Client> = HashMap::new();
+        let mut take = |address: IpAddr, connections: u64, opened: u64| {
+            let (of_connections, of_opened) = match known.get_mut(&address) {
+                Some(client) => (&mut client.connections, &mut client.opened),
+                None => (&mut self.other.connections, &mut self.other.opened),
+            };
+            *of_connections = of_connections.saturating_sub(connections);
+            *of_opened = of_opened.saturating_sub(opened);
+        };
+        for (address, opened) in sources.settled {
+            take(*address, 0, *opened);
+        }
+        let introductions = sources.introductions.iter().filter(|_| rules.have_names());
+        let mut decided: HashMap<(&str, &str), Option<usize>> = HashMap::new();
+        for said in introductions {
+            let names = (&*said.user, &*said.name);
+            let address = said.address.to_canonical();
+            let rule = decided
+                .entry(names)
+                .or_insert_with(|| rules.rule_of_names(names.0, names.1));
+            let Some(rule) = *rule else {
+                take(address, 0, said.introducing);
+                continue;
+            };
+            take(address, said.connections, said.claimed);
+            let sum = named.entry((rule, address)).or_default();
+            sum.connections += said.connections;
+            sum.opened += said.opened;
+        }
+        if let Some(survey) = sources.survey {
+            for (who, tally) in &survey.named {
+                named.entry(*who).or_default().tally.add(*tally);
+            }
+        }
+        named
     }
 
     /// Those with the most connections get a row, before any address: a name says more. Returns how many got one.
@@ -158,6 +219,14 @@ impl Groups {
         for (_, client) in beyond {
             self.beyond.add(client);
         }
+    }
+}
+
+impl Client {
+    fn add(&mut self, other: Self) {
+        self.connections += other.connections;
+        self.opened += other.opened;
+        self.tally.add(other.tally);
     }
 }
 

@@ -19,12 +19,14 @@ mod rules;
 mod survey;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_names;
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use crate::kubernetes::Pod;
 
-pub use book::{Observation, Workloads};
+pub use book::{Ended, Observation, Workloads};
 pub use history::{Busy, ENOUGH_SURVEYS};
 pub use report::{
     Kind, PerInstance, PoolAdvice, Range, Restart, ServerWorkloads, SurveyStatus, WorkloadReport, WorkloadRow,

@@ -1,13 +1,14 @@
-//! Address to workload: one lookup for each length of range that the rules use, and one for the pod that has the address; the
-//! first rule of the file wins.
+//! Client to workload: by its user, else its client name, else its address: one lookup for each length of range that the rules
+//! use, and one for the pod that has the address. Of each the first rule of the file wins.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use globset::GlobSet;
+use globset::{Glob, GlobSet};
 
 use super::Owners;
+use crate::clients::DEFAULT_USER;
 use crate::config::{AddressRange, Settings};
 
 /// The rules, ready to be asked.
@@ -21,11 +22,45 @@ pub struct Rules {
     ranges: HashMap<AddressRange, usize>,
     /// Lengths of ranges in use, of IPv4 and IPv6.
     lengths: [BTreeSet<u8>; 2],
-    /// Globs over the owners of pods, and the rule of each.
-    owner_globs: GlobSet,
-    rules_of_globs: Vec<usize>,
+    /// Over the owners of pods.
+    owners: Globs,
+    /// Over ACL users, and over client names.
+    users: Globs,
+    client_names: Globs,
     /// What the globs come to for the addresses of known pods.
     pods: HashMap<IpAddr, OfPod>,
+}
+
+/// Globs, and the rule of each.
+#[derive(Debug, Clone, Default)]
+struct Globs {
+    set: GlobSet,
+    rules: Vec<usize>,
+}
+
+impl Globs {
+    /// `globs` are those of the rules in file order.
+    fn new<'a>(globs: impl Iterator<Item = &'a [Glob]>, what: &str) -> Self {
+        let mut builder = GlobSet::builder();
+        let mut rules = Vec::new();
+        for (rule, globs) in globs.enumerate() {
+            for glob in globs {
+                builder.add(glob.clone());
+                rules.push(rule);
+            }
+        }
+        let set = builder.build().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the {what} of all workloads together cannot be compiled: nobody belongs to one by them");
+            GlobSet::empty()
+        });
+        Self { set, rules }
+    }
+
+    /// The first rule with a glob that matches.
+    fn first(&self, text: &str) -> Option<usize> {
+        let matches = self.set.matches(text).into_iter();
+        matches.filter_map(|glob| self.rules.get(glob).copied()).min()
+    }
 }
 
 /// An address that is a pod's.
@@ -42,16 +77,15 @@ impl Rules {
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
         let limit = settings.limits.workloads.get();
+        let workloads = || settings.workloads.iter();
         let mut rules = Self {
             limit,
+            owners: Globs::new(workloads().map(|workload| &*workload.kubernetes), "owners"),
+            users: Globs::new(workloads().map(|workload| &*workload.users), "users"),
+            client_names: Globs::new(workloads().map(|workload| &*workload.client_names), "client names"),
             ..Self::default()
         };
-        let mut globs = GlobSet::builder();
-        for (rule, workload) in settings.workloads.iter().enumerate() {
-            for glob in &workload.kubernetes {
-                globs.add(glob.clone());
-                rules.rules_of_globs.push(rule);
-            }
+        for (rule, workload) in workloads().enumerate() {
             if rule < limit {
                 rules.names.push(workload.name.as_str().into());
             }
@@ -60,10 +94,6 @@ impl Rules {
                 rules.lengths[usize::from(range.is_ipv4())].insert(range.length());
             }
         }
-        rules.owner_globs = globs.build().unwrap_or_else(|error| {
-            tracing::warn!(%error, "the owners of all workloads together cannot be compiled: no pod belongs to one");
-            GlobSet::empty()
-        });
         rules
     }
 
@@ -74,18 +104,11 @@ impl Rules {
             let path = format!("{}/{}", pod.namespace, pod.owner);
             let of_pod = known.entry(path).or_insert_with_key(|path| OfPod {
                 label: format!("{}/{}", pod.namespace, pod.owner.name).into(),
-                rule: self.rule_of_owner(path),
+                rule: self.owners.first(path),
             });
             (*address, of_pod.clone())
         });
         self.pods = pods.collect();
-    }
-
-    fn rule_of_owner(&self, path: &str) -> Option<usize> {
-        let matches = self.owner_globs.matches(path).into_iter();
-        matches
-            .filter_map(|glob| self.rules_of_globs.get(glob).copied())
-            .min()
     }
 
     /// What an address is called that no rule has, if it is a pod's: `namespace/owner`.
@@ -106,6 +129,22 @@ impl Rules {
             })
             .min();
         of_range.into_iter().chain(of_pod).min()
+    }
+
+    /// Whether some rule has users or client names.
+    #[must_use]
+    pub fn have_names(&self) -> bool {
+        !(self.users.rules.is_empty() && self.client_names.rules.is_empty())
+    }
+
+    /// The first rule that has the user, else the first that has the client name, as [`crate::clients`] writes them; `None`: the
+    /// address decides.
+    #[must_use]
+    pub fn rule_of_names(&self, user: &str, name: &str) -> Option<usize> {
+        // What stands in parentheses is no name.
+        let of = |globs: &Globs, name: &str| (!name.starts_with('(')).then(|| globs.first(name)).flatten();
+        let of_user = (user != DEFAULT_USER).then(|| of(&self.users, user)).flatten();
+        of_user.or_else(|| of(&self.client_names, name))
     }
 
     /// The name of a rule; `None` beyond the limit.
@@ -129,6 +168,39 @@ mod tests {
 
     fn rules(text: &str) -> Rules {
         Rules::new(&Settings::parse(Path::new("test.toml"), text).expect("accepted"))
+    }
+
+    #[test]
+    fn the_user_decides_then_the_client_name_and_of_each_the_first_rule() {
+        let rules = rules(
+            r#"
+            [[workload]]
+            name = "by name"
+            client_names = ["api-*"]
+            [[workload]]
+            name = "by user"
+            users = ["svc", "a*"]
+            client_names = ["*"]
+            [[workload]]
+            name = "later"
+            users = ["*"]
+            "#,
+        );
+        assert!(rules.have_names());
+        for (user, name, rule) in [
+            ("default", "(none)", None),
+            ("default", "api-1", Some(0)),
+            ("default", "other", Some(1)),
+            ("svc", "api-1", Some(1)),
+            ("zoo", "api-1", Some(2)),
+            ("(unknown)", "(unknown)", None),
+            ("(unknown)", "(forgotten)", None),
+            // A client that calls itself so.
+            ("default", r"\x28none)", Some(1)),
+        ] {
+            assert_eq!(rules.rule_of_names(user, name), rule, "{user} {name}");
+        }
+        assert!(!self::rules("[[workload]]\nname = \"a\"\naddresses = [\"10.0.0.1\"]").have_names());
     }
 
     #[test]

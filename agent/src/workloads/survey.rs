@@ -8,6 +8,8 @@ use std::net::IpAddr;
 pub struct ServerSurvey {
     /// By client address, IPv4 in its own form.
     pub addresses: HashMap<IpAddr, Tally>,
+    /// Those whose users or client names belong to a workload, by its place in the file. They are not among the others.
+    pub named: HashMap<(usize, IpAddr), Tally>,
     /// Those of addresses beyond what a survey takes.
     pub beyond: Tally,
 }
@@ -17,8 +19,16 @@ impl ServerSurvey {
     #[must_use]
     pub fn total(&self) -> Tally {
         let mut total = self.beyond;
-        self.addresses.values().for_each(|tally| total.add(*tally));
+        let tallies = self.addresses.values().chain(self.named.values());
+        tallies.for_each(|tally| total.add(*tally));
         total
+    }
+
+    /// Places in the file mean nothing any more.
+    pub(super) fn forget_names(&mut self) {
+        for ((_, address), tally) in self.named.drain() {
+            self.addresses.entry(address).or_default().add(tally);
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::*;
 use crate::config::Settings;
 use crate::snapshot::{BurstHistogram, ClientSnapshot, ServerSnapshot, Snapshot};
 
-const SERVER: &str = "valkey-server:6379";
+pub(super) const SERVER: &str = "valkey-server:6379";
 
 const TWO: &str = r#"
     [[workload]]
@@ -20,15 +20,15 @@ const TWO: &str = r#"
     addresses = ["10.0.1.0/24", "fd00::/8"]
 "#;
 
-fn rules(text: &str) -> Rules {
+pub(super) fn rules(text: &str) -> Rules {
     Rules::new(&Settings::parse(Path::new("test.toml"), text).expect("accepted"))
 }
 
-fn address(text: &str) -> IpAddr {
+pub(super) fn address(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-fn client(at: &str, connections: u64, opened: u64) -> ClientSnapshot {
+pub(super) fn client(at: &str, connections: u64, opened: u64) -> ClientSnapshot {
     ClientSnapshot {
         address: Some(address(at)),
         connections,
@@ -36,7 +36,7 @@ fn client(at: &str, connections: u64, opened: u64) -> ClientSnapshot {
     }
 }
 
-fn unknown(connections: u64, opened: u64) -> ClientSnapshot {
+pub(super) fn unknown(connections: u64, opened: u64) -> ClientSnapshot {
     ClientSnapshot {
         address: None,
         connections,
@@ -71,7 +71,7 @@ fn survey(of: &[(&str, u64, u64, u64)]) -> ServerSurvey {
     });
     ServerSurvey {
         addresses: addresses.collect(),
-        beyond: Tally::default(),
+        ..ServerSurvey::default()
     }
 }
 
@@ -80,18 +80,19 @@ fn observe(workloads: &mut Workloads, at: Instant, clients: &[ClientSnapshot], s
         server: SERVER.into(),
         clients: clients.to_vec(),
         survey,
+        ..Observation::default()
     };
     let (cost, interval) = (Duration::from_millis(20), Duration::from_secs(10));
     workloads.observe(at, cost, interval, vec![observation]);
 }
 
-fn report(workloads: &Workloads, now: Instant, clients: &[ClientSnapshot]) -> ServerWorkloads {
+fn report(workloads: &mut Workloads, now: Instant, clients: &[ClientSnapshot]) -> ServerWorkloads {
     let mut report = workloads.report(now, &snapshot(clients.to_vec()));
     report.servers.remove(0)
 }
 
 /// Name, instances, connections, opened.
-fn shown(rows: &[WorkloadRow]) -> Vec<(&str, u64, u64, u64)> {
+pub(super) fn shown(rows: &[WorkloadRow]) -> Vec<(&str, u64, u64, u64)> {
     rows.iter()
         .map(|row| (&*row.workload, row.instances, row.connections, row.opened))
         .collect()
@@ -108,8 +109,8 @@ fn clients_are_added_up_in_file_order_and_together_they_are_the_server() {
         client("192.0.2.2", 0, 7),
         unknown(4, 9),
     ];
-    let workloads = Workloads::new(rules(TWO));
-    let server = report(&workloads, Instant::now(), &clients);
+    let mut workloads = Workloads::new(rules(TWO));
+    let server = report(&mut workloads, Instant::now(), &clients);
     assert_eq!(
         shown(&server.workloads),
         [
@@ -146,10 +147,10 @@ fn only_the_largest_addresses_have_a_row_and_the_rest_is_in_other() {
         .map(|n| client(&format!("192.0.2.{n}"), n, 2 * n))
         .chain([client("10.0.0.1", 100, 100)])
         .collect();
-    let workloads = Workloads::new(rules(
+    let mut workloads = Workloads::new(rules(
         "[limits]\nworkloads = 3\n[[workload]]\nname = \"a\"\naddresses = [\"10.0.0.0/8\"]",
     ));
-    let server = report(&workloads, Instant::now(), &clients);
+    let server = report(&mut workloads, Instant::now(), &clients);
     assert_eq!(
         shown(&server.detailed),
         [
@@ -166,7 +167,7 @@ fn only_the_largest_addresses_have_a_row_and_the_rest_is_in_other() {
 fn workloads_beyond_the_limit_are_other() {
     let text = format!("[limits]\nworkloads = 1\n{TWO}");
     let clients = [client("10.0.0.1", 1, 1), client("10.0.1.1", 2, 2)];
-    let server = report(&Workloads::new(rules(&text)), Instant::now(), &clients);
+    let server = report(&mut Workloads::new(rules(&text)), Instant::now(), &clients);
     assert_eq!(shown(&server.workloads), [("zoo", 1, 1, 1), ("(other)", 1, 2, 2)]);
 }
 
@@ -185,7 +186,7 @@ fn a_survey_says_what_is_idle_and_what_is_held() {
         ("10.0.1.1", 5, 0, 5),
     ]);
     observe(&mut workloads, now, &clients, Some(found));
-    let server = report(&workloads, now, &clients);
+    let server = report(&mut workloads, now, &clients);
     let zoo = server.workloads[0].survey.expect("surveyed");
     assert_eq!(
         (zoo.connections, zoo.idle, zoo.busy, zoo.memory_bytes),
@@ -219,7 +220,7 @@ fn a_pool_that_is_never_full_gets_advice_once_enough_is_known() {
     let begin = Instant::now();
     for step in 0..ENOUGH_SURVEYS {
         let now = begin + Duration::from_secs(10 * step);
-        let server = report(&workloads, now, &clients);
+        let server = report(&mut workloads, now, &clients);
         assert!(server.detailed.iter().all(|row| row.advice.is_none()), "{step}");
         let found = survey(&[
             ("10.0.0.1", 20, 0, 2),
@@ -229,7 +230,7 @@ fn a_pool_that_is_never_full_gets_advice_once_enough_is_known() {
         ]);
         observe(&mut workloads, now, &clients, Some(found));
     }
-    let server = report(&workloads, begin + Duration::from_secs(600), &clients);
+    let server = report(&mut workloads, begin + Duration::from_secs(600), &clients);
     let [zoo, abc, lonely] = &*server.detailed else {
         panic!("{:?}", server.detailed)
     };
@@ -253,11 +254,11 @@ fn opens_per_minute_are_those_of_the_workload() {
     let mut workloads = Workloads::new(rules(TWO));
     let begin = Instant::now();
     assert_eq!(
-        report(&workloads, begin, &before).workloads[0].opens_per_minute,
+        report(&mut workloads, begin, &before).workloads[0].opens_per_minute,
         None
     );
     observe(&mut workloads, begin, &before, None);
-    let server = report(&workloads, begin + Duration::from_secs(30), &after);
+    let server = report(&mut workloads, begin + Duration::from_secs(30), &after);
     let rates: Vec<_> = server.workloads.iter().map(|row| row.opens_per_minute).collect();
     assert_eq!(rates, [Some(60.0), Some(0.0)]);
 }
@@ -272,36 +273,36 @@ fn opens_of_clients_that_the_kernel_forgets_stay_where_they_were() {
         client("192.0.2.1", 0, 7),
     ];
     let expected = [("zoo", 0, 0, 30), ("abc", 1, 1, 5), ("(unassigned)", 0, 0, 7)];
-    assert_eq!(shown(&report(&workloads, now, &before).workloads), expected);
+    assert_eq!(shown(&report(&mut workloads, now, &before).workloads), expected);
     // The kernel shows what it forgot as opened by unknown addresses.
-    workloads.depart(SERVER, address("10.0.0.1"), 30);
-    workloads.depart(SERVER, address("192.0.2.1"), 7);
+    workloads.depart(SERVER, address("10.0.0.1"), 30, &[]);
+    workloads.depart(SERVER, address("192.0.2.1"), 7, &[]);
     let after = [client("10.0.1.1", 1, 5), unknown(0, 37)];
-    let server = report(&workloads, now, &after);
+    let server = report(&mut workloads, now, &after);
     assert_eq!(shown(&server.workloads), expected);
     assert_eq!(shown(&server.detailed)[2], ("(other)", 0, 0, 7));
     // It comes back, and counts from zero.
     let back = [client("10.0.0.1", 2, 2), client("10.0.1.1", 1, 5), unknown(0, 37)];
     assert_eq!(
-        shown(&report(&workloads, now, &back).workloads)[0],
+        shown(&report(&mut workloads, now, &back).workloads)[0],
         ("zoo", 1, 2, 32)
     );
     workloads.forget(SERVER);
-    assert_eq!(shown(&report(&workloads, now, &[]).workloads), []);
+    assert_eq!(shown(&report(&mut workloads, now, &[]).workloads), []);
 }
 
 #[test]
 fn no_counter_falls_or_jumps_when_the_rules_change() {
     let mut workloads = Workloads::new(rules(TWO));
     let now = Instant::now();
-    workloads.depart(SERVER, address("10.0.0.9"), 11);
+    workloads.depart(SERVER, address("10.0.0.9"), 11, &[]);
     let clients = [
         client("10.0.0.1", 1, 30),
         client("10.0.1.1", 1, 5),
         client("192.0.2.1", 1, 7),
         unknown(0, 11 + 3),
     ];
-    let before = report(&workloads, now, &clients);
+    let before = report(&mut workloads, now, &clients);
     assert_eq!(
         shown(&before.workloads),
         [
@@ -315,7 +316,7 @@ fn no_counter_falls_or_jumps_when_the_rules_change() {
     let text = "[[workload]]\nname = \"abc\"\naddresses = [\"10.0.0.0/16\"]\n\
                 [[workload]]\nname = \"new\"\naddresses = [\"192.0.2.0/24\"]";
     workloads.replace_rules(rules(text), &snapshot(clients.to_vec()));
-    let after = report(&workloads, now, &clients);
+    let after = report(&mut workloads, now, &clients);
     assert_eq!(
         shown(&after.workloads),
         [
@@ -331,7 +332,7 @@ fn no_counter_falls_or_jumps_when_the_rules_change() {
         client("192.0.2.1", 1, 9),
         unknown(0, 11 + 3 + 4),
     ];
-    let later = report(&workloads, now, &more);
+    let later = report(&mut workloads, now, &more);
     let opened: Vec<_> = later.workloads.iter().map(|row| row.opened).collect();
     assert_eq!(opened, [6, 2, 7, 7]);
 }
@@ -408,7 +409,7 @@ fn addresses_that_only_a_survey_knows_belong_to_their_workload() {
         ..Tally::default()
     };
     observe(&mut workloads, now, &[], Some(found));
-    let server = report(&workloads, now, &[unknown(8, 8)]);
+    let server = report(&mut workloads, now, &[unknown(8, 8)]);
     let idle: HashMap<_, _> = server
         .workloads
         .iter()

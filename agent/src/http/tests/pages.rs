@@ -159,6 +159,7 @@ fn no_name_becomes_markup() {
     server.label = HOSTILE.into();
     server.prefixes[0].prefix = HOSTILE.into();
     server.libraries = vec![LibrarySnapshot {
+        opened: Some(7),
         library: HOSTILE.into(),
         version: HOSTILE.into(),
         connections: 1,
