@@ -42,3 +42,4 @@ mod top;
 mod web;
 mod who_owns_what;
 mod workloads;
+mod workloads_by_name;
