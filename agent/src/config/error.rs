@@ -97,7 +97,7 @@ impl Source<'_> {
         let (reason, advice) = match unknown_field(error.message()) {
             Some((key, known)) => (format!("unknown key `{key}`"), advise_key(key, &known)),
             None => (
-                error.message().trim_end().replace('\n', ", "),
+                self.without_texts(error.message().trim_end().replace('\n', ", ")),
                 "see stormglass.example.toml for the form of each key".into(),
             ),
         };
@@ -107,12 +107,24 @@ impl Source<'_> {
         }
     }
 
+    /// A message of serde's without the text that it quotes, which may be a prefix, if the file wants prefixes to be hashed.
+    fn without_texts(&self, message: String) -> String {
+        let table = toml::from_str::<toml::Table>(self.text).unwrap_or_default();
+        let hashes = table.get("keys").and_then(|keys| keys.get("hash_prefixes"));
+        match (message.find('"'), message.rfind('"')) {
+            (Some(from), Some(to)) if hashes.and_then(toml::Value::as_bool) == Some(true) => {
+                format!("{}(hidden){}", &message[..from], &message[to + 1..])
+            }
+            _ => message,
+        }
+    }
+
     /// The line, from 1, of the byte at `offset`.
     pub(super) fn line(&self, offset: usize) -> usize {
         self.position(offset).line
     }
 
-    fn position(&self, offset: usize) -> Position {
+    pub(super) fn position(&self, offset: usize) -> Position {
         let before = self.text.get(..offset).unwrap_or(self.text);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         Position {
