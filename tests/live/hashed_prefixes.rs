@@ -6,9 +6,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use stormglass_tests::agent::{self, Agent, ConfigFile, command};
+use stormglass_tests::agent::{Agent, ConfigFile, command};
 use stormglass_tests::exposition::Scrape;
 use stormglass_tests::ledger::Account;
 use stormglass_tests::poll;
@@ -147,7 +147,7 @@ fn texts(agent: &Agent) -> Result<Vec<(String, String)>> {
         }
     }
     for arguments in COMMANDS {
-        let finished = agent::command(arguments, Some(agent.config()))?;
+        let finished = command(arguments, Some(agent.config()))?;
         ensure!(finished.status.success(), "{arguments:?}: {finished:?}");
         texts.push((arguments.join(" "), finished.stdout + &finished.stderr));
     }
@@ -177,6 +177,15 @@ fn folder(agent: &Agent) -> Result<std::path::PathBuf> {
     Ok(path.parent().context("a folder")?.to_owned())
 }
 
+/// Waits until so many reloads have come to this.
+fn reloaded(agent: &Agent, result: &str, times: u64) -> Result<()> {
+    let of = [("result", result)];
+    agent.scrape_until("a reload", |scrape| {
+        scrape.count("stormglass_config_reloads_total", &of) == times
+    })?;
+    Ok(())
+}
+
 /// Commands below a prefix of nobody fail until a storm of it was told.
 fn storm(connection: &mut Connection, prefix: &str, hook: &Receiver) -> Result<()> {
     let key = format!("{prefix}:1");
@@ -203,15 +212,23 @@ fn has(texts: &[(String, String)], place: &str, what: &str) -> Result<()> {
 #[ignore = "needs root and the lab: cargo xtask test"]
 fn no_prefix_is_shown_told_or_written_and_its_hash_is_everywhere_instead() -> Result<()> {
     let prefixes = Prefixes::new();
+    let dir = tempfile::tempdir()?;
+    let key = dir.path().join("key");
+    fs::write(&key, "a key that is long enough")?;
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
     let (hook, manager) = (Receiver::start()?, Receiver::start()?);
-    let tables = format!(
-        "{HASHED}\n{}\n[incidents]\nafter_seconds = 0\n\n[alerts.alertmanager]\nurl = \"http://{}\"\n\n\
+    let rest = format!(
+        "{}\n[incidents]\nafter_seconds = 0\n\n[alerts.alertmanager]\nurl = \"http://{}\"\n\n\
          [[alerts.webhook]]\nname = \"hook\"\nurl = \"http://{}/\"\n",
         prefixes.rules(),
         manager.address(),
         hook.address(),
     );
-    let agent = Agent::start_logging("trace", &tables)?;
+    let agent = Agent::start_logging("trace", &format!("{HASHED}{rest}"))?;
+    // The key that it has made is put out of force.
+    agent.rewrite(&format!("{HASHED}hash_key_file = {key:?}\n{rest}"))?;
+    agent.hang_up()?;
+    reloaded(&agent, "applied", 1)?;
     let server = Plan::valkey()?.start()?;
     agent.sees(&server.label())?;
     let mut connection = server.connect()?;
@@ -263,7 +280,7 @@ fn no_prefix_is_shown_told_or_written_and_its_hash_is_everywhere_instead() -> Re
     has(&written, "/metrics", "prefix=\"(keyless)\"")?;
     has(&written, "log", "prefix (hidden) can never match")?;
 
-    let finished = agent::command(&["tenants", "--suggest"], Some(agent.config()))?;
+    let finished = command(&["tenants", "--suggest"], Some(agent.config()))?;
     ensure!(!finished.status.success(), "{finished:?}");
     ensure!(finished.stderr.contains("stormglass hash-prefix"), "{finished:?}");
     prefixes.assert_not_in(&[("suggest".into(), finished.stdout + &finished.stderr)]);
@@ -292,10 +309,7 @@ fn a_switch_by_a_reload_renames_rows_and_every_byte_stays_where_it_was_counted()
         if round > 0 {
             agent.rewrite(&format!("{switch}{}", prefixes.rules()))?;
             agent.hang_up()?;
-            let reloads = [("result", "applied")];
-            agent.scrape_until("the switch", |scrape| {
-                scrape.count("stormglass_config_reloads_total", &reloads) == round as u64
-            })?;
+            reloaded(&agent, "applied", round as u64)?;
         }
         prefixes.ask(&mut connection, 25)?;
         let account = Account::from_the_start(&agent, &server)?;
@@ -411,21 +425,13 @@ fn a_bad_key_keeps_the_agent_from_starting_and_a_reload_from_being_put_in_force(
 
     fs::write(&key, "short")?;
     agent.hang_up()?;
-    let refused = [("result", "refused")];
-    agent.scrape_until("the bad key is refused", |scrape| {
-        scrape.count("stormglass_config_reloads_total", &refused) == 1
-    })?;
+    reloaded(&agent, "refused", 1)?;
     assert_eq!(shown(&first)?, 1, "the old key stays in force");
     fs::write(&key, "another key that is long enough")?;
     agent.hang_up()?;
-    agent.scrape_until("another key", |scrape| {
-        let reloads = scrape.count("stormglass_config_reloads_total", &[("result", "applied")]);
-        reloads == 1
-    })?;
+    reloaded(&agent, "applied", 1)?;
     let second = hash(&agent)?;
-    if second == first {
-        bail!("the key makes no difference");
-    }
+    ensure!(second != first, "the key makes no difference");
     assert_eq!((shown(&first)?, shown(&second)?), (0, 1));
     Ok(())
 }

@@ -48,9 +48,13 @@ fn snapshot(bytes: u64) -> Snapshot {
     }
 }
 
-fn tenants() -> Tenants {
+fn rules() -> Rules {
     let settings = Settings::parse(Path::new("test.toml"), RULES).expect("a good configuration");
-    Tenants::new(Rules::new(&settings).expect("compiles"))
+    Rules::new(&settings).expect("compiles")
+}
+
+fn tenants() -> Tenants {
+    Tenants::new(rules())
 }
 
 fn names() -> PrefixNames {
@@ -113,6 +117,8 @@ fn a_switch_renames_rows_and_no_counter_of_a_tenant_goes_back() {
         (PrefixNames::default(), 220),
     ] {
         tenants.show_prefixes_as(names.clone());
+        // Other rules change no names.
+        tenants.reload(&snapshot(bytes).servers, rules());
         let report = Report::new(snapshot(bytes), &mut tenants);
         assert_eq!(report.prefixes_hashed, names.are_hashed());
         let row = |tenant: &str| {
