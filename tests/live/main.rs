@@ -17,6 +17,7 @@ mod every_command;
 mod existing_connections;
 mod flood;
 mod handshakes;
+mod hashed_prefixes;
 mod histograms;
 mod identities;
 mod incidents;

@@ -161,7 +161,7 @@ fn one_address_is_many_workloads_where_users_and_client_names_say_so_and_librari
     })?;
     assert_eq!(of_workload(&scrape, &label, "orders"), [11, 3, 27]);
     assert_eq!(of_workload(&scrape, &label, "orders of others")[..2], [1, 1]);
-    assert_eq!(of_workload(&scrape, &label, "(unassigned)")[..2], [7, 5]);
+    assert_eq!(of_workload(&scrape, &label, "(unassigned)")[..2], [7, 4]);
     clients.live(9..=9, ORDERS, 0, 2)?;
     let scrape = settled(&agent, &label)?;
     assert_eq!(of_workload(&scrape, &label, "orders"), [11, 3, 29]);

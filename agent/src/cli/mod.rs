@@ -5,6 +5,7 @@ mod clients;
 mod connections;
 mod doctor;
 mod expect_restart;
+mod hash_prefix;
 mod incidents;
 mod inventory;
 mod libraries;
@@ -21,7 +22,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use stormglass::config::Settings;
+use stormglass::config::{ConfigError, Settings};
 
 /// eBPF node agent for hosts that run Valkey or Redis: connections, bytes per key prefix, storms.
 #[derive(Debug, Parser)]
@@ -57,6 +58,8 @@ enum Command {
     Incidents(incidents::IncidentsArguments),
     /// Watch servers, tenants, clients and storms in the terminal, from the running agent; without one, from the kernel.
     Top(top::TopArguments),
+    /// Print the hashes under which prefixes are shown with `keys.hash_prefixes`: `hash  name`, a line for each.
+    HashPrefix(hash_prefix::HashPrefixArguments),
     /// Announce a restart to the running agent: storms that it brings are marked as expected, and receivers of alerts are not
     /// told.
     ExpectRestart(expect_restart::ExpectRestartArguments),
@@ -116,6 +119,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         Command::Storms(arguments) => storms::run(&arguments),
         Command::Incidents(arguments) => incidents::run(&arguments),
         Command::Top(arguments) => top::run(&arguments),
+        Command::HashPrefix(arguments) => hash_prefix::run(&arguments),
         Command::ExpectRestart(arguments) => expect_restart::run(&arguments),
     }
 }
@@ -126,8 +130,18 @@ impl ConfigArguments {
     }
 }
 
+/// What is wrong with the key of hashed prefixes, if one is named. Only a warning: the agent that it is for may run elsewhere, or as
+/// another user.
+fn key_fault(settings: &mut Settings) -> Option<ConfigError> {
+    let wanted = settings.keys.hash_prefixes && settings.hash_key_file.is_some();
+    wanted.then(|| settings.hashed_names().err()).flatten()
+}
+
 fn check_config(arguments: &ConfigArguments) -> Result<ExitCode> {
-    let settings = arguments.load()?;
+    let mut settings = arguments.load()?;
+    if let Some(fault) = key_fault(&mut settings) {
+        println!("warning: {fault}");
+    }
     for warning in &settings.warnings {
         println!("warning: {warning}");
     }

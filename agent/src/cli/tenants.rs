@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use stormglass::tenants::{Candidate, Traffic, UNASSIGNED, suggest, to_toml};
@@ -17,6 +17,11 @@ const SHOWN_PREFIXES: usize = 10;
 
 /// As many prefixes without a rule as there can be: those of the kernel, and as many of servers that restarted.
 const ALL_PREFIXES: usize = 2 * agent_common::limits::PREFIXES;
+
+/// Why nothing is suggested.
+const HASHED: &str = "the agent shows prefixes as keyed hashes (`keys.hash_prefixes = true`), and no rule can be written of a hash: \
+    write rules with the plain prefixes, which the agent still matches; `stormglass hash-prefix NAME` says which row is that of a \
+    prefix you know. Where prefixes may be shown for a while, `hash_prefixes = false` and a reload do it, and no count is lost";
 
 #[derive(Debug, Args)]
 pub(super) struct TenantsArguments {
@@ -91,8 +96,11 @@ struct Quantiles {
     p99: f64,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 struct Unassigned {
+    /// An older agent does not say, and does not hash.
+    #[serde(default)]
+    hashed: bool,
     prefixes: Vec<Prefix>,
 }
 
@@ -301,8 +309,13 @@ fn without_rule(unassigned: &Unassigned) -> String {
             ]
         })
         .collect();
+    let advice = if unassigned.hashed {
+        "as keyed hashes; `stormglass hash-prefix NAME` says which is that of a prefix you know"
+    } else {
+        "`stormglass tenants --suggest` writes rules for them"
+    };
     format!(
-        "\nbiggest prefixes without a rule; `stormglass tenants --suggest` writes rules for them\n{}",
+        "\nbiggest prefixes without a rule; {advice}\n{}",
         table(PREFIXES, &cells)
     )
 }
@@ -315,23 +328,26 @@ fn suggestion(arguments: &TenantsArguments, agent: &Agent) -> Result<String> {
     // The agent names no tenants beyond `limits.tenants`, the file does.
     taken.extend(arguments.list.agent.tenant_names()?);
     let unassigned = rows.into_iter().find(|row| row.line.tenant == UNASSIGNED);
-    let prefixes = unassigned
-        .and_then(|row| row.line.unassigned)
-        .map(|seen| seen.prefixes);
-    let candidates: Vec<_> = prefixes
-        .into_iter()
-        .flatten()
-        .filter(|prefix| !prefix.special)
-        .map(|prefix| Candidate {
-            prefix: prefix.prefix,
-            traffic: Traffic {
-                commands: prefix.commands,
-                bytes_in: prefix.bytes_in,
-                bytes_out: prefix.bytes_out,
-            },
-        })
-        .collect();
+    let candidates = candidates(unassigned.and_then(|row| row.line.unassigned))?;
     Ok(to_toml(&suggest(&candidates, &taken)))
+}
+
+/// The prefixes that rules can be written of.
+fn candidates(seen: Option<Unassigned>) -> Result<Vec<Candidate>> {
+    let seen = seen.unwrap_or_default();
+    if seen.hashed {
+        bail!(HASHED);
+    }
+    let ordinary = seen.prefixes.into_iter().filter(|prefix| !prefix.special);
+    let candidates = ordinary.map(|prefix| Candidate {
+        prefix: prefix.prefix,
+        traffic: Traffic {
+            commands: prefix.commands,
+            bytes_in: prefix.bytes_in,
+            bytes_out: prefix.bytes_out,
+        },
+    });
+    Ok(candidates.collect())
 }
 
 #[cfg(test)]
@@ -398,6 +414,7 @@ mod tests {
             bytes_out: 3,
         };
         let mut unassigned = Unassigned {
+            hashed: false,
             prefixes: vec![prefix("(none)", true)],
         };
         assert_eq!(without_rule(&unassigned), "");
@@ -408,5 +425,34 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("(none)"), "{text}");
+        assert!(
+            text.contains("--suggest") && !text.contains("hash-prefix"),
+            "{text}"
+        );
+        unassigned.hashed = true;
+        let text = without_rule(&unassigned);
+        assert!(
+            !text.contains("--suggest") && text.contains("hash-prefix"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn nothing_is_suggested_of_hashes_and_what_to_do_is_said() {
+        let seen = |hashed: bool| {
+            let prefix =
+                json!({"prefix": "cart", "special": false, "commands": 1, "bytes_in": 2, "bytes_out": 3});
+            let seen: Unassigned =
+                serde_json::from_value(json!({"hashed": hashed, "prefixes": [prefix]})).expect("understood");
+            candidates(Some(seen))
+        };
+        assert_eq!(seen(false).expect("a candidate").len(), 1);
+        let error = seen(true).expect_err("hashes").to_string();
+        assert!(
+            error.contains("keys.hash_prefixes") && error.contains("stormglass hash-prefix"),
+            "{error}"
+        );
+        let older: Unassigned = serde_json::from_value(json!({"prefixes": []})).expect("of an older agent");
+        assert!(!older.hashed);
     }
 }

@@ -129,7 +129,10 @@ mod tests {
             key
         };
         let mut names = Names::default();
-        names.replace(&[(1, key(NameKind::User, "svc")), (2, key(NameKind::Library, "lib"))]);
+        names.replace(&[
+            (1, key(NameKind::User, "svc")),
+            (2, key(NameKind::Library, "lib")),
+        ]);
         names
     }
 

@@ -124,7 +124,10 @@ mod tests {
         let (x, y) = (("x".into(), 2), ("y".into(), 1));
         assert_eq!(versions(3), [most.clone(), x, y]);
         let mut rows = libraries(&connections, 2);
-        add_opens(&mut rows, vec![(("x".into(), "1".into()), 7), (("gone".into(), "0".into()), 3)]);
+        add_opens(
+            &mut rows,
+            vec![(("x".into(), "1".into()), 7), (("gone".into(), "0".into()), 3)],
+        );
         let opened: Vec<_> = rows
             .iter()
             .map(|row| (&*row.library, row.connections, row.opened))

@@ -113,7 +113,12 @@ mod tests {
         }
     }
 
-    fn shown(opens: &mut LibraryOpens, opened: u64, said: &[Introduction], room: usize) -> Vec<(String, u64)> {
+    fn shown(
+        opens: &mut LibraryOpens,
+        opened: u64,
+        said: &[Introduction],
+        room: usize,
+    ) -> Vec<(String, u64)> {
         let rows = opens.rows("s", opened, said, room).into_iter();
         rows.map(|((library, _), opened)| (library.to_string(), opened))
             .collect()

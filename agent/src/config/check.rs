@@ -10,6 +10,7 @@ use toml::Spanned;
 use super::addresses::AddressRange;
 use super::error::{ConfigError, Source};
 use super::globs::Globs;
+use super::hash_key::hash_key_file;
 use super::incidents::incidents;
 use super::kubernetes::kubernetes;
 use super::names::NamePattern;
@@ -41,6 +42,7 @@ pub(super) fn settings(file: &Source<'_>, raw: &raw::File) -> Result<Settings> {
         command_line: command_line(file, &raw.command_line)?,
         discovery: discovery(file, &raw.discovery)?,
         keys,
+        hash_key_file: hash_key_file(file, raw.keys.hash_key_file.as_ref())?,
         limits,
         clients: clients(file, &raw.clients)?,
         storms: storms(file, &raw.storms)?,
@@ -126,9 +128,6 @@ fn port_number(file: &Source<'_>, port: &Spanned<i64>) -> Result<u16> {
 }
 
 fn keys(file: &Source<'_>, raw: &raw::Keys) -> Result<Keys> {
-    if let Some(hash) = raw.hash_prefixes.as_ref().filter(|hash| *hash.get_ref()) {
-        return Err(file.not_yet(hash.span(), "keys.hash_prefixes = true"));
-    }
     let default = Keys::default();
     Ok(Keys {
         delimiters: match &raw.delimiters {
@@ -143,6 +142,7 @@ fn keys(file: &Source<'_>, raw: &raw::Keys) -> Result<Keys> {
             default.max_prefix_bytes,
         )?,
         hash_tags: raw.hash_tags.unwrap_or(default.hash_tags),
+        hash_prefixes: raw.hash_prefixes.unwrap_or(default.hash_prefixes),
     })
 }
 
@@ -367,7 +367,7 @@ impl<'a> Tenants<'a> {
         let pattern = PrefixPattern::new(text).map_err(|error| {
             self.file.error(
                 raw.span(),
-                format!("`{text}` is not a glob ({})", error.kind()),
+                format!("{} is not a glob ({})", self.quoted(text), error.kind()),
                 "write a prefix such as \"cart\", or a glob such as \"pay-*\"; \"[[]\" is a literal bracket"
                     .into(),
             )
@@ -379,7 +379,10 @@ impl<'a> Tenants<'a> {
                 .error(raw.span(), "a prefix is empty".into(), advice.into()));
         }
         if let Some(why) = self.never_matches(&pattern, text) {
-            self.warn(raw.span(), &format!("prefix `{text}` can never match: {why}"));
+            self.warn(
+                raw.span(),
+                &format!("prefix {} can never match: {why}", self.quoted(text)),
+            );
         }
         self.declare(raw, &pattern)?;
         if matches!(pattern, PrefixPattern::Exact(_))
@@ -387,7 +390,10 @@ impl<'a> Tenants<'a> {
         {
             self.warn(
                 raw.span(),
-                &format!("prefix `{text}` already belongs to tenant `{first}`: the first match wins"),
+                &format!(
+                    "prefix {} already belongs to tenant `{first}`: the first match wins",
+                    self.quoted(text)
+                ),
             );
             self.exact.insert(text.clone(), first);
         }
@@ -469,9 +475,9 @@ impl<'a> Tenants<'a> {
             return Err(self.file.error(
                 raw.span(),
                 format!(
-                    "`{}` can never match: {} bytes in front of the `*` are more than a prefix can have, \
+                    "{} can never match: {} bytes in front of the `*` are more than a prefix can have, \
                      `keys.max_prefix_bytes = {most}`",
-                    raw.get_ref(),
+                    self.quoted(raw.get_ref()),
                     declared.len(),
                 ),
                 format!("keep the first {most} bytes or fewer"),
@@ -482,14 +488,23 @@ impl<'a> Tenants<'a> {
             return Err(self.file.error(
                 raw.span(),
                 format!(
-                    "`{}` is one more than the {DECLARED_PREFIXES} different prefixes that can end in `*`",
-                    raw.get_ref(),
+                    "{} is one more than the {DECLARED_PREFIXES} different prefixes that can end in `*`",
+                    self.quoted(raw.get_ref()),
                 ),
                 "use shorter ones that stand for several, or exact prefixes where keys have a delimiter"
                     .into(),
             ));
         }
         Ok(())
+    }
+
+    /// A prefix in a message, which goes to the log and to the pages: what is hashed there is not told here. The line says which.
+    fn quoted(&self, prefix: &str) -> String {
+        if self.keys.hash_prefixes {
+            "(hidden)".into()
+        } else {
+            format!("`{prefix}`")
+        }
     }
 
     /// Why no prefix can match, for the mistakes that are easily made.

@@ -82,22 +82,12 @@ impl Source<'_> {
         }
     }
 
-    /// The refusal of a key that the design names and this version does not implement.
-    pub(super) fn not_yet(&self, span: Range<usize>, what: &str) -> ConfigError {
-        let reason = format!("`{what}` is not available in this version");
-        self.error(
-            span,
-            reason,
-            "remove it, or run a version whose example file has it".into(),
-        )
-    }
-
     /// What the TOML parser or serde had to say, in our words where they can be clearer.
     pub(super) fn toml_error(&self, error: &toml::de::Error) -> ConfigError {
         let (reason, advice) = match unknown_field(error.message()) {
             Some((key, known)) => (format!("unknown key `{key}`"), advise_key(key, &known)),
             None => (
-                error.message().trim_end().replace('\n', ", "),
+                self.without_texts(error.message().trim_end().replace('\n', ", ")),
                 "see stormglass.example.toml for the form of each key".into(),
             ),
         };
@@ -107,12 +97,24 @@ impl Source<'_> {
         }
     }
 
+    /// A message of serde's without the text that it quotes, which may be a prefix, if the file wants prefixes to be hashed.
+    fn without_texts(&self, message: String) -> String {
+        let table = toml::from_str::<toml::Table>(self.text).unwrap_or_default();
+        let hashes = table.get("keys").and_then(|keys| keys.get("hash_prefixes"));
+        match (message.find('"'), message.rfind('"')) {
+            (Some(from), Some(to)) if hashes.and_then(toml::Value::as_bool) == Some(true) => {
+                format!("{}(hidden){}", &message[..from], &message[to + 1..])
+            }
+            _ => message,
+        }
+    }
+
     /// The line, from 1, of the byte at `offset`.
     pub(super) fn line(&self, offset: usize) -> usize {
         self.position(offset).line
     }
 
-    fn position(&self, offset: usize) -> Position {
+    pub(super) fn position(&self, offset: usize) -> Position {
         let before = self.text.get(..offset).unwrap_or(self.text);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         Position {
@@ -130,10 +132,7 @@ fn unknown_field(message: &str) -> Option<(&str, Vec<&str>)> {
         .skip(1)
         .step_by(2);
     let key = quoted.next()?;
-    Some((
-        key,
-        quoted.filter(|known| !raw::NOT_YET.contains(known)).collect(),
-    ))
+    Some((key, quoted.collect()))
 }
 
 fn advise_key(key: &str, known: &[&str]) -> String {

@@ -7,6 +7,7 @@ mod check;
 mod error;
 mod file;
 mod globs;
+mod hash_key;
 mod incidents;
 mod kubernetes;
 mod names;
@@ -28,6 +29,7 @@ pub use addresses::{AddressRange, RangeFault};
 pub use error::{ConfigError, Position};
 pub use file::{Changes, ConfigFile, Configuration, Content, Look};
 pub use globs::Globs;
+pub use hash_key::{HashKeyFile, HashKeys};
 pub use incidents::{AfterSeconds, BeforeSeconds, Incidents, KeepDays, KeepMegabytes};
 pub use names::NamePattern;
 pub use receivers::{

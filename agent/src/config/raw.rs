@@ -8,9 +8,6 @@ use toml::Spanned;
 
 use super::storms::RawStorms;
 
-/// Keys that the design names and this version refuses, so that the refusal can say so. They are not in the example.
-pub(super) const NOT_YET: &[&str] = &["hash_prefixes"];
-
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct File {
@@ -58,7 +55,8 @@ pub(super) struct Keys {
     pub(super) depth: Option<Spanned<i64>>,
     pub(super) max_prefix_bytes: Option<Spanned<i64>>,
     pub(super) hash_tags: Option<bool>,
-    pub(super) hash_prefixes: Option<Spanned<bool>>,
+    pub(super) hash_prefixes: Option<bool>,
+    pub(super) hash_key_file: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

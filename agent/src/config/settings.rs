@@ -9,6 +9,7 @@ use agent_common::limits;
 use globset::{Glob, GlobBuilder};
 
 use super::addresses::AddressRange;
+use super::hash_key::HashKeyFile;
 use super::incidents::Incidents;
 use super::names::NamePattern;
 use super::receivers::Alerts;
@@ -27,6 +28,8 @@ pub struct Settings {
     pub discovery: Discovery,
     /// How a prefix is cut out of a key.
     pub keys: Keys,
+    /// What prefixes are hashed with; `None`: what the agent makes for itself.
+    pub hash_key_file: Option<HashKeyFile>,
     /// How many of each thing get a row of their own.
     pub limits: Limits,
     /// How connections are looked at.
@@ -108,6 +111,8 @@ pub struct Keys {
     pub max_prefix_bytes: PrefixBytes,
     /// Whether a key that begins with a hash tag is cut inside it.
     pub hash_tags: bool,
+    /// Whether prefixes are shown as keyed hashes.
+    pub hash_prefixes: bool,
 }
 
 /// `[limits]`.
@@ -395,6 +400,7 @@ impl Default for Keys {
             depth: DEPTH,
             max_prefix_bytes: PrefixBytes::MAX,
             hash_tags: true,
+            hash_prefixes: false,
         }
     }
 }

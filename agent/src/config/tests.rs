@@ -212,13 +212,10 @@ fn the_shipped_example_has_every_key_with_a_comment_above_it() {
         "{kinds:?}"
     );
     assert_eq!(kinds.len(), Kind::ALL.len());
-    let later = |key| raw::NOT_YET.contains(&key);
     let known: Vec<_> = sections.iter().map(|(name, _)| *name).collect();
-    let all = fields::<raw::File>()
-        .into_iter()
-        .filter(|name| !raw::NOT_YET.contains(name));
+    let all = fields::<raw::File>();
     assert!(
-        all.clone().all(|name| name == "storms" || known.contains(&name)),
+        all.iter().all(|name| *name == "storms" || known.contains(name)),
         "a section is missing in this test: {all:?}"
     );
 
@@ -228,7 +225,7 @@ fn the_shipped_example_has_every_key_with_a_comment_above_it() {
             .find(&format!("[{section}]"))
             .unwrap_or_else(|| panic!("no [{section}]"));
         let lines: Vec<_> = example[start..].lines().collect();
-        for key in keys.into_iter().filter(|key| !later(*key)) {
+        for key in keys {
             let at = lines.iter().position(|line| {
                 // Keys without a default are written as comments.
                 let line = line.strip_prefix("# ").unwrap_or(line);
@@ -265,7 +262,7 @@ fn a_full_file_is_taken_over() {
         r#"
         http = { listen = "[::1]:0" }
         discovery = { processes = [], ports = [7000, 7001, 7000] }
-        keys = { delimiters = ":/", depth = 4, max_prefix_bytes = 8, hash_tags = false, hash_prefixes = false }
+        keys = { delimiters = ":/", depth = 4, max_prefix_bytes = 8, hash_tags = false, hash_prefixes = true, hash_key_file = "/etc/key" }
         limits = { tenants = 1, prefixes = 2, clients = 3, workloads = 4, libraries = 5 }
         clients = { idle_after_seconds = 5, survey_seconds = 6 }
         "#,
@@ -283,6 +280,9 @@ fn a_full_file_is_taken_over() {
         (4, 8)
     );
     assert!(!settings.keys.hash_tags);
+    assert!(settings.keys.hash_prefixes);
+    let key = settings.hash_key_file.expect("named");
+    assert_eq!(key.path, Path::new("/etc/key"));
     let limits = settings.limits;
     assert_eq!(
         (limits.tenants.get(), limits.prefixes.get(), limits.clients.get()),
@@ -321,20 +321,52 @@ fn an_unknown_key_is_refused_with_its_place_and_the_nearest_key() {
 }
 
 #[test]
-fn a_key_that_comes_later_is_refused_by_name() {
-    let later = "remove it, or run a version whose example file has it";
-    for (text, place, what) in [
+fn what_is_said_of_a_file_that_hashes_prefixes_has_none_of_them() {
+    let long = format!("secret-{}*", "x".repeat(40));
+    let tenant = |prefixes: &str| {
+        format!("[keys]\nhash_prefixes = true\n[[tenant]]\nname = \"a\"\nprefixes = {prefixes}\n")
+    };
+    for (prefixes, expected) in [
+        ("[\"secret[\"]", "5:13: (hidden) is not a glob"),
         (
-            "[keys]\nhash_prefixes = true",
-            "2:17",
-            "keys.hash_prefixes = true",
+            "\"secret\"",
+            "5:12: invalid type: string (hidden), expected a sequence",
         ),
+        (&*format!("[{long:?}]"), "5:13: (hidden) can never match"),
     ] {
-        assert_eq!(
-            refusal(text),
-            format!("{place}: `{what}` is not available in this version: {later}")
+        let refused = refusal(&tenant(prefixes));
+        assert!(
+            refused.starts_with(expected) && !refused.contains("secret"),
+            "{refused}"
+        );
+        let plain = refusal(&tenant(prefixes).replace("true", "false"));
+        assert!(plain.contains("secret"), "{plain}");
+    }
+    let text = tenant("[\"secret:x\", \"secret\", \"secret\"]");
+    let warnings = parse(&text).expect("accepted").warnings;
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    for (warning, expected) in warnings.iter().zip([
+        "prefix (hidden) can never match",
+        "prefix (hidden) already belongs",
+    ]) {
+        assert!(
+            warning.contains(expected) && !warning.contains("secret"),
+            "{warning}"
         );
     }
+    let warnings = parse(&text.replace("true", "false")).expect("accepted").warnings;
+    assert!(
+        warnings.iter().all(|warning| warning.contains("secret")),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn the_file_of_a_key_has_an_absolute_path() {
+    assert_eq!(
+        refusal("[keys]\nhash_key_file = \"prefix.key\""),
+        "2:17: `keys.hash_key_file` is not an absolute path: begin it with a slash"
+    );
 }
 
 #[test]
@@ -696,11 +728,15 @@ fn a_workload_needs_a_name_of_its_own() {
 
 #[test]
 fn a_workload_can_have_users_and_client_names_by_globs() {
-    let settings = parse(
-        "[[workload]]\nname = \"a\"\nusers = [\"a-svc\", \"*-b\"]\nclient_names = [\"*\", '\\x28*']",
-    )
-    .expect("accepted");
-    let texts = |globs: &[globset::Glob]| globs.iter().map(|glob| glob.glob().to_owned()).collect::<Vec<_>>();
+    let settings =
+        parse("[[workload]]\nname = \"a\"\nusers = [\"a-svc\", \"*-b\"]\nclient_names = [\"*\", '\\x28*']")
+            .expect("accepted");
+    let texts = |globs: &[globset::Glob]| {
+        globs
+            .iter()
+            .map(|glob| glob.glob().to_owned())
+            .collect::<Vec<_>>()
+    };
     let workload = &settings.workloads[0];
     assert_eq!(texts(&workload.users), ["a-svc", "*-b"]);
     assert_eq!(texts(&workload.client_names), ["*", "\\x28*"]);

@@ -81,7 +81,12 @@ impl Workloads<'_> {
         let kubernetes = owners(self.file, raw.kubernetes.as_ref())?;
         let users = self.names(&raw.users, "an ACL user")?;
         let client_names = self.names(&raw.client_names, "a client name")?;
-        let of_nobody = [raw.addresses.len(), kubernetes.len(), users.len(), client_names.len()] == [0; 4];
+        let of_nobody = [
+            raw.addresses.len(),
+            kubernetes.len(),
+            users.len(),
+            client_names.len(),
+        ] == [0; 4];
         if of_nobody {
             let line = self.file.line(table.span().start);
             self.warn(

@@ -188,7 +188,9 @@ impl Watch {
         let mut by_client: HashMap<ClientKey, Vec<Ended>> = HashMap::new();
         for (key, connections) in ended {
             self.kernel.forget_ended(&key);
-            let Some(label) = labels.get(&key.slot) else { continue };
+            let Some(label) = labels.get(&key.slot) else {
+                continue;
+            };
             let text = |kind: NameKind| self.names.text(kind, key.names[kind as usize]);
             let library = (text(NameKind::Library), text(NameKind::LibraryVersion));
             self.library_opens.settle(label, &library, connections, room);
@@ -230,30 +232,28 @@ impl Watch {
         };
         let used: HashSet<u32> = records.iter().flat_map(|record| record.names).collect();
         let (kernel, forgotten) = (&mut self.kernel, &mut self.forgotten_names);
+        let mut lost = HashSet::new();
         // A client may have taken one up at the moment in which it was forgotten.
         forgotten.retain(|number| {
             let kept = used.contains(number);
             if !kept {
                 kernel.forget_class(*number);
+                lost.insert(*number);
             }
             kept
         });
-        let known_unused = std::mem::take(&mut self.unused_names);
-        let is_going = |number: u32| known_unused.contains(&number) && !used.contains(&number);
-        self.settle_names(|key| key.names.into_iter().any(is_going));
-        self.unused_names = known_unused;
-        let mut unused = HashSet::new();
-        for (number, key) in self.kernel.names() {
-            if used.contains(&number) {
-                continue;
-            }
-            if self.unused_names.contains(&number) {
-                self.kernel.forget_name(&key);
-                self.forgotten_names.insert(number);
-            } else {
-                unused.insert(number);
-            }
+        let names = self.kernel.names();
+        let (going, unused): (Vec<_>, Vec<_>) = names
+            .into_iter()
+            .filter(|(number, _)| !used.contains(number))
+            .partition(|(number, _)| self.unused_names.contains(number));
+        let numbers = || going.iter().map(|(number, _)| *number);
+        lost.extend(numbers());
+        self.settle_names(|key| key.names.iter().any(|number| lost.contains(number)));
+        for (_, key) in &going {
+            self.kernel.forget_name(key);
         }
-        self.unused_names = unused;
+        self.forgotten_names.extend(numbers());
+        self.unused_names = unused.into_iter().map(|(number, _)| number).collect();
     }
 }

@@ -38,7 +38,7 @@ use self::{
 };
 use crate::{
     alerts::{Alerts, Announcements, Teller},
-    config::{Configuration, Settings},
+    config::{Configuration, HashKeys, Settings},
     http::{self, Health, Source},
     incidents::{Archive, Keeper},
     kernel::{Events, Kernel, KernelSettings},
@@ -47,7 +47,7 @@ use crate::{
     privileges,
     snapshot::ConnectionSnapshot,
     storms::Moment,
-    tenants::{ClassTables, Classes, PrefixTable, Rules},
+    tenants::{ClassTables, Classes, PrefixNames, PrefixTable, Rules},
     valkey::Host,
 };
 
@@ -80,10 +80,12 @@ enum Request {
 ///
 /// What keeps the agent from starting: the address is taken, the programs are refused, procfs cannot be read.
 pub async fn run(
-    configuration: Configuration,
+    mut configuration: Configuration,
     reload: Receiver<()>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
+    let mut keys = HashKeys::default();
+    let names = names(&mut keys, &mut configuration.settings)?;
     let listen = configuration.settings.http.listen;
     let web = configuration.settings.http.web_config.as_deref();
     let web = web.map(|path| http::Web::open(path).map(Arc::new)).transpose();
@@ -91,12 +93,12 @@ pub async fn run(
     let listener = http::bind(listen).await?;
     let address = listener.local_addr().unwrap_or(listen);
     let (verdicts, verdict) = mpsc::channel(1);
-    let running = Running::start(&configuration, address, verdict).await?;
+    let running = Running::start(&configuration, names, address, verdict).await?;
     tracing::info!(%address, "serving /metrics");
     // Nobody waits for its end: it may be reading from a file system that does not answer.
     thread::Builder::new()
         .name("config".into())
-        .spawn(move || reload::look_after(configuration, &reload, &verdicts))
+        .spawn(move || reload::look_after(configuration, keys, &reload, &verdicts))
         .context("cannot start the thread that looks at the configuration")?;
     http::serve(listener, Arc::clone(&running.source), web, shutdown).await;
     running.end()
@@ -116,10 +118,22 @@ pub async fn watch_for(mut configuration: Configuration, look: impl AsyncFnOnce(
     settings.incidents.enabled = false;
     // Not even what is too old is removed from there.
     settings.incidents.dir.clear();
+    let names = HashKeys::reading_only().names(settings)?;
     let (_verdicts, verdict) = mpsc::channel(1);
-    let running = Running::start(&configuration, configuration.settings.http.listen, verdict).await?;
+    let listen = settings.http.listen;
+    let running = Running::start(&configuration, names, listen, verdict).await?;
     look(http::Local::new(Arc::clone(&running.source))).await;
     running.end()
+}
+
+/// How prefixes are shown. What is odd about it is logged; other warnings have been.
+fn names(keys: &mut HashKeys, settings: &mut Settings) -> Result<PrefixNames> {
+    let before = settings.warnings.len();
+    let names = keys.names(settings)?;
+    for warning in settings.warnings.iter().skip(before) {
+        tracing::warn!("{warning}");
+    }
+    Ok(names)
 }
 
 /// Threads that watch, tell and record.
@@ -135,6 +149,7 @@ impl Running {
     /// Returns when the programs are attached and the first servers found, on a thread that has given up every capability.
     async fn start(
         configuration: &Configuration,
+        names: PrefixNames,
         address: SocketAddr,
         verdicts: mpsc::Receiver<Verdict>,
     ) -> Result<Self> {
@@ -163,6 +178,7 @@ impl Running {
         let evidence = Evidence {
             alerts: alerts.clone(),
             incidents: Arc::clone(&incidents),
+            names,
         };
         let watcher = thread::Builder::new()
             .name("watch".into())
@@ -216,10 +232,11 @@ struct Shared {
     last_tick: Arc<Mutex<Option<Instant>>>,
 }
 
-/// Where storms go: to whom they are told, and to the folder.
+/// Where storms go: to whom they are told, and to the folder; and what prefixes are called there.
 struct Evidence {
     alerts: Alerts,
     incidents: Arc<Archive>,
+    names: PrefixNames,
 }
 
 /// What the watching thread is told.
@@ -249,7 +266,7 @@ fn watch_thread(
         privileges::keep_watching().context("cannot give up capabilities")?;
         let host = Host::open("/proc", crate::kernel::netns_cookie)?;
         let rules = Rules::new(settings)?;
-        let governed = Governed::new(settings.clone(), rules.clone(), status);
+        let governed = Governed::new(settings.clone(), rules.clone(), evidence.names.clone(), status);
         kubernetes.wait(PATIENCE_WITH_KUBERNETES);
         let mut watch = Watch::new(kernel, host, kubernetes, settings, rules, classes, evidence);
         watch.discover(Instant::now());

@@ -11,10 +11,12 @@ use tokio::sync::mpsc::Sender;
 
 use super::{key_settings, watch::Watch};
 use crate::{
-    config::{Changes, ConfigFile, ConfigStatus, Configuration, Content, Look, Settings, waiting_keys},
+    config::{
+        Changes, ConfigFile, ConfigStatus, Configuration, Content, HashKeys, Look, Settings, waiting_keys,
+    },
     snapshot::Snapshot,
     storms::Moment,
-    tenants::{Rules, Tenants},
+    tenants::{PrefixNames, Rules, Tenants},
     workloads,
 };
 
@@ -28,6 +30,7 @@ pub(super) enum Verdict {
     Good {
         settings: Box<Settings>,
         rules: Rules,
+        names: PrefixNames,
         file: Option<String>,
         read_at_ms: u64,
     },
@@ -36,7 +39,12 @@ pub(super) enum Verdict {
 }
 
 /// Looks at the file once a second, and at once when `asked`, until there is nobody to ask or to tell.
-pub(super) fn look_after(configuration: Configuration, asked: &Receiver<()>, verdicts: &Sender<Verdict>) {
+pub(super) fn look_after(
+    configuration: Configuration,
+    mut keys: HashKeys,
+    asked: &Receiver<()>,
+    verdicts: &Sender<Verdict>,
+) {
     let file = configuration.file;
     let is_rereadable = file.is_rereadable();
     let mut was_there = configuration.content.is_there();
@@ -50,7 +58,7 @@ pub(super) fn look_after(configuration: Configuration, asked: &Receiver<()>, ver
         };
         let Some(look) = look else { continue };
         was_there |= look.as_ref().is_ok_and(Content::is_there);
-        if verdicts.blocking_send(judge(&file, look)).is_err() {
+        if verdicts.blocking_send(judge(&file, look, &mut keys)).is_err() {
             return;
         }
     }
@@ -65,12 +73,13 @@ pub(super) fn status_at_start(configuration: &Configuration) -> ConfigStatus {
     ConfigStatus::started(file, Moment::now().0)
 }
 
-fn judge(file: &ConfigFile, look: Look) -> Verdict {
+fn judge(file: &ConfigFile, look: Look, keys: &mut HashKeys) -> Verdict {
     let Moment(at_ms) = Moment::now();
-    match check(file, look) {
-        Ok((settings, rules, file)) => Verdict::Good {
+    match check(file, look, keys) {
+        Ok((settings, rules, names, file)) => Verdict::Good {
             settings: Box::new(settings),
             rules,
+            names,
             file,
             read_at_ms: at_ms,
         },
@@ -81,11 +90,16 @@ fn judge(file: &ConfigFile, look: Look) -> Verdict {
     }
 }
 
-fn check(file: &ConfigFile, look: Look) -> Result<(Settings, Rules, Option<String>)> {
+fn check(
+    file: &ConfigFile,
+    look: Look,
+    keys: &mut HashKeys,
+) -> Result<(Settings, Rules, PrefixNames, Option<String>)> {
     let content = look?;
-    let settings = file.check(&content)?;
+    let mut settings = file.check(&content)?;
+    let names = keys.names(&mut settings)?;
     let rules = Rules::new(&settings)?;
-    Ok((settings, rules, content.is_there().then(|| shown(file))))
+    Ok((settings, rules, names, content.is_there().then(|| shown(file))))
 }
 
 fn shown(file: &ConfigFile) -> String {
@@ -103,9 +117,11 @@ pub(super) struct Governed {
 
 impl Governed {
     /// What is in force from the start on.
-    pub(super) fn new(settings: Settings, rules: Rules, status: ConfigStatus) -> Self {
+    pub(super) fn new(settings: Settings, rules: Rules, names: PrefixNames, status: ConfigStatus) -> Self {
+        let mut tenants = Tenants::new(rules);
+        tenants.show_prefixes_as(names);
         Self {
-            tenants: Tenants::new(rules),
+            tenants,
             started: settings.clone(),
             in_force: settings,
             status,
@@ -119,9 +135,10 @@ impl Governed {
             Verdict::Good {
                 settings,
                 rules,
+                names,
                 file,
                 read_at_ms,
-            } => match self.put_in_force(*settings, rules, watch, now) {
+            } => match self.put_in_force(*settings, rules, names, watch, now) {
                 Ok(()) => self.accept(file, read_at_ms),
                 Err(error) => self.refuse(format!("{error:#}"), read_at_ms),
             },
@@ -134,6 +151,7 @@ impl Governed {
         &mut self,
         settings: Settings,
         rules: Rules,
+        names: PrefixNames,
         watch: &mut Watch,
         now: Instant,
     ) -> Result<()> {
@@ -152,12 +170,13 @@ impl Governed {
         };
         watch.traffic.change(&settings, rules.clone());
         self.tenants.reload(&counted.servers, rules);
+        self.tenants.show_prefixes_as(names.clone());
         watch
             .workloads
             .replace_rules(workloads::Rules::new(&settings), &counted);
         watch.surveys.change(settings.clients);
         watch.libraries = settings.limits.libraries;
-        watch.judge.change(&settings);
+        watch.judge.change(&settings, names);
         watch.kubernetes.change(&settings.kubernetes);
         self.in_force = settings;
         Ok(())

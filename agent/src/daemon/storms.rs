@@ -22,7 +22,7 @@ use crate::{
     metrics::{StormReport, VERSION},
     snapshot::{ClientSnapshot, ConnectionSnapshot, Snapshot},
     storms::{ClientDetail, Detail, Engine, Event, Kind, Moment, Observation},
-    tenants::{TenantRow, Tenants},
+    tenants::{PrefixNames, TenantRow, Tenants},
 };
 
 /// How often limits of clients are read again: CONFIG SET of maxclients is not seen at all, a restarted server is.
@@ -62,8 +62,11 @@ struct Names {
 
 impl Judge {
     pub(super) fn new(settings: &Settings, evidence: Evidence, now: Instant) -> Self {
+        let mut engine = Engine::new(settings.storms);
+        // There is no storm yet.
+        engine.show_prefixes_as(evidence.names, evidence.alerts.now());
         Self {
-            engine: Engine::new(settings.storms),
+            engine,
             alerts: evidence.alerts,
             incidents: evidence.incidents,
             flight: Flight::new(settings.incidents.clone(), VERSION),
@@ -76,9 +79,12 @@ impl Judge {
         }
     }
 
-    /// Other thresholds from now on.
-    pub(super) fn change(&mut self, settings: &Settings) {
+    /// Other thresholds, and names of prefixes, from now on.
+    pub(super) fn change(&mut self, settings: &Settings, names: PrefixNames) {
         self.engine.configure(settings.storms);
+        let now = self.alerts.now();
+        let renamed = self.engine.show_prefixes_as(names, now);
+        self.tell(&renamed, now);
         self.alerts.reload(&settings.alerts);
         self.incidents.reload(&settings.incidents);
         self.flight.configure(settings.incidents.clone());
@@ -285,9 +291,7 @@ impl Watch {
                 .unwrap_or_default();
             let by_address = || {
                 let name = self.workloads.name_of(address)?;
-                Some(Arc::clone(
-                    workloads.entry(name).or_insert_with(|| name.into()),
-                ))
+                Some(Arc::clone(workloads.entry(name).or_insert_with(|| name.into())))
             };
             Some(ClientDetail {
                 address,

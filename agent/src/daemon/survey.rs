@@ -257,7 +257,12 @@ impl Plan {
                 let survey = server.and_then(|server| found.get_mut(server as usize)?.as_mut());
                 if let Some(survey) = survey {
                     let rule = self.named.get(&connection.cookie).copied();
-                    add(survey, &mut room, (rule, connection.client), self.tally(connection));
+                    add(
+                        survey,
+                        &mut room,
+                        (rule, connection.client),
+                        self.tally(connection),
+                    );
                 }
             });
             if let Err(error) = result {
@@ -292,12 +297,7 @@ fn surveyor() -> Surveyor {
 }
 
 /// Adds a connection to its client, by workload where its names have one, if there is room for another.
-fn add(
-    survey: &mut ServerSurvey,
-    room: &mut usize,
-    (rule, client): (Option<usize>, IpAddr),
-    tally: Tally,
-) {
+fn add(survey: &mut ServerSurvey, room: &mut usize, (rule, client): (Option<usize>, IpAddr), tally: Tally) {
     let known = match rule {
         Some(rule) => survey.named.get_mut(&(rule, client)),
         None => survey.addresses.get_mut(&client),

@@ -1,5 +1,6 @@
 //! The server over a real socket, with a hand-made report behind it.
 
+mod hashed;
 mod openapi;
 mod pages;
 
@@ -385,6 +386,7 @@ fn report() -> Report {
         storms: storms(),
         config: ConfigStatus::started(Some("a.toml".into()), 86_400_000),
         unassigned: vec![PrefixAt { server: 0, prefix: 0 }],
+        prefixes_hashed: false,
     }
 }
 

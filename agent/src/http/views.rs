@@ -161,6 +161,8 @@ struct TenantServer<'a> {
 pub(super) struct UnassignedPrefixes {
     /// How many there are, special rows included. Those that have moved nothing are left out.
     pub(super) count: usize,
+    /// Whether they are shown as keyed hashes (`keys.hash_prefixes`): no rule can be written of these.
+    pub(super) hashed: bool,
     /// Those with the most bytes, the most first: 20, or as many as `prefixes` asks for.
     pub(super) prefixes: Vec<UnassignedPrefix>,
 }
@@ -169,7 +171,7 @@ pub(super) struct UnassignedPrefixes {
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct UnassignedPrefix {
-    /// As a rule has to be written: bytes that are no text as `\xNN`.
+    /// As a rule has to be written: bytes that are no text as `\xNN`. If they are hashed: `#` and 16 hexadecimal digits.
     pub(super) prefix: String,
     /// Whether it is one of the special rows, such as (none) for keys without prefix: no glob matches those.
     special: bool,
@@ -347,6 +349,7 @@ impl UnassignedPrefixes {
             });
         Self {
             count,
+            hashed: report.prefixes_hashed,
             prefixes: named.collect(),
         }
     }

@@ -58,6 +58,8 @@ pub struct Report {
     pub pods: Owners,
     /// The prefix rows that no rule matches.
     pub unassigned: Vec<PrefixAt>,
+    /// Whether prefixes are shown as keyed hashes: in the snapshot they are.
+    pub prefixes_hashed: bool,
     /// Bytes per second that the link of the servers carries in one direction, if that is known.
     pub link: Option<u64>,
     /// What the agent itself costs.
@@ -66,14 +68,19 @@ pub struct Report {
 
 impl Report {
     /// Adds what the rules make of the snapshot. Nothing is said of the configuration file yet.
-    pub fn new(snapshot: Snapshot, tenants: &mut Tenants) -> Self {
+    ///
+    /// Whoever has the report does not see plain prefixes if they are to be hashed: the rules have gone by them, and nobody else needs
+    /// them.
+    pub fn new(mut snapshot: Snapshot, tenants: &mut Tenants) -> Self {
         let rows = tenants.aggregate(&snapshot);
         let unassigned = tenants.unassigned(&snapshot);
         let disagreements = tenants.disagreements(&snapshot);
+        tenants.prefix_names().give_to(&mut snapshot);
         Self {
             disagreements,
             snapshot,
             unassigned,
+            prefixes_hashed: tenants.prefix_names().are_hashed(),
             tenants: rows,
             tenant_infos: tenants.infos(),
             workloads: WorkloadReport::default(),

@@ -22,6 +22,7 @@ use super::storm::{Culprit, Kind, Moment, Severity, Storm};
 use super::traffic::{Second, Traffic, UsualTraffic};
 use super::words;
 use crate::config::Storms;
+use crate::tenants::PrefixNames;
 
 /// A storm is over when nothing of it was seen for so long: what begins again before is the same one.
 const HOLD_MILLISECONDS: u64 = 10_000;
@@ -91,6 +92,8 @@ pub struct Engine {
     over: VecDeque<Storm>,
     counts: BTreeMap<(String, Kind), u64>,
     number: u64,
+    /// Under which names prefixes get into storms. What is learned of them goes by their own.
+    names: PrefixNames,
 }
 
 #[derive(Debug)]
@@ -209,20 +212,37 @@ impl Default for Commands {
 impl Engine {
     /// Has seen nothing yet.
     #[must_use]
-    pub const fn new(settings: Storms) -> Self {
+    pub fn new(settings: Storms) -> Self {
         Self {
             settings,
-            servers: BTreeMap::new(),
-            expectations: Vec::new(),
-            over: VecDeque::new(),
-            counts: BTreeMap::new(),
-            number: 0,
+            ..Self::default()
         }
     }
 
     /// Other thresholds from now on; what was learned stays.
     pub const fn configure(&mut self, settings: Storms) {
         self.settings = settings;
+    }
+
+    /// Other names for prefixes from now on: in storms that go on, too, each of which is told anew. Those that are over and had a
+    /// prefix among their culprits are forgotten.
+    pub fn show_prefixes_as(&mut self, names: PrefixNames, now: Moment) -> Vec<Event> {
+        if names == self.names {
+            return Vec::new();
+        }
+        let before = std::mem::replace(&mut self.names, names);
+        self.over
+            .retain(|storm| !storm.culprits.iter().any(Culprit::is_prefix));
+        let storms = self.servers.values_mut();
+        let storms = storms.filter_map(|server| server.storm.as_mut());
+        storms
+            .filter_map(|active| {
+                active.rename_prefixes(&before, &self.names).then(|| {
+                    active.tell(now);
+                    Event::Changed(active.storm.clone())
+                })
+            })
+            .collect()
     }
 
     /// Storms found from now on that one of these covers are expected.
@@ -334,7 +354,7 @@ impl Engine {
             self.number += 1;
             Active::begun(label, now, self.number)
         });
-        let new = active.merge(findings, server.clients.changes.as_ref());
+        let new = active.merge(findings, server.clients.changes.as_ref(), &self.names);
         active.storm.expected |= covers(&self.expectations, &active.storm);
         for kind in new {
             *self.counts.entry((label.to_owned(), kind)).or_default() += 1;
@@ -380,7 +400,7 @@ impl Active {
 
     /// Takes findings into the storm. Returns the kinds that are new to it. The leading kind is the first of all it has had; its
     /// figures, and those of the others behind it, are the last ones found.
-    fn merge(&mut self, findings: &[Finding], changes: Option<&Changes>) -> Vec<Kind> {
+    fn merge(&mut self, findings: &[Finding], changes: Option<&Changes>, names: &PrefixNames) -> Vec<Kind> {
         let storm = &mut self.storm;
         let mut new = Vec::new();
         for finding in findings {
@@ -404,7 +424,7 @@ impl Active {
         }
         if findings.iter().any(|finding| finding.kind == lead.kind) {
             let culprits = match &lead.measure {
-                Measure::Traffic(culprits) => culprits.clone(),
+                Measure::Traffic(culprits) => culprits.iter().map(|of| of.shown_as(names)).collect(),
                 of_clients => changes
                     .map(|changes| changes.culprits(of_clients, lead.amount))
                     .unwrap_or_default(),
@@ -415,6 +435,33 @@ impl Active {
             storm.summary = words::summary(lead, &storm.culprits);
         }
         new
+    }
+
+    /// Gives prefixes among the culprits their new names, by what was found of them. Returns whether there are some.
+    fn rename_prefixes(&mut self, before: &PrefixNames, now: &PrefixNames) -> bool {
+        let storm = &mut self.storm;
+        if !storm.culprits.iter().any(Culprit::is_prefix) {
+            return false;
+        }
+        let found = self.findings.values().flat_map(|finding| match &finding.measure {
+            Measure::Traffic(culprits) => culprits.as_slice(),
+            _ => &[],
+        });
+        let known: Vec<&Culprit> = found.filter(|culprit| culprit.is_prefix()).collect();
+        storm.culprits.retain_mut(|culprit| {
+            if !culprit.is_prefix() {
+                return true;
+            }
+            let plain = known.iter().find(|known| before.of(&known.name) == culprit.name);
+            plain.is_some_and(|plain| {
+                culprit.name = now.of(&plain.name).into_owned();
+                true
+            })
+        });
+        if let Some(lead) = self.findings.values().next() {
+            storm.summary = words::summary(lead, &storm.culprits);
+        }
+        true
     }
 
     fn tell(&mut self, now: Moment) {

@@ -5,6 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use crate::tenants::{PrefixNames, is_special};
+
 /// Milliseconds since the Unix epoch, on a clock that never steps back while the agent runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -165,7 +167,8 @@ pub struct Figure {
 pub struct Culprit {
     /// What kind of somebody.
     pub subject: Subject,
-    /// Its name: label values of workload, user, tenant, prefix; `name version` of a library; an address.
+    /// Its name: label values of workload, user, tenant, prefix (a keyed hash with `keys.hash_prefixes`); `name version` of a library; an
+    /// address.
     pub name: String,
     /// Share of the excess over the baseline, 0 to 1.
     pub share: f64,
@@ -175,6 +178,22 @@ pub struct Culprit {
     pub connections: u64,
     /// What it did, in the unit of the kind: opens, bytes, errors.
     pub amount: f64,
+}
+
+impl Culprit {
+    /// Whether it is a prefix of clients' keys, and no special row.
+    pub(super) fn is_prefix(&self) -> bool {
+        self.subject == Subject::Prefix && !is_special(&self.name)
+    }
+
+    /// The same with the name under which it is shown.
+    pub(super) fn shown_as(&self, names: &PrefixNames) -> Self {
+        let mut shown = self.clone();
+        if self.is_prefix() {
+            shown.name = names.of(&self.name).into_owned();
+        }
+        shown
+    }
 }
 
 /// What a culprit is.

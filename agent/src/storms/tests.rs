@@ -4,6 +4,7 @@ mod baseline;
 mod commands;
 mod events;
 mod life;
+mod names;
 mod normal_life;
 mod scenarios;
 mod simulator;

@@ -39,7 +39,7 @@ pub struct Traffic {
 /// One row of the kernel's counters: a prefix, and whose its connections are.
 #[derive(Debug, Clone, Default)]
 pub struct TrafficRow {
-    /// Its name: label `prefix`.
+    /// Its name: label `prefix`, before anything is hashed.
     pub prefix: Arc<str>,
     /// Label `tenant`; `None` if no rule has it.
     pub tenant: Option<Arc<str>>,

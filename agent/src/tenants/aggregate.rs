@@ -11,7 +11,7 @@ use agent_common::abi::PrefixCounters;
 
 use super::disagreements::{Disagreement, Disagreements};
 use super::growth::{Seen, subtract};
-use super::{OTHER, Rules, TenantInfo, TenantRef, UNASSIGNED, is_special, row_name};
+use super::{OTHER, PrefixNames, Rules, TenantInfo, TenantRef, UNASSIGNED, is_special, row_name};
 use crate::snapshot::{PrefixSnapshot, ServerSnapshot, Snapshot};
 
 /// One tenant at one server.
@@ -43,6 +43,8 @@ pub struct Tenants {
     /// Tenants of earlier configurations that keep their rows, the longest gone first.
     left: Vec<TenantInfo>,
     servers: BTreeMap<String, Books>,
+    /// How prefixes are shown; what is remembered of them here goes by their plain names.
+    names: PrefixNames,
 }
 
 /// What is known of one server.
@@ -112,7 +114,19 @@ impl Tenants {
             rules,
             left: Vec::new(),
             servers: BTreeMap::new(),
+            names: PrefixNames::default(),
         }
+    }
+
+    /// Other names for prefixes from now on, in what is shown.
+    pub fn show_prefixes_as(&mut self, names: PrefixNames) {
+        self.names = names;
+    }
+
+    /// How prefixes are shown.
+    #[must_use]
+    pub const fn prefix_names(&self) -> &PrefixNames {
+        &self.names
     }
 
     /// Takes up what has been counted since the last time, and returns a row per server of the snapshot and tenant that has,
@@ -176,6 +190,7 @@ impl Tenants {
             places,
             left,
             servers,
+            names: std::mem::take(&mut self.names),
         };
     }
 

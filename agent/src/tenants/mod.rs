@@ -11,6 +11,7 @@ mod prefix_table;
 #[cfg(test)]
 mod reload_tests;
 mod rules;
+mod shown;
 mod suggest;
 
 pub use aggregate::{PrefixAt, TenantRow, Tenants};
@@ -19,6 +20,7 @@ pub use disagreements::Disagreement;
 pub use names::{bytes_of_name, client_text, printable, row_name};
 pub use prefix_table::PrefixTable;
 pub use rules::{Rules, RulesError, TenantInfo, TenantRef};
+pub use shown::PrefixNames;
 pub use suggest::{Candidate, SUGGESTED_TENANTS, Suggestion, Traffic, suggest, to_toml};
 
 /// Tenant of prefixes that no rule matches.

@@ -82,7 +82,10 @@ impl Rules {
             limit,
             owners: Globs::new(workloads().map(|workload| &*workload.kubernetes), "owners"),
             users: Globs::new(workloads().map(|workload| &*workload.users), "users"),
-            client_names: Globs::new(workloads().map(|workload| &*workload.client_names), "client names"),
+            client_names: Globs::new(
+                workloads().map(|workload| &*workload.client_names),
+                "client names",
+            ),
             ..Self::default()
         };
         for (rule, workload) in workloads().enumerate() {

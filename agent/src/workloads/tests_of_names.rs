@@ -19,7 +19,13 @@ const THREE: &str = r#"
 "#;
 
 /// Who says what, with connections, and opens of which so many introduce themselves.
-fn said(at: &str, (user, name): (&str, &str), connections: u64, opened: u64, introducing: u64) -> Introduction {
+fn said(
+    at: &str,
+    (user, name): (&str, &str),
+    connections: u64,
+    opened: u64,
+    introducing: u64,
+) -> Introduction {
     Introduction {
         address: address(at),
         user: user.into(),
@@ -158,7 +164,10 @@ fn what_ends_while_it_is_read_makes_no_counter_go_back_and_counts_for_nobody_els
 fn what_the_kernel_forgets_stays_where_it_was() {
     let mut workloads = Workloads::new(rules(THREE));
     let clients = [client("10.0.0.1", 0, 100), client("192.0.2.1", 0, 50)];
-    let introductions = [said("10.0.0.1", ORDERS, 0, 40, 0), said("192.0.2.1", REPORTS, 0, 20, 0)];
+    let introductions = [
+        said("10.0.0.1", ORDERS, 0, 40, 0),
+        said("192.0.2.1", REPORTS, 0, 20, 0),
+    ];
     let expected = [
         row("reports", 0, 0, 20),
         row("orders", 0, 0, 40),
@@ -167,7 +176,11 @@ fn what_the_kernel_forgets_stays_where_it_was() {
     ];
     assert_eq!(rows(&mut workloads, &clients, &introductions), expected);
     // First the name of one goes, then the client; of the other both at once.
-    workloads.settle(SERVER, address("10.0.0.1"), &[ended(ORDERS, 40), ended(OTHERS, 5)]);
+    workloads.settle(
+        SERVER,
+        address("10.0.0.1"),
+        &[ended(ORDERS, 40), ended(OTHERS, 5)],
+    );
     assert_eq!(rows(&mut workloads, &clients, &introductions[1..]), expected);
     workloads.depart(SERVER, address("10.0.0.1"), 100, &[]);
     workloads.depart(SERVER, address("192.0.2.1"), 50, &[ended(REPORTS, 20)]);
@@ -176,7 +189,9 @@ fn what_the_kernel_forgets_stays_where_it_was() {
 
 #[test]
 fn rules_by_names_come_and_go_without_a_jump() {
-    let mut workloads = Workloads::new(rules("[[workload]]\nname = \"office\"\naddresses = [\"10.0.0.0/24\"]"));
+    let mut workloads = Workloads::new(rules(
+        "[[workload]]\nname = \"office\"\naddresses = [\"10.0.0.0/24\"]",
+    ));
     let clients = [client("10.0.0.1", 10, 100)];
     let introductions = [said("10.0.0.1", ORDERS, 4, 40, 0)];
     assert_eq!(

@@ -129,11 +129,16 @@ fn libraries() -> Vec<Panel> {
             of_servers("count by (library, version) (stormglass_library_connections{SERVERS} > 0)"),
             "",
         )
+        .ask(
+            of_servers("sum by (library, version) (rate(stormglass_library_connections_opened_total{SERVERS}[5m]))"),
+            "",
+        )
         .columns(&[
             label("library", "Library"),
             label("version", "Version"),
             figure("Value #A", "Connections", "short"),
             figure("Value #B", "Servers", "none"),
+            figure("Value #C", "Opened", "cps"),
         ]),
         bars("ACL users", "Connections: the twelve users with most of them.")
             .size(12, 9)

@@ -148,5 +148,10 @@ fn everything(text: &str) -> Result<()> {
         text.contains("targetLabel: team"),
         "the relabelings in `extra` are lost beside `cluster`"
     );
+    ensure!(
+        text.contains("mountPath: /etc/stormglass-prefix\n")
+            && text.contains("secretName: stormglass-prefix\n"),
+        "`prefixKey.secret` is not mounted where the values say"
+    );
     Ok(())
 }

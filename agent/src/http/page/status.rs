@@ -400,6 +400,11 @@ fn prefixes(report: &Report) -> Section {
     };
     let unassigned = views::tenants(report, &query).find_map(|tenant| tenant.unassigned);
     let (there_are, rows) = unassigned.map_or((0, Vec::new()), |found| (found.count, found.prefixes));
+    let advice = if report.prefixes_hashed {
+        html!("; as keyed hashes: <code>stormglass hash-prefix</code> finds that of a prefix you know.")
+    } else {
+        html!("; <code>stormglass tenants --suggest</code> writes rules.")
+    };
     let row = |row: views::UnassignedPrefix| Row {
         key: format!("prefix-{}", row.prefix),
         cells: vec![
@@ -412,10 +417,11 @@ fn prefixes(report: &Report) -> Section {
     Section {
         id: "prefixes",
         title: "Prefixes without a tenant",
-        note: html!(
-            "By bytes" (more(there_are, PREFIXES, "/api/v1/tenants?prefixes=4096"))
-            "; <code>stormglass tenants --suggest</code> writes rules."
-        ),
+        note: html!("By bytes"(more(
+            there_are,
+            PREFIXES,
+            "/api/v1/tenants?prefixes=4096"
+        ))(advice)),
         columns: PREFIX_COLUMNS,
         rows: rows.into_iter().map(row).collect(),
         empty: html!("Every prefix belongs to a tenant."),

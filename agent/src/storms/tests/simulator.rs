@@ -11,6 +11,7 @@ use crate::storms::{
     ClientDetail, Detail, Engine, Event, Expectation, Kind, Moment, Observation, Sizes, Storm, Traffic,
     TrafficRow,
 };
+use crate::tenants::PrefixNames;
 
 pub(super) const SERVER: &str = "valkey-server:6379";
 const TICK: u64 = 100;
@@ -314,6 +315,12 @@ impl World {
             let is_nobodys = storm.kind == kind && storm.culprits.is_empty();
             !is_nobodys && !is_right(storm, kind, culprit)
         })
+    }
+
+    /// Prefixes have other names from now on.
+    pub(super) fn show_prefixes_as(&mut self, names: PrefixNames) {
+        let events = self.engine.show_prefixes_as(names, Moment(self.now));
+        self.hear(events);
     }
 
     /// The server is gone.
