@@ -5,7 +5,6 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::raw;
 
 /// Why a configuration was refused. Prints as one line: `file:line:column: reason: advice`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
