@@ -21,7 +21,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 // The simulator is written as a part of the agent.
-use stormglass::{config, storms};
+use stormglass::{config, storms, tenants};
 
 use baseline::Exporter;
 use life::Life;

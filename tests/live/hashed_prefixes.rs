@@ -186,12 +186,13 @@ fn reloaded(agent: &Agent, result: &str, times: u64) -> Result<()> {
     Ok(())
 }
 
-/// Commands below a prefix of nobody fail until a storm of it was told.
-fn storm(connection: &mut Connection, prefix: &str, hook: &Receiver) -> Result<()> {
+/// Commands below a prefix of nobody fail until a storm of it was told under this name.
+fn storm(connection: &mut Connection, prefix: &str, name: &str, hook: &Receiver) -> Result<()> {
+    let names = |body: &Value| body["storm"]["culprits"][0]["name"] == name;
     let key = format!("{prefix}:1");
     let began = Instant::now();
-    while hook.received().is_empty() {
-        ensure!(began.elapsed() < TOLD_WITHIN, "no storm is told");
+    while !hook.received().iter().any(|request| names(&request.body)) {
+        ensure!(began.elapsed() < TOLD_WITHIN, "{name}: {:#?}", hook.received());
         for _ in 0..200 {
             connection.call(&[b"LPUSH", key.as_bytes(), b"x"])?;
         }
@@ -225,10 +226,6 @@ fn no_prefix_is_shown_told_or_written_and_its_hash_is_everywhere_instead() -> Re
         hook.address(),
     );
     let agent = Agent::start_logging("trace", &format!("{HASHED}{rest}"))?;
-    // The key that it has made is put out of force.
-    agent.rewrite(&format!("{HASHED}hash_key_file = {key:?}\n{rest}"))?;
-    agent.hang_up()?;
-    reloaded(&agent, "applied", 1)?;
     let server = Plan::valkey()?.start()?;
     agent.sees(&server.label())?;
     let mut connection = server.connect()?;
@@ -237,7 +234,14 @@ fn no_prefix_is_shown_told_or_written_and_its_hash_is_everywhere_instead() -> Re
         prefixes.ask(&mut connection, 2)?;
         std::thread::sleep(Duration::from_millis(200));
     }
-    storm(&mut connection, &prefixes.failing, &hook)?;
+    let first = prefixes.hashes(agent.config())?;
+    storm(&mut connection, &prefixes.failing, &first[3], &hook)?;
+    // Another key, while the storm goes on.
+    agent.rewrite(&format!("{HASHED}hash_key_file = {key:?}\n{rest}"))?;
+    agent.hang_up()?;
+    reloaded(&agent, "applied", 1)?;
+    let hashes = prefixes.hashes(agent.config())?;
+    storm(&mut connection, &prefixes.failing, &hashes[3], &hook)?;
     poll::until_true(
         "the incident is written, and the alert is told",
         RECORDED_WITHIN,
@@ -247,7 +251,6 @@ fn no_prefix_is_shown_told_or_written_and_its_hash_is_everywhere_instead() -> Re
         },
     )?;
 
-    let hashes = prefixes.hashes(agent.config())?;
     let mut written = texts(&agent)?;
     let bodies = |name: &str, receiver: &Receiver| {
         let received = receiver.received().into_iter();
@@ -269,7 +272,6 @@ fn no_prefix_is_shown_told_or_written_and_its_hash_is_everywhere_instead() -> Re
         "/incidents/",
         "webhook",
         "alertmanager",
-        "log",
         "tenants",
         "storms",
         "incidents show",
@@ -278,6 +280,7 @@ fn no_prefix_is_shown_told_or_written_and_its_hash_is_everywhere_instead() -> Re
         has(&written, place, failing)?;
     }
     has(&written, "/metrics", "prefix=\"(keyless)\"")?;
+    has(&written, "log", &first[3])?;
     has(&written, "log", "prefix (hidden) can never match")?;
 
     let finished = command(&["tenants", "--suggest"], Some(agent.config()))?;
@@ -314,7 +317,6 @@ fn a_switch_by_a_reload_renames_rows_and_every_byte_stays_where_it_was_counted()
         prefixes.ask(&mut connection, 25)?;
         let account = Account::from_the_start(&agent, &server)?;
         account.assert_all_attributed();
-        account.assert_commands_equal();
         let names: Vec<String> = if switch.is_empty() {
             prefixes.all().map(String::from).to_vec()
         } else {

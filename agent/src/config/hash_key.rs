@@ -142,7 +142,7 @@ fn named(settings: &mut Settings) -> Result<Option<HashKey>> {
             "put a key there that the user of stormglass owns, or leave it out: then the agent makes one",
         )
     })?;
-    let key = HashKey::new(bytes).map_err(|reason| {
+    let key = HashKey::new(&bytes).map_err(|reason| {
         fault(
             format!("`keys.hash_key_file` {path} {reason}"),
             "`openssl rand -hex 32` makes a key",
@@ -164,7 +164,7 @@ fn kept(dir: &Path) -> Result<Option<HashKey>> {
     let path = dir.join(NAME);
     let fault = |reason, advice: &str| ConfigError::file(&path, reason, advice.into());
     match read(&path) {
-        Ok((bytes, _)) => HashKey::new(bytes).map(Some).map_err(|reason| {
+        Ok((bytes, _)) => HashKey::new(&bytes).map(Some).map_err(|reason| {
             let advice = "remove it, and the agent makes another one: then hashes change";
             fault(format!("the key of hashed prefixes {reason}"), advice)
         }),
@@ -194,7 +194,7 @@ fn read(path: &Path) -> io::Result<(Vec<u8>, u32)> {
 
 impl HashKey {
     /// The bytes of a file as they are, but for white space at its end.
-    fn new(bytes: Vec<u8>) -> std::result::Result<Self, String> {
+    fn new(bytes: &[u8]) -> std::result::Result<Self, String> {
         if bytes.len() > MOST_BYTES {
             return Err(format!("is longer than {MOST_BYTES} bytes: no key"));
         }

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use ring::hmac;
 
@@ -20,13 +21,13 @@ const SHOWN_BYTES: usize = 8;
 
 /// The names of prefixes. The default shows them as they are.
 #[derive(Clone, Default)]
-pub struct PrefixNames(Option<hmac::Key>);
+pub struct PrefixNames(Option<Arc<hmac::Key>>);
 
 impl PrefixNames {
     /// Shows hashes under this key.
     #[must_use]
     pub fn hashed(key: &[u8]) -> Self {
-        Self(Some(hmac::Key::new(hmac::HMAC_SHA256, key)))
+        Self(Some(hmac::Key::new(hmac::HMAC_SHA256, key).into()))
     }
 
     /// Whether hashes are shown.
