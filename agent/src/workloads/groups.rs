@@ -97,32 +97,55 @@ impl Groups {
         rules.chain(lonely.map(|(who, sum)| (Group::Default(who.clone()), sum)))
     }
 
-    /// The addresses that are known; what belongs to unknown ones is added to `other`.
+    /// The addresses that are known, in order; what belongs to unknown ones is added to `other`. Sorted rather than put into a map:
+    /// there may be tens of thousands, and those of a snapshot are in order.
     fn by_address(
         &mut self,
         clients: &[ClientSnapshot],
         survey: Option<&ServerSurvey>,
-    ) -> HashMap<IpAddr, Client> {
-        let mut known: HashMap<IpAddr, Client> = HashMap::with_capacity(clients.len());
+    ) -> Vec<(IpAddr, Client)> {
+        let surveyed = survey.map_or(0, |survey| survey.addresses.len());
+        let mut known = Vec::with_capacity(clients.len() + surveyed);
         for client in clients {
+            let tally = Tally::default();
+            let (connections, opened) = (client.connections, client.opened);
             match client.address {
-                Some(address) => {
-                    let sum = known.entry(address.to_canonical()).or_default();
-                    sum.connections += client.connections;
-                    sum.opened += client.opened;
-                }
+                Some(address) => known.push((
+                    address.to_canonical(),
+                    Client {
+                        connections,
+                        opened,
+                        tally,
+                    },
+                )),
                 None => {
-                    self.other.connections += client.connections;
-                    self.other.opened += client.opened;
+                    self.other.connections += connections;
+                    self.other.opened += opened;
                 }
             }
         }
         if let Some(survey) = survey {
-            for (address, tally) in &survey.addresses {
-                known.entry(*address).or_default().tally.add(*tally);
-            }
+            let surveyed = survey.addresses.iter().map(|(address, tally)| {
+                let client = Client {
+                    tally: *tally,
+                    ..Client::default()
+                };
+                (*address, client)
+            });
+            known.extend(surveyed);
             self.other.tally.add(survey.beyond);
         }
+        // Stable: that makes use of what is in order already.
+        known.sort_by_key(|(address, _)| *address);
+        known.dedup_by(|(address, client), (first, sum)| {
+            let is_same = address == first;
+            if is_same {
+                sum.connections += client.connections;
+                sum.opened += client.opened;
+                sum.tally.add(client.tally);
+            }
+            is_same
+        });
         known
     }
 
