@@ -1,9 +1,8 @@
 //! A million made-up prefixes and two hundred thousand addresses: what the tenants in the rules have stays exact, and the agent
-//! small.
+//! small. How long a scrape takes then is measured by `cargo xtask bench scrape`, not here: docs/BENCHMARKS.md.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use stormglass_tests::agent::Agent;
@@ -28,11 +27,12 @@ const OWN_PIPELINE: u32 = 200;
 /// Connections that one thread holds at once: well below what a process may open.
 const HELD: usize = 2_000;
 
+/// Before the agent's memory is looked at.
+const SCRAPES: u32 = 5;
+
 /// Docs/ARCHITECTURE.md, Memory.
 const DAEMON_BYTES: u64 = 160 << 20;
 const MAP_BYTES: u64 = 64 << 20;
-/// What it takes on an idle machine is in docs/adr/0027-floods.md; here beside whatever else the machine does.
-const SCRAPE: Duration = Duration::from_secs(2);
 
 const CONFIG: &str = r#"
 [[tenant]]
@@ -120,13 +120,10 @@ fn assert_clients(scrape: &Scrape, server: &str) -> Result<()> {
 }
 
 fn assert_small(agent: &Agent) -> Result<()> {
-    let mut times = Vec::new();
-    for _ in 0..5 {
-        let started = Instant::now();
+    // What scrapes need is resident by now.
+    for _ in 0..SCRAPES {
         agent.metrics()?;
-        times.push(started.elapsed());
     }
-    times.sort();
     let status = std::fs::read_to_string(format!("/proc/{}/status", agent.id()))?;
     let resident = status.lines().find_map(|line| {
         line.strip_prefix("VmRSS:")?
@@ -137,8 +134,7 @@ fn assert_small(agent: &Agent) -> Result<()> {
     });
     let resident = resident.context("no VmRSS")? << 10;
     let maps = bpf::map_memory()?;
-    println!("scrapes {times:?}, resident {resident}, maps {maps}");
-    ensure!(times[2] <= SCRAPE, "scrapes took {times:?}");
+    println!("resident {resident}, maps {maps}");
     ensure!(resident <= DAEMON_BYTES, "the daemon has {resident} bytes");
     ensure!(maps <= MAP_BYTES, "the maps have {maps} bytes");
     Ok(())

@@ -85,6 +85,9 @@ impl Watch {
     pub(super) fn add_slot(&self, totals: &mut Totals, slot: u32, by_slot: &BySlot<'_>, window: u64) {
         let counters = self.kernel.counters(slot);
         totals.add_slot(slot, &counters, &self.kernel.special_rows(slot), by_slot, window);
+        for (key, row) in by_slot.prefixes_of(slot) {
+            totals.add_prefix(key, &self.kernel.row(*row));
+        }
     }
 
     /// Writes down what each server has counted, every few seconds.

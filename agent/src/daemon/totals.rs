@@ -1,6 +1,6 @@
 //! Sums over the slots of a server, those of its earlier lives included.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use agent_common::{
     abi::{
@@ -19,8 +19,8 @@ use crate::{
 /// What a scrape finds in the maps, by slot.
 #[derive(Debug, Default)]
 pub(super) struct BySlot<'a> {
-    prefixes: HashMap<u32, Vec<&'a (PrefixKey, PrefixCounters)>>,
-    clients: HashMap<u32, Vec<&'a (ClientKey, ClientCounters)>>,
+    prefixes: BTreeMap<u32, Vec<&'a (PrefixKey, u32)>>,
+    clients: BTreeMap<u32, Vec<&'a (ClientKey, ClientCounters)>>,
 }
 
 impl<'a> BySlot<'a> {
@@ -36,7 +36,12 @@ impl<'a> BySlot<'a> {
     }
 }
 
-impl BySlot<'_> {
+impl<'a> BySlot<'a> {
+    /// Prefixes of a slot, with the numbers of their rows.
+    pub(super) fn prefixes_of(&self, slot: u32) -> impl Iterator<Item = &'a (PrefixKey, u32)> {
+        self.prefixes.get(&slot).into_iter().flatten().copied()
+    }
+
     /// Clients of a slot, with how many connections each has opened.
     pub(super) fn opens_of(&self, slot: u32) -> Vec<(ClientKey, u64)> {
         let clients = self.clients.get(&slot).into_iter().flatten();
@@ -55,7 +60,8 @@ pub(super) struct Totals {
     pub(super) closed: u64,
     ends: Ends,
     burst: BurstHistogram,
-    rows: BTreeMap<RowAt, PrefixCounters>,
+    /// In boxes, since a tree moves what it holds: a row is two kilobytes.
+    rows: BTreeMap<RowAt, Box<PrefixCounters>>,
     /// Clients of each slot, in no order: [`Self::clients`] adds them up.
     clients: Vec<ClientSnapshot>,
     unattributed: [[u64; REASON_CELLS]; 2],
@@ -79,7 +85,7 @@ enum Prefix {
 }
 
 impl Totals {
-    /// Adds a slot. `window` is the number of the current 100 ms window.
+    /// Adds a slot, but for its prefixes. `window` is the number of the current 100 ms window.
     pub(super) fn add_slot(
         &mut self,
         slot: u32,
@@ -101,13 +107,6 @@ impl Totals {
         for (row, counters) in special_rows.iter().enumerate() {
             self.add_row(Prefix::Special(row), (0, 0), counters);
         }
-        for (key, counters) in by_slot.prefixes.get(&slot).into_iter().flatten() {
-            let prefix = match key.special_row() {
-                Some(row) => Prefix::Special(row as usize),
-                None => Prefix::Key(key.bytes().to_vec()),
-            };
-            self.add_row(prefix, (key.class(), key.tenant()), counters);
-        }
         for (key, client) in by_slot.clients.get(&slot).into_iter().flatten() {
             self.clients.push(ClientSnapshot {
                 address: Some(address_from_words(key.address)),
@@ -115,6 +114,15 @@ impl Totals {
                 opened: client.opened,
             });
         }
+    }
+
+    /// Adds the row of a prefix, or a special one that has a key.
+    pub(super) fn add_prefix(&mut self, key: &PrefixKey, counters: &PrefixCounters) {
+        let prefix = match key.special_row() {
+            Some(row) => Prefix::Special(row as usize),
+            None => Prefix::Key(key.bytes().to_vec()),
+        };
+        self.add_row(prefix, (key.class(), key.tenant()), counters);
     }
 
     /// Adds what a retired prefix has had to the row `(other)` that it belongs to now.
@@ -191,7 +199,7 @@ impl Totals {
         self.burst
     }
 
-    /// Rows with traffic, special ones always. They are moved, not copied: a row is two kilobytes.
+    /// Rows with traffic, special ones always.
     pub(super) fn into_prefixes(self, classes: &Classes) -> Vec<PrefixSnapshot> {
         self.rows
             .into_iter()
@@ -211,7 +219,7 @@ impl Totals {
                         Prefix::Key(ref bytes) => printable(bytes),
                     },
                     special: matches!(prefix, Prefix::Special(_)),
-                    counters,
+                    counters: *counters,
                 },
             )
             .collect()
@@ -326,12 +334,9 @@ mod tests {
             ..PrefixCounters::default()
         };
         let key = PrefixKey::new(3, 0, 1, [97, 0, 0, 0]);
-        let readings = Readings {
-            prefixes: vec![(key, row(100, 200))],
-            ..Readings::default()
-        };
         let mut totals = Totals::default();
-        totals.add_slot(3, &counters, &[row(10, 20)], &BySlot::new(&readings), 0);
+        totals.add_slot(3, &counters, &[row(10, 20)], &BySlot::default(), 0);
+        totals.add_prefix(&key, &row(100, 200));
         assert_eq!(totals.bytes(), (111, 222));
     }
 

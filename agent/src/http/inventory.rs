@@ -416,7 +416,7 @@ impl<'a> BlastRadius<'a> {
             .into_iter()
             .take(LARGEST_CLIENTS)
             .map(|client| Client {
-                client: rows::client_name(client.address).into_owned(),
+                client: rows::client_name(client.address),
                 connections: client.connections,
                 share_of_connections: share(client.connections, server.connections),
             })

@@ -253,7 +253,7 @@ struct Client<'a> {
     /// Label of the server.
     server: &'a str,
     /// IP address; (other): all beyond `limits.clients`.
-    client: Cow<'static, str>,
+    client: String,
     /// The pod that has the address now; null: none that is known.
     pod: Option<KnownPod<'a>>,
     /// Connections open now.

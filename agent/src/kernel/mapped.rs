@@ -53,51 +53,46 @@ impl<T: bytemuck::Pod> Mapped<T> {
     /// The value at `index`, each word read atomically; zeros beyond the end.
     pub(super) fn get(&self, index: usize) -> T {
         let mut value = T::zeroed();
-        if index < self.entries {
-            let bytes = bytemuck::bytes_of_mut(&mut value);
-            for (offset, chunk) in bytes.chunks_mut(8).enumerate() {
-                let word = self
-                    .word(index * Self::stride() / 8 + offset)
-                    .load(Ordering::Relaxed);
-                chunk.copy_from_slice(&word.to_ne_bytes()[..chunk.len()]);
-            }
+        let bytes = bytemuck::bytes_of_mut(&mut value);
+        for (chunk, word) in bytes.chunks_mut(8).zip(self.words(index)) {
+            let word = word.load(Ordering::Relaxed);
+            chunk.copy_from_slice(&word.to_ne_bytes()[..chunk.len()]);
         }
         value
     }
 
     /// The word at `offset`, in words, of the value at `index`.
     pub(super) fn word_of(&self, index: usize, offset: usize) -> u64 {
-        if index < self.entries && offset < Self::stride() / 8 {
-            self.word(index * Self::stride() / 8 + offset)
-                .load(Ordering::Relaxed)
-        } else {
-            0
-        }
+        let word = self.words(index).get(offset);
+        word.map_or(0, |word| word.load(Ordering::Relaxed))
     }
 
     /// Sets the word at `offset`, in words, of the value at `index`.
     pub(super) fn set_word_of(&self, index: usize, offset: usize, value: u64) {
-        if index < self.entries && offset < Self::stride() / 8 {
-            self.word(index * Self::stride() / 8 + offset)
-                .store(value, Ordering::Relaxed);
+        if let Some(word) = self.words(index).get(offset) {
+            word.store(value, Ordering::Relaxed);
         }
     }
 
     /// Sets every word of the value at `index` to zero.
     pub(super) fn clear(&self, index: usize) {
-        if index < self.entries {
-            for offset in 0..Self::stride() / 8 {
-                self.word(index * Self::stride() / 8 + offset)
-                    .store(0, Ordering::Relaxed);
-            }
+        for word in self.words(index) {
+            word.store(0, Ordering::Relaxed);
         }
     }
 
-    fn word(&self, index: usize) -> &AtomicU64 {
-        let words = self.bytes / 8;
-        // SAFETY: the mapping is aligned to a page and lives as long as `self`; atomics tolerate the kernel's writes.
-        let words = unsafe { slice::from_raw_parts(self.address.as_ptr().cast::<AtomicU64>(), words) };
-        &words[index]
+    /// The words of the value at `index`; none beyond the end.
+    fn words(&self, index: usize) -> &[AtomicU64] {
+        if index >= self.entries {
+            return &[];
+        }
+        let words = Self::stride() / 8;
+        // SAFETY: in bounds, and aligned to eight bytes as the mapping is to a page; it lives as long as `self`, and atomics tolerate
+        // the kernel's writes.
+        unsafe {
+            let first = self.address.as_ptr().cast::<AtomicU64>().add(index * words);
+            slice::from_raw_parts(first, words)
+        }
     }
 }
 
@@ -105,7 +100,7 @@ impl Mapped<u32> {
     /// Sets the bits of `mask` in the low half of the value at `index`, and clears its others.
     pub(super) fn set_bits(&self, index: usize, mask: u32) {
         if index < self.entries {
-            // SAFETY: in bounds, aligned to eight bytes, see `word`.
+            // SAFETY: in bounds, aligned to eight bytes, see `words`.
             let cell = unsafe {
                 &*self
                     .address

@@ -125,7 +125,8 @@ impl Kernel {
     }
 
     /// The counters of a row.
-    pub(super) fn row(&self, row: u32) -> PrefixCounters {
+    #[must_use]
+    pub fn row(&self, row: u32) -> PrefixCounters {
         PrefixCounters {
             epoch_in: 0,
             epoch_out: 0,

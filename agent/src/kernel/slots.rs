@@ -14,8 +14,8 @@ use super::{Kernel, Raw, Supply, batch, load::PORT_WORDS};
 /// Everything the maps hold at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Readings {
-    /// Interned prefixes, and special rows that have a key, with their counters. A key may be there several times.
-    pub prefixes: Vec<(PrefixKey, PrefixCounters)>,
+    /// Interned prefixes, and special rows that have a key, with the numbers of their rows. A key may be there several times.
+    pub prefixes: Vec<(PrefixKey, u32)>,
     /// How many rows of each [`Supply`] have an owner.
     pub rows_in_use: [usize; Supply::ALL.len()],
     /// Client addresses with their counters.
@@ -101,13 +101,12 @@ impl Kernel {
     /// Prefixes and clients of all slots.
     #[must_use]
     pub fn readings(&self) -> Readings {
+        let mut prefixes = self.owners_of_rows();
         let mut rows_in_use = [0; Supply::ALL.len()];
-        let rows = self.owners_of_rows().into_iter().map(|(key, row)| {
-            rows_in_use[Supply::of(row) as usize] += 1;
-            (key, self.row(row))
-        });
-        let mut prefixes: Vec<_> = rows.collect();
-        prefixes.extend(self.rows_in_motion().map(|(key, row)| (key, self.row(row))));
+        for (_, row) in &prefixes {
+            rows_in_use[Supply::of(*row) as usize] += 1;
+        }
+        prefixes.extend(self.rows_in_motion());
         Readings {
             prefixes,
             rows_in_use,

@@ -2,7 +2,7 @@
 //! further ones of counters and gauges are written at once: a host may have 65,536 clients, and a sample of the crate costs
 //! eight allocations. In debug builds, and so in every test, a sample whose labels are not those of the table stops the test.
 
-use std::fmt::Display;
+use std::io::{self, Write as _};
 
 use prometheus::proto::{
     Bucket, Counter, Gauge, Histogram, LabelPair, Metric as Sample, MetricFamily, MetricType,
@@ -43,9 +43,14 @@ impl<'a> Family<'a> {
 
     /// A sample of a counter or gauge. Counts beyond 2^53 lose their last digits: all values of Prometheus are floats.
     pub(super) fn count(&mut self, labels: &[(&str, &str)], value: u64) {
-        // The digits of a whole number are the same, and written in a third of the time.
+        // The digits of a whole number are the same, and written in a fraction of the time.
         if self.begun && value < LEAST_ROUNDED {
-            self.line(labels, value);
+            self.line(labels, |text| {
+                text.push(b' ');
+                text.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+                text.push(b'\n');
+                Ok(())
+            });
         } else {
             self.value(labels, value as f64);
         }
@@ -54,18 +59,18 @@ impl<'a> Family<'a> {
     /// A sample of a counter or gauge.
     pub(super) fn value(&mut self, labels: &[(&str, &str)], value: f64) {
         if self.begun {
-            self.line(labels, value);
+            self.line(labels, |text| writeln!(text, " {value}"));
         } else {
             self.first(labels, value);
         }
     }
 
     /// Writes a sample that is not the first.
-    fn line(&mut self, labels: &[(&str, &str)], value: impl Display) {
+    fn line(&mut self, labels: &[(&str, &str)], write_value: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) {
         debug_assert_ne!(self.metric.kind, Kind::Histogram, "{}", self.metric.name);
         self.check(labels);
-        let result = openmetrics::line(self.text, self.metric.name, "", labels.iter().copied(), value);
-        if let Err(error) = result
+        let series = openmetrics::series(self.text, self.metric.name, "", labels.iter().copied());
+        if let Err(error) = series.and_then(|()| write_value(self.text))
             && self.result.is_ok()
         {
             self.result = Err(error.into());

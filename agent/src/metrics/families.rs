@@ -353,9 +353,10 @@ fn accept_burst(report: &Report, family: &mut Family<'_>) {
 }
 
 fn per_client(report: &Report, family: &mut Family<'_>, value: fn(&ClientSnapshot) -> u64) {
+    let mut name = String::new();
     for server in &report.snapshot.servers {
         for client in &server.clients {
-            let name = rows::client_name(client.address);
+            rows::write_client_name(client.address, &mut name);
             family.count(&[("server", &server.label), ("client", &name)], value(client));
         }
     }

@@ -1,7 +1,6 @@
 //! OpenMetrics 1.0 text. The `prometheus` crate writes Prometheus text only; the differences are few: families of counters
 //! are named without `_total`, units have a line of their own, quotes in help texts are escaped, bounds are floats.
 
-use std::fmt::Display;
 use std::io::{self, Write};
 
 use prometheus::proto::{Metric as Sample, MetricFamily, MetricType};
@@ -75,12 +74,23 @@ fn canonical(bound: f64) -> String {
 }
 
 /// One sample, as both formats write it.
-pub(super) fn line<'a>(
+fn line<'a>(
     out: &mut Vec<u8>,
     name: &str,
     suffix: &str,
     labels: impl Iterator<Item = (&'a str, &'a str)>,
-    value: impl Display,
+    value: f64,
+) -> io::Result<()> {
+    series(out, name, suffix, labels)?;
+    writeln!(out, " {value}")
+}
+
+/// The part of a sample before its value, as both formats write it.
+pub(super) fn series<'a>(
+    out: &mut Vec<u8>,
+    name: &str,
+    suffix: &str,
+    labels: impl Iterator<Item = (&'a str, &'a str)>,
 ) -> io::Result<()> {
     out.write_all(name.as_bytes())?;
     out.write_all(suffix.as_bytes())?;
@@ -96,11 +106,16 @@ pub(super) fn line<'a>(
     if separator == b"," {
         out.write_all(b"}")?;
     }
-    writeln!(out, " {value}")
+    Ok(())
 }
 
 /// Escapes backslash, quote and line feed; everything else is written as it is.
 fn escape(text: &str, out: &mut Vec<u8>) -> io::Result<()> {
+    // Nearly always there is none: all bytes looked at, without a branch for each.
+    let is_special = |byte| matches!(byte, b'\\' | b'"' | b'\n');
+    if !text.bytes().fold(false, |found, byte| found | is_special(byte)) {
+        return out.write_all(text.as_bytes());
+    }
     let mut rest = text;
     while let Some(at) = rest.find(['\\', '"', '\n']) {
         let (plain, special) = rest.split_at(at);

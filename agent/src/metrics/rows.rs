@@ -46,6 +46,48 @@ pub(crate) fn errors(counters: &PrefixCounters) -> impl Iterator<Item = (ErrorWo
 }
 
 /// Value of the label `client`.
-pub(crate) fn client_name(address: Option<IpAddr>) -> Cow<'static, str> {
-    address.map_or(Cow::Borrowed(OTHER), |address| Cow::Owned(address.to_string()))
+pub(crate) fn client_name(address: Option<IpAddr>) -> String {
+    let mut name = String::new();
+    write_client_name(address, &mut name);
+    name
+}
+
+/// The same into the place of what `name` holds. A scrape names a hundred thousand clients: IPv4 without the machinery of `fmt`.
+pub(crate) fn write_client_name(address: Option<IpAddr>, name: &mut String) {
+    name.clear();
+    match address {
+        None => name.push_str(OTHER),
+        Some(IpAddr::V4(address)) => {
+            for (place, octet) in address.octets().into_iter().enumerate() {
+                if place > 0 {
+                    name.push('.');
+                }
+                name.push_str(itoa::Buffer::new().format(octet));
+            }
+        }
+        Some(IpAddr::V6(address)) => name.push_str(&address.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_named_as_its_address_is_written() {
+        let mut name = "what was there before, and longer than any address".to_owned();
+        for address in [
+            "0.0.0.0",
+            "1.20.255.100",
+            "255.255.255.255",
+            "::",
+            "::ffff:10.0.0.1",
+            "2001:db8::17",
+        ] {
+            let address: IpAddr = address.parse().expect("an address");
+            write_client_name(Some(address), &mut name);
+            assert_eq!(name, address.to_string());
+        }
+        assert_eq!(client_name(None), OTHER);
+    }
 }

@@ -15,6 +15,9 @@ const _: () = assert!(
 impl Seen {
     /// Takes note of what the row has now. Returns what it has grown by; what it has less than before is added to `lost`.
     pub(super) fn update(&mut self, now: &PrefixCounters, lost: &mut PrefixCounters) -> PrefixCounters {
+        if self.is(now) {
+            return PrefixCounters::default();
+        }
         let mut grown = *now;
         let mut less = false;
         for (at, before) in &self.0 {
@@ -35,6 +38,12 @@ impl Seen {
                 .collect();
         }
         grown
+    }
+
+    /// Whether the row has what it had: most have.
+    fn is(&self, now: &PrefixCounters) -> bool {
+        let cells = (0..).zip(cells(now)).filter(|(_, value)| **value != 0);
+        cells.map(|(at, value)| (at, *value)).eq(self.0.iter().copied())
     }
 }
 

@@ -86,8 +86,11 @@ impl Groups {
         let mut lonely = Vec::new();
         for (address, client) in known {
             match rules.rule_of(address) {
-                // With what the same instance has by name.
-                Some(rule) => named.entry((rule, address)).or_default().add(client),
+                Some(rule) => match named.get_mut(&(rule, address)) {
+                    // The same instance.
+                    Some(by_name) => by_name.add(client),
+                    None => groups.of_rule(rules, rule).add(&client),
+                },
                 None => {
                     groups.unassigned.add(&client);
                     match rules.owner_label(address) {
@@ -98,16 +101,20 @@ impl Groups {
             }
         }
         for ((rule, _), client) in named {
-            let row = match rules.name(rule) {
-                Some(_) => groups.rules.entry(rule).or_default(),
-                None => &mut groups.other,
-            };
-            row.add(&client);
+            groups.of_rule(rules, rule).add(&client);
         }
         let room = rules.room_for_others();
         let room = room - groups.give_rows_to_owners(owners.into_iter().collect(), room);
         groups.give_rows_to_addresses(lonely, room);
         groups
+    }
+
+    /// Where the clients of a rule are added up.
+    fn of_rule(&mut self, rules: &Rules, rule: usize) -> &mut Gathered {
+        match rules.name(rule) {
+            Some(_) => self.rules.entry(rule).or_default(),
+            None => &mut self.other,
+        }
     }
 
     /// Everybody who is followed.
@@ -117,28 +124,51 @@ impl Groups {
         rules.chain(lonely.map(|(who, sum)| (Group::Default(who.clone()), sum)))
     }
 
-    /// The addresses that are known; what belongs to unknown ones is added to `other`.
-    fn by_address(&mut self, sources: Sources<'_>) -> HashMap<IpAddr, Client> {
-        let mut known: HashMap<IpAddr, Client> = HashMap::with_capacity(sources.clients.len());
+    /// The addresses that are known, in order; what belongs to unknown ones is added to `other`. Sorted rather than put into a map:
+    /// there may be tens of thousands, and those of a snapshot are in order.
+    fn by_address(&mut self, sources: Sources<'_>) -> Vec<(IpAddr, Client)> {
+        let surveyed = sources.survey.map_or(0, |survey| survey.addresses.len());
+        let mut known = Vec::with_capacity(sources.clients.len() + surveyed);
         for client in sources.clients {
+            let tally = Tally::default();
+            let (connections, opened) = (client.connections, client.opened);
             match client.address {
-                Some(address) => {
-                    let sum = known.entry(address.to_canonical()).or_default();
-                    sum.connections += client.connections;
-                    sum.opened += client.opened;
-                }
+                Some(address) => known.push((
+                    address.to_canonical(),
+                    Client {
+                        connections,
+                        opened,
+                        tally,
+                    },
+                )),
                 None => {
-                    self.other.connections += client.connections;
-                    self.other.opened += client.opened;
+                    self.other.connections += connections;
+                    self.other.opened += opened;
                 }
             }
         }
         if let Some(survey) = sources.survey {
-            for (address, tally) in &survey.addresses {
-                known.entry(*address).or_default().tally.add(*tally);
-            }
+            let surveyed = survey.addresses.iter().map(|(address, tally)| {
+                let client = Client {
+                    tally: *tally,
+                    ..Client::default()
+                };
+                (*address, client)
+            });
+            known.extend(surveyed);
             self.other.tally.add(survey.beyond);
         }
+        // Stable: that makes use of what is in order already.
+        known.sort_by_key(|(address, _)| *address);
+        known.dedup_by(|(address, client), (first, sum)| {
+            let is_same = address == first;
+            if is_same {
+                sum.connections += client.connections;
+                sum.opened += client.opened;
+                sum.tally.add(client.tally);
+            }
+            is_same
+        });
         known
     }
 
@@ -148,12 +178,13 @@ impl Groups {
         &mut self,
         rules: &Rules,
         sources: Sources<'_>,
-        known: &mut HashMap<IpAddr, Client>,
+        known: &mut [(IpAddr, Client)],
     ) -> HashMap<(usize, IpAddr), Client> {
         let mut named: HashMap<(usize, IpAddr), Client> = HashMap::new();
         let mut take = |address: IpAddr, connections: u64, opened: u64| {
-            let (of_connections, of_opened) = match known.get_mut(&address) {
-                Some(client) => (&mut client.connections, &mut client.opened),
+            let place = known.binary_search_by_key(&address, |(address, _)| *address);
+            let (of_connections, of_opened) = match place.ok().and_then(|place| known.get_mut(place)) {
+                Some((_, client)) => (&mut client.connections, &mut client.opened),
                 None => (&mut self.other.connections, &mut self.other.opened),
             };
             *of_connections = of_connections.saturating_sub(connections);

@@ -1,10 +1,13 @@
 //! `cargo xtask bench`: what Stormglass costs, and what it finds. Never part of a test.
 
+mod cpu;
 mod delays;
 mod detection;
 mod meter;
 mod overhead;
 mod picture;
+mod scrape;
+mod statistics;
 mod storms;
 
 use std::fs;
@@ -26,6 +29,8 @@ pub(crate) struct Options {
 enum Bench {
     /// The cost on the machine and on the server: pairs of runs without and with the agent, in random order
     Overhead(overhead::Options),
+    /// How long a scrape takes when a flood has filled every table of the agent
+    Scrape(scrape::Options),
     /// The RESP meter alone, on the host, beside a RESP crate that parses the same bytes
     Meter(meter::Options),
     /// Storms on simulated servers: delays, misses, false alarms in months of normal life, beside a z-score of INFO
@@ -45,6 +50,7 @@ fn folder(lab: &Lab) -> Result<PathBuf> {
 pub(crate) fn run(lab: &Lab, options: &Options) -> Result<()> {
     match &options.bench {
         Bench::Overhead(options) => overhead::run(lab, options),
+        Bench::Scrape(options) => scrape::run(lab, options),
         Bench::Meter(options) => meter::run(lab, options),
         Bench::Detection(options) => detection::run(lab, options),
         Bench::Storms(options) => storms::run(lab, options),

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
+use ureq::Body;
+use ureq::http::Response;
 
 use super::child::Child;
 use super::interrupt::Interrupt;
@@ -27,6 +29,9 @@ const READY_WITHIN: Duration = Duration::from_secs(20);
 const DEATH_WITHIN: Duration = Duration::from_millis(300);
 
 const SCRAPE_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a page may be.
+const PAGE_BYTES: u64 = 128 << 20;
 
 /// A storm as the agent tells of it. Moments are milliseconds since 1970 began.
 #[derive(Debug, Clone, Deserialize)]
@@ -88,11 +93,23 @@ impl Agent {
         labels: &[String],
         interrupt: &Interrupt,
     ) -> Result<Self> {
+        Self::start_program(&lab.agent(), folder, ports, more, labels, interrupt)
+    }
+
+    /// The same with an agent that lies elsewhere.
+    pub(crate) fn start_program(
+        program: &Path,
+        folder: &Path,
+        ports: &[u16],
+        more: &str,
+        labels: &[String],
+        interrupt: &Interrupt,
+    ) -> Result<Self> {
         let listen = format!("127.0.0.1:{}", ports::free_from(PORT)?);
         let config = folder.join("stormglass.toml");
         fs::write(&config, configuration(&listen, folder, ports, more))
             .with_context(|| format!("cannot write {}", config.display()))?;
-        let mut command = Command::new(lab.agent());
+        let mut command = Command::new(program);
         command.args(["run", "--config"]).arg(&config);
         let mut agent = Self {
             child: Child::start("stormglass", &mut command, folder)?,
@@ -116,6 +133,18 @@ impl Agent {
             self.child.check()?;
             Err(error)
         })
+    }
+
+    /// The same as it comes, however long it is.
+    pub(crate) fn page(&self) -> Result<Vec<u8>> {
+        let mut answer = self.call("/metrics")?;
+        let body = answer.body_mut().with_config().limit(PAGE_BYTES);
+        Ok(body.read_to_vec()?)
+    }
+
+    /// The number of its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
     }
 
     /// Storms of a server, those that go on first.
@@ -149,14 +178,17 @@ impl Agent {
     }
 
     fn get(&self, path: &str) -> Result<String> {
+        Ok(self.call(path)?.body_mut().read_to_string()?)
+    }
+
+    fn call(&self, path: &str) -> Result<Response<Body>> {
         let url = format!("{}{path}", self.url);
-        let mut answer = ureq::get(&url)
+        ureq::get(&url)
             .config()
             .timeout_global(Some(SCRAPE_WITHIN))
             .build()
             .call()
-            .with_context(|| format!("no answer from {url}"))?;
-        Ok(answer.body_mut().read_to_string()?)
+            .with_context(|| format!("no answer from {url}"))
     }
 
     fn wait_for(&mut self, labels: &[String], interrupt: &Interrupt) -> Result<()> {

@@ -3,13 +3,11 @@
 
 mod bpf_stats;
 mod cells;
-mod cpu;
 mod legs;
 mod load;
 mod plot;
 mod report;
 mod stage;
-mod statistics;
 mod subjects;
 mod table;
 

@@ -11,9 +11,9 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{BLACK, IntoFont as _, RGBColor, TextStyle, WHITE};
 
 use self::panel::{Panel, Row, Scale};
+use super::super::statistics::Spread;
 use super::cells::Cell;
 use super::report::{Comparison, Findings, Report};
-use super::statistics::Spread;
 use super::subjects::Subject;
 
 /// Pixels.

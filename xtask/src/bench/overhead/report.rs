@@ -7,10 +7,10 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
+use super::super::statistics::Spread;
 use super::bpf_stats::PerUnit;
 use super::cells::Cell;
 use super::legs::Figures;
-use super::statistics::Spread;
 use super::subjects::Subject;
 use crate::lab::Lab;
 use crate::process::Run as _;

@@ -1,7 +1,7 @@
 //! The report for a terminal.
 
+use super::super::statistics::Spread;
 use super::report::{Comparison, Findings, Report};
-use super::statistics::Spread;
 
 /// Columns of a cell's name, of a subject's, and of a ratio with its quartiles.
 const CELL: usize = 19;

@@ -8,7 +8,7 @@ use plotters::prelude::{Cartesian2d, Circle, IntoLogRange as _, PathElement, Ran
 use plotters::style::text_anchor::HPos;
 use plotters::style::{Color as _, RGBColor};
 
-use super::super::statistics::Spread;
+use super::super::super::statistics::Spread;
 use super::{AXIS, Area, GREY, RED, ROW, TEXT_IN_ROW, failed, text};
 
 /// Room to the right of the axis, for the medians in figures.

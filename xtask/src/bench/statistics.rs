@@ -13,14 +13,25 @@ pub(super) struct Spread {
 impl Spread {
     /// Of finite values; others are left out. `None` of nothing.
     pub(super) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
-        let mut sorted: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
-        sorted.sort_by(f64::total_cmp);
+        let sorted = sorted(values);
         Some(Self {
             first_quartile: quantile(&sorted, 0.25)?,
             median: quantile(&sorted, 0.5)?,
             third_quartile: quantile(&sorted, 0.75)?,
         })
     }
+}
+
+/// The value that this share of some are not above; `None` of nothing.
+pub(super) fn percentile(values: impl IntoIterator<Item = f64>, share: f64) -> Option<f64> {
+    quantile(&sorted(values), share)
+}
+
+/// Of finite values; others are left out.
+fn sorted(values: impl IntoIterator<Item = f64>) -> Vec<f64> {
+    let mut sorted: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
+    sorted.sort_by(f64::total_cmp);
+    sorted
 }
 
 /// Linear between the two nearest ranks, as R and NumPy do by default.
