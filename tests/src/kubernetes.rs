@@ -207,9 +207,10 @@ impl ApiServer {
         state.forgotten = state.version;
     }
 
-    /// Tells every watch that it has expired.
+    /// Tells every watch that it has expired; nothing comes after that.
     pub fn expire(&self) {
         self.state().write(&answers::expired());
+        self.end(true);
     }
 
     /// Writes these bytes into every watch.
