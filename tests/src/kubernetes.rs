@@ -1,10 +1,17 @@
+//! Where a real API server is not at hand: recordings of one (`recording`, played by `player`), what makes them (`cluster`,
+//! `recorder`), and a double that tests tell what to do.
+//!
 //! A double of the Kubernetes API server, as far as a watch of pods goes: lists, watches in chunks that begin behind a
 //! `resourceVersion`, bookmarks, expiry, refusals, TLS, and connections that break. It speaks HTTP/1.1 byte by byte, so that it
 //! can break off anywhere.
 
 mod answers;
+pub mod cluster;
 mod connection;
 mod credentials;
+pub mod player;
+pub mod recorder;
+pub mod recording;
 
 use std::{
     collections::VecDeque,
@@ -162,7 +169,7 @@ impl ApiServer {
 
     /// Writes another token into the file that the kubeconfig names.
     pub fn write_token(&self, token: &str) -> Result<()> {
-        Ok(std::fs::write(self.service_account().join("token"), token)?)
+        self.credentials.write_token(token)
     }
 
     /// Lets in only whoever has this token, and breaks all watches.
@@ -207,9 +214,10 @@ impl ApiServer {
         state.forgotten = state.version;
     }
 
-    /// Tells every watch that it has expired.
+    /// Tells every watch that it has expired; nothing comes after that.
     pub fn expire(&self) {
         self.state().write(&answers::expired());
+        self.end(true);
     }
 
     /// Writes these bytes into every watch.

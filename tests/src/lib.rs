@@ -13,7 +13,7 @@
 //! | `threads` | what the threads of a process may do |
 //! | `ledger` | both counts over the same interval |
 //! | `bpf` | what is loaded into and attached in the kernel |
-//! | `kubernetes` | a double of the Kubernetes API server |
+//! | `kubernetes` | a double of the Kubernetes API server, recordings of a real one |
 //! | `alertmanager`, `prometheus` | the real ones |
 //! | `images`, `secrets` | the bytes that the agent holds, and what is left of secrets in them |
 //!

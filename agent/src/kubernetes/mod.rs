@@ -11,6 +11,8 @@
 
 mod index;
 mod pod;
+#[cfg(test)]
+mod replays;
 mod status;
 #[cfg(test)]
 mod tests;

@@ -199,6 +199,20 @@ fn a_watch_that_expires_while_it_is_open_begins_anew_with_a_list() {
 }
 
 #[test]
+fn a_watch_that_is_refused_as_expired_begins_anew_with_a_list() {
+    let server = ApiServer::start(vec![cart()]).expect("started");
+    let kubernetes = start(&server);
+    until("a watch", || watches(&server).len() == 1);
+    server.refuse_next(410, "");
+    server.end(true);
+    until("the refusal", || faults(&kubernetes, Fault::Expired) == 1);
+    until("another list", || lists(&server) == 2);
+    server.apply(pay());
+    is_known(&kubernetes, "10.1.0.2", Some("pay/Deployment/pay"));
+    assert_eq!(faults(&kubernetes, Fault::Expired), 1);
+}
+
+#[test]
 fn without_an_api_server_what_is_known_stays_known_and_it_is_caught_up_with() {
     let server = ApiServer::start(vec![cart()]).expect("started");
     let kubernetes = start(&server);

@@ -259,7 +259,7 @@ async fn connect(plan: &Plan, state: &Arc<Mutex<State>>) -> anyhow::Result<Clien
     Ok(ClientBuilder::try_from(config)?.with_layer(&hear).build())
 }
 
-/// Follows the pods until the client is not let in.
+/// Follows the pods until the client is not let in, or has to begin anew.
 async fn follow(plan: &Plan, client: Client, state: &Mutex<State>, patience: &mut Patience) {
     let mut wanted = watcher::Config::default().page_size(PAGE);
     if let Some(node) = &plan.only_of {
@@ -274,7 +274,13 @@ async fn follow(plan: &Plan, client: Client, state: &Mutex<State>, patience: &mu
             Err(error) => {
                 let fault = Fault::of_watch(&error);
                 patience.after(state, fault, &error).await;
-                if fault == Fault::Unauthorized {
+                // A watch that is refused by 410, instead of being told of it inside, would be asked for as it was for ever.
+                let is_refused = matches!(
+                    error,
+                    watcher::Error::WatchStartFailed(_) | watcher::Error::WatchFailed(_)
+                );
+                let stays = fault == Fault::Expired && is_refused;
+                if stays || fault == Fault::Unauthorized {
                     return;
                 }
             }

@@ -87,7 +87,7 @@ pub(super) fn line(event: &Value) -> Vec<u8> {
 
 pub(super) fn bookmark(version: u64) -> Value {
     json!({"type": "BOOKMARK", "object": {"kind": "Pod", "apiVersion": "v1", "metadata":
-        {"resourceVersion": version.to_string(), "creationTimestamp": null}, "spec": {"containers": null}, "status": {}}})
+        {"resourceVersion": version.to_string()}, "spec": {"containers": null}, "status": {}}})
 }
 
 pub(super) fn expired() -> Value {

@@ -44,6 +44,9 @@ impl Credentials {
             .subject_alt_names
             .push(SanType::IpAddress(IpAddr::from([127, 0, 0, 1])));
         let certificate = params.signed_by(&key, &authority)?;
+        // For a server that reads them itself.
+        fs::write(dir.path().join("tls.crt"), certificate.pem())?;
+        fs::write(dir.path().join("tls.key"), key.serialize_pem())?;
         let config = server_config(certificate.der().clone(), key.serialize_der())?;
         Ok(Self {
             dir,
@@ -57,6 +60,10 @@ impl Credentials {
 
     pub(super) fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    pub(super) fn write_token(&self, token: &str) -> Result<()> {
+        Ok(fs::write(self.dir().join("token"), token)?)
     }
 
     pub(super) fn kubeconfig(&self) -> PathBuf {
