@@ -331,9 +331,10 @@ fn answer(upstream: &mut Upstream, client: &TcpStream, shared: &Shared, number: 
         return Ok(End::Broken);
     };
     let status = lines[0].split(' ').nth(1).context("no status")?.parse()?;
+    // The value may be empty.
     let headers = lines[1..].iter().map(|line| {
-        line.split_once(": ")
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        let (name, value) = line.split_once(':')?;
+        Some((name.to_owned(), value.trim().to_owned()))
     });
     let head = Head {
         status,

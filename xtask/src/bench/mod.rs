@@ -1,6 +1,5 @@
 //! `cargo xtask bench`: what Stormglass costs, and what it finds. Never part of a test.
 
-mod cpu;
 mod delays;
 mod detection;
 mod meter;

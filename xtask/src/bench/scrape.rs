@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
+use nix::time::ClockId;
+use nix::unistd::Pid;
 
-use super::cpu;
 use super::statistics::{Spread, percentile};
 use crate::build;
 use crate::lab::{Lab, servers};
@@ -116,7 +117,7 @@ struct Subject {
 struct Scraped {
     /// From the request to the last byte, as the client sees it.
     milliseconds: f64,
-    /// CPU time of the agent meanwhile, with whatever it does beside.
+    /// CPU time of the agent meanwhile, with whatever it does beside, threads that have ended included.
     cpu_milliseconds: f64,
     lines: usize,
     bytes: usize,
@@ -133,7 +134,8 @@ impl Subject {
 
     fn scrape(&mut self) -> Result<()> {
         self.agent.check()?;
-        let cpu = || cpu::of_process(self.agent.process());
+        let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(self.agent.process().cast_signed()))?;
+        let cpu = || clock.now().map(Duration::from);
         let (started, before) = (Instant::now(), cpu()?);
         let page = self.agent.page()?;
         let (took, after) = (started.elapsed(), cpu()?);
@@ -148,7 +150,7 @@ impl Subject {
         );
         self.scrapes.push(Scraped {
             milliseconds: took.as_secs_f64() * 1e3,
-            cpu_milliseconds: (after - before) * 1e3,
+            cpu_milliseconds: (after - before).as_secs_f64() * 1e3,
             lines: lines().count() - 1,
             bytes: page.len(),
         });

@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::super::cpu::{self, Machine};
 use super::bpf_stats::{Costs, PerUnit, Statistics};
+use super::cpu::{self, Machine};
 use super::load::Load;
 use super::stage::Stage;
 use super::subjects::Subject;

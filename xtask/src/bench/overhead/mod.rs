@@ -3,6 +3,7 @@
 
 mod bpf_stats;
 mod cells;
+mod cpu;
 mod legs;
 mod load;
 mod plot;
