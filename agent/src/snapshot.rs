@@ -13,6 +13,8 @@ use crate::valkey::ServerFacts;
 pub struct Snapshot {
     /// One entry per live server, in the order of their labels.
     pub servers: Vec<ServerSnapshot>,
+    /// What clients have said of themselves is not in it: the kernel could not list the connections.
+    pub unheard: bool,
     /// Losses that belong to no server, by reason. Reasons with zero are included.
     pub dropped: Vec<(&'static str, u64)>,
     /// How full each kernel map is.

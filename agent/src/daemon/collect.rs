@@ -21,10 +21,11 @@ impl Watch {
     pub(super) fn snapshot(&mut self) -> Snapshot {
         let readings = self.kernel.readings();
         let mut servers = self.server_snapshots(&readings, Server::is_shown);
-        self.add_identities(&mut servers);
+        let heard = self.add_identities(&mut servers);
         let slots_in_use = self.slots_in_use();
         Snapshot {
             servers,
+            unheard: !heard,
             dropped: self.losses(),
             maps: self.kernel.map_usage(&readings, slots_in_use),
             programs: self.kernel.program_usage(),

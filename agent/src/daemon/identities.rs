@@ -139,15 +139,17 @@ impl Watch {
         Ok(records)
     }
 
-    /// Adds to each server who its clients are, which users and libraries they have.
-    pub(super) fn add_identities(&mut self, servers: &mut [ServerSnapshot]) {
+    /// Adds to each server who its clients are, which users and libraries they have. Returns false, with a warning, if the
+    /// kernel could not list the connections.
+    pub(super) fn add_identities(&mut self, servers: &mut [ServerSnapshot]) -> bool {
         let heard = match self.hear() {
             Ok(heard) => heard,
             Err(error) => {
-                return tracing::warn!(
+                tracing::warn!(
                     error = format!("{error:#}"),
                     "the inventory of clients stays empty"
                 );
+                return false;
             }
         };
         // Sums need no order, and a scrape has no time to sort.
@@ -169,6 +171,7 @@ impl Watch {
             let opens = opens.rows(label, server.opened, &server.introductions, room);
             clients::add_opens(&mut server.libraries, opens);
         }
+        true
     }
 
     /// Adds up what ended connections had said of themselves, as far as it is chosen, for good; the kernel forgets it. What it

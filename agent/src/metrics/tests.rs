@@ -135,6 +135,7 @@ fn small() -> Report {
         },
         pods: Owners::default(),
         snapshot: Snapshot {
+            unheard: false,
             servers: vec![server],
             dropped: vec![("ring_full", 0)],
             maps: vec![MapUsage {

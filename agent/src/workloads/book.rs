@@ -221,6 +221,7 @@ impl Workloads {
                 rules: &self.rules,
                 book,
                 now,
+                stand_still: snapshot.unheard && self.rules.have_names(),
             }
             .of(server);
             for row in &rows.workloads {
@@ -321,6 +322,8 @@ struct Rows<'a> {
     rules: &'a Rules,
     book: &'a Book,
     now: Instant,
+    /// Who has opened what is not known this time: no row may get what is another's.
+    stand_still: bool,
 }
 
 impl Rows<'_> {
@@ -380,6 +383,11 @@ impl Rows<'_> {
     }
 
     fn row(&self, name: &str, kind: Kind, sum: &Gathered, opened: u64) -> WorkloadRow {
+        let opened = if self.stand_still {
+            self.book.shown.get(name).copied().unwrap_or(0)
+        } else {
+            opened
+        };
         WorkloadRow::new(name.to_owned(), kind, sum, opened, self.book.survey.is_some())
     }
 }

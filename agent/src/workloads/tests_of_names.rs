@@ -161,6 +161,28 @@ fn what_ends_while_it_is_read_makes_no_counter_go_back_and_counts_for_nobody_els
 }
 
 #[test]
+fn counters_stand_still_while_the_kernel_does_not_say_who_is_there() {
+    let mut workloads = Workloads::new(rules(THREE));
+    let clients = [client("10.0.0.1", 10, 100)];
+    let introductions = [said("10.0.0.1", ORDERS, 4, 40, 0)];
+    let expected = [row("orders", 1, 4, 40), row("office", 1, 6, 60)];
+    assert_eq!(rows(&mut workloads, &clients, &introductions), expected);
+    let deaf = Snapshot {
+        unheard: true,
+        ..snapshot(&[client("10.0.0.1", 10, 105)], &[])
+    };
+    let report = workloads.report(Instant::now(), &deaf);
+    let opened: Vec<_> = report.servers[0].workloads.iter().map(|row| row.opened).collect();
+    assert_eq!(opened, [40, 60]);
+    let clients = [client("10.0.0.1", 10, 105)];
+    let introductions = [said("10.0.0.1", ORDERS, 4, 45, 0)];
+    assert_eq!(
+        rows(&mut workloads, &clients, &introductions),
+        [row("orders", 1, 4, 45), row("office", 1, 6, 60)]
+    );
+}
+
+#[test]
 fn what_the_kernel_forgets_stays_where_it_was() {
     let mut workloads = Workloads::new(rules(THREE));
     let clients = [client("10.0.0.1", 0, 100), client("192.0.2.1", 0, 50)];
