@@ -59,7 +59,7 @@ impl Kernel {
                 readings.clients.len(),
                 self.capacity.clients as usize,
             ),
-            ("SG_ENDED", self.ended.keys().count(), limits::ENDED),
+            ("SG_ENDED", self.ended().len(), limits::ENDED),
             ("SG_NAME_TABLE", self.client_names.keys().count(), limits::NAMES),
             ("SG_SLOTS", slots_in_use, limits::LISTENERS),
             ("SG_DECLARED", self.declared.len(), limits::DECLARED_PREFIXES),
