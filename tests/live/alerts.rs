@@ -319,8 +319,7 @@ fn an_announced_restart_is_expected_and_told_to_nobody() -> Result<()> {
     };
     let other = said(&["--for", "1h", "--server", "other:*"])?;
     ensure!(other.contains("a restart of any workload at other:*"), "{other}");
-    // Of any workload: who leads may be known later than the storm, and until then an announcement of a workload covers nothing.
-    said(&["--for", "5m", "--server", &server.label()])?;
+    said(&["--for", "5m", "--workload", "batch", "--server", &server.label()])?;
     // The daemon looks once a second.
     std::thread::sleep(Duration::from_millis(1_500));
     let list = said(&["--list"])?;

@@ -39,6 +39,8 @@ pub(super) struct Surveys {
     /// Away while a survey is being taken.
     surveyor: Option<Surveyor>,
     running: Option<JoinHandle<(Surveyor, Surveyed)>>,
+    /// The rules have changed since that one began: its places in the file mean nothing.
+    is_outrun: bool,
     /// When the last one began.
     last: Option<Instant>,
     next: Instant,
@@ -63,21 +65,31 @@ struct Surveyed {
     cost: Duration,
 }
 
+impl Surveyed {
+    /// The workloads of users and client names have other places in the file by now.
+    fn forget_names(&mut self) {
+        let surveys = self.servers.iter_mut().filter_map(|(_, survey)| survey.as_mut());
+        surveys.for_each(ServerSurvey::forget_names);
+    }
+}
+
 impl Surveys {
     pub(super) fn new(settings: Clients) -> Self {
         Self {
             settings,
             surveyor: Some(surveyor()),
             running: None,
+            is_outrun: false,
             last: None,
             next: Instant::now(),
             failed: 0,
         }
     }
 
-    /// Looks at other intervals from now on.
+    /// Looks at other intervals, and for other workloads, from now on.
     pub(super) fn change(&mut self, settings: Clients) {
         self.settings = settings;
+        self.is_outrun = self.running.is_some();
         if let Some(last) = self.last {
             self.next = last + self.least_interval();
         }
@@ -96,8 +108,11 @@ impl Surveys {
     fn take(&mut self) -> Option<Surveyed> {
         let thread = self.running.take_if(|thread| thread.is_finished())?;
         match thread.join() {
-            Ok((surveyor, surveyed)) => {
+            Ok((surveyor, mut surveyed)) => {
                 self.surveyor = Some(surveyor);
+                if std::mem::take(&mut self.is_outrun) {
+                    surveyed.forget_names();
+                }
                 Some(surveyed)
             }
             Err(_) => {
@@ -323,6 +338,7 @@ pub(super) fn thread_time() -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Settings;
 
     fn plan() -> Plan {
         Plan {
@@ -380,5 +396,35 @@ mod tests {
         assert_eq!(survey.named[&(7, [10, 0, 0, 1].into())].connections, 2);
         assert_eq!((survey.named.len(), survey.beyond.connections), (1, 3));
         assert_eq!(survey.total().connections, 8);
+    }
+
+    #[test]
+    fn a_survey_that_a_reload_has_outrun_says_nothing_of_names() {
+        for reloads in [false, true] {
+            let mut surveys = Surveys::new(Settings::default().clients);
+            let surveyed = || {
+                let mut survey = ServerSurvey::default();
+                let tally = plan().tally(&connection(0, false));
+                add(&mut survey, &mut 1, (Some(7), [10, 0, 0, 1].into()), tally);
+                let servers = vec![("server".to_owned(), Some(survey))];
+                let cost = Duration::ZERO;
+                (surveyor(), Surveyed { servers, cost })
+            };
+            surveys.running = Some(thread::spawn(surveyed));
+            if reloads {
+                surveys.change(Settings::default().clients);
+            }
+            let taken = loop {
+                if let Some(taken) = surveys.take() {
+                    break taken;
+                }
+                thread::yield_now();
+            };
+            let (_, survey) = &taken.servers[0];
+            let survey = survey.as_ref().unwrap();
+            assert_eq!(survey.named.is_empty(), reloads);
+            assert_eq!(survey.total().connections, 1);
+            assert!(!surveys.is_outrun, "the next one goes by the new rules");
+        }
     }
 }

@@ -43,6 +43,10 @@ const PROGRESS_MILLISECONDS: u64 = 10_000;
 /// How long nobody is told that somebody else leads.
 const LEADER_MILLISECONDS: u64 = 2_000;
 
+/// How long a storm of which it is not known who it is is told nobody, where it may be a workload's whose restart somebody has
+/// announced: the clients are looked at in every tick meanwhile.
+const HELD_MILLISECONDS: u64 = 1_000;
+
 /// So much larger a share of the whole takes the lead from whoever has it.
 const LEAD: f64 = 0.1;
 
@@ -53,6 +57,7 @@ const MEMORY: usize = 100;
 ///
 /// - Of each storm comes one `Started`, any number of `Changed`, one `Ended`, all with the same [`Storm::id`]. A server has one
 ///   storm at a time, so its `Ended` comes before the next `Started`.
+/// - `Started` comes when the storm is `found`; up to a second later if until then it may turn out that somebody announced it.
 /// - Each carries the whole storm as it is then: an event that was missed is made up for by the next one.
 /// - `kinds` and `severity` only grow, `onset` only gets earlier, `expected` is never taken back. `kind` may become one that
 ///   stands before it in [`Kind::ALL`]. `evidence`, `culprits` and `summary` are those of the last finding.
@@ -63,7 +68,7 @@ const MEMORY: usize = 100;
 /// They are logged once, where people are told (`alerts`); whoever else takes them logs what it does about them.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// It was found.
+    /// It was found, and is told from now on.
     Started(Storm),
     /// Another kind joined, it got worse, culprits became known, somebody else leads (for two seconds and by a tenth of the
     /// whole), it turned out to be expected, or ten seconds have passed.
@@ -158,6 +163,8 @@ struct Active {
     findings: BTreeMap<Kind, Finding>,
     /// When something of it was seen for the last time.
     last_seen: Moment,
+    /// Nobody has been told yet.
+    is_held: bool,
     /// When it was told, and as what.
     told_at: Moment,
     told: Told,
@@ -313,16 +320,20 @@ impl Engine {
     /// A server is gone. A storm of it is over.
     pub fn forget(&mut self, label: &str, now: Moment) -> Vec<Event> {
         let storm = self.servers.remove(label).and_then(|server| server.storm);
-        let ended = storm.map(|active| self.end(active, now));
         self.counts.retain(|(server, _), _| server != label);
-        ended.into_iter().collect()
+        let Some(active) = storm else {
+            return Vec::new();
+        };
+        let started = active.is_held.then(|| Event::Started(active.storm.clone()));
+        started.into_iter().chain([self.end(active, now)]).collect()
     }
 
-    /// Storms that go on, by server.
+    /// Storms that go on and have been told, by server.
     pub fn active(&self) -> impl Iterator<Item = &Storm> {
-        self.servers
-            .values()
-            .filter_map(|server| Some(&server.storm.as_ref()?.storm))
+        let storms = self.servers.values().filter_map(|server| server.storm.as_ref());
+        storms
+            .filter(|active| !active.is_held)
+            .map(|active| &active.storm)
     }
 
     /// Storms that are over, the latest first; the last hundred.
@@ -341,6 +352,9 @@ impl Engine {
             return self.found(label, now, findings);
         }
         let storm = &mut self.servers.get_mut(label)?.storm;
+        if let Some(active) = storm.as_mut().filter(|active| active.is_held) {
+            return active.begin_to_tell(now, &self.expectations);
+        }
         let active = storm.take_if(|active| now.since(active.last_seen) >= HOLD_MILLISECONDS)?;
         let last_seen = active.last_seen;
         Some(self.end(active, last_seen))
@@ -349,7 +363,6 @@ impl Engine {
     /// Findings begin a storm, or go into the one that there is.
     fn found(&mut self, label: &str, now: Moment, findings: &[Finding]) -> Option<Event> {
         let server = self.servers.get_mut(label)?;
-        let begins = server.storm.is_none();
         let active = server.storm.get_or_insert_with(|| {
             self.number += 1;
             Active::begun(label, now, self.number)
@@ -359,9 +372,8 @@ impl Engine {
         for kind in new {
             *self.counts.entry((label.to_owned(), kind)).or_default() += 1;
         }
-        if begins {
-            active.tell(now);
-            return Some(Event::Started(active.storm.clone()));
+        if active.is_held {
+            return active.begin_to_tell(now, &self.expectations);
         }
         active.is_news(now).then(|| {
             active.tell(now);
@@ -391,6 +403,7 @@ impl Active {
         let storm = begun(label, now, number);
         Self {
             last_seen: Moment::default(),
+            is_held: true,
             told_at: now,
             told: Told::of(&storm),
             storm,
@@ -462,6 +475,22 @@ impl Active {
             storm.summary = words::summary(lead, &storm.culprits);
         }
         true
+    }
+
+    /// Tells that there is a storm, unless it may still turn out to have been announced.
+    fn begin_to_tell(&mut self, now: Moment, expectations: &[Expectation]) -> Option<Event> {
+        let storm = &self.storm;
+        let may_be_expected = || {
+            expectations
+                .iter()
+                .any(|expectation| expectation.may_cover(storm))
+        };
+        if !storm.expected && now.since(storm.found) < HELD_MILLISECONDS && may_be_expected() {
+            return None;
+        }
+        self.is_held = false;
+        self.tell(now);
+        Some(Event::Started(self.storm.clone()))
     }
 
     fn tell(&mut self, now: Moment) {

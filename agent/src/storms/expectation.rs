@@ -26,15 +26,26 @@ impl Expectation {
                 .filter(|culprit| culprit.subject == Subject::Workload);
             workloads.next().map(|culprit| culprit.name.as_str())
         };
+        self.fits(storm)
+            && self
+                .workload
+                .as_ref()
+                .is_none_or(|pattern| leader().is_some_and(|name| matches(pattern, name)))
+    }
+
+    /// Whether it may turn out to have announced this storm, of which it is not known yet who it is.
+    #[must_use]
+    pub fn may_cover(&self, storm: &Storm) -> bool {
+        self.workload.is_some() && storm.culprits.is_empty() && self.fits(storm)
+    }
+
+    /// Whether the storm is at its servers, and in time.
+    fn fits(&self, storm: &Storm) -> bool {
         storm.found <= self.until
             && self
                 .server
                 .as_ref()
                 .is_none_or(|pattern| matches(pattern, &storm.server))
-            && self
-                .workload
-                .as_ref()
-                .is_none_or(|pattern| leader().is_some_and(|name| matches(pattern, name)))
     }
 }
 

@@ -25,7 +25,7 @@ impl ServerSurvey {
     }
 
     /// Places in the file mean nothing any more.
-    pub(super) fn forget_names(&mut self) {
+    pub fn forget_names(&mut self) {
         for ((_, address), tally) in self.named.drain() {
             self.addresses.entry(address).or_default().add(tally);
         }

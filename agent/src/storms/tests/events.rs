@@ -177,3 +177,75 @@ fn who_does_it_is_known_from_the_first_look_on() {
         world.one_storm(Kind::ReconnectChurn, "cart-api");
     }
 }
+
+/// The tick from which the queue of [`full_queue`] is full.
+const FULL: u64 = 300;
+
+/// What is told of a queue that is full for twenty seconds, each event with its tick; who waits in it is known some ticks later.
+fn full_queue(announced: Option<&str>, known_after: u64) -> Vec<(u64, Event)> {
+    let mut engine = Engine::new(Storms::default());
+    let expectations = announced.map(|workload| Expectation {
+        until: Moment(u64::MAX),
+        server: Some("serv*".into()),
+        workload: Some(workload.into()),
+    });
+    engine.expect(expectations.into_iter().collect());
+    let (mut opened, mut told) = (0, Vec::new());
+    for tick in 0..FULL + 400 {
+        let full = (FULL..FULL + 200).contains(&tick);
+        opened += u64::from(full && tick >= FULL + known_after);
+        let seen = Observation {
+            connections: 100,
+            queue_limit: 100,
+            queue_length: if full { 100 } else { 0 },
+            opened_total: opened,
+            ..Observation::default()
+        };
+        let mut detail = || {
+            let client = ClientDetail {
+                address: CART.address(1),
+                workload: Some("cart-api".into()),
+                library: None,
+                user: None,
+                opened,
+                connections: 100,
+            };
+            Some(Detail {
+                clients: vec![client],
+            })
+        };
+        let now = Moment(BEGINNING + 100 * tick);
+        let events = engine.observe("server", now, &seen, &mut detail);
+        told.extend(events.into_iter().map(|event| (tick, event)));
+        let is_shown = engine.active().next().is_some();
+        assert!(!is_shown || !told.is_empty(), "shown before it is told: {tick}");
+    }
+    told
+}
+
+#[test]
+fn a_storm_that_may_have_been_announced_is_held_until_it_is_known_who_it_is_or_for_a_second() {
+    let begun = |told: &[(u64, Event)]| {
+        let Some((tick, Event::Started(storm))) = told.first() else {
+            panic!("not begun: {told:#?}");
+        };
+        assert!(matches!(told.last(), Some((_, Event::Ended(_)))), "{told:#?}");
+        (*tick, storm.expected)
+    };
+    let (at_once, expected) = begun(&full_queue(None, 4));
+    assert!(!expected);
+    let (later, expected) = begun(&full_queue(Some("cart-*"), 4));
+    assert!(expected, "nobody is woken");
+    assert!((at_once + 1..=at_once + 5).contains(&later), "{later} {at_once}");
+    let (later, expected) = begun(&full_queue(Some("batch"), 4));
+    assert!(!expected, "somebody else");
+    assert!((at_once + 1..=at_once + 5).contains(&later), "{later} {at_once}");
+
+    let told = full_queue(Some("cart-*"), 30);
+    assert_eq!(begun(&told), (at_once + 10, false), "a second is enough");
+    let changed = told.iter().find(|(_, event)| event.storm().expected);
+    let Some((tick, Event::Changed(_))) = changed else {
+        panic!("{told:#?}");
+    };
+    assert!((FULL + 30..=FULL + 32).contains(tick), "{tick}");
+}
