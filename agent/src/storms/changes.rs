@@ -32,6 +32,8 @@ pub(super) struct Quiet {
     recent: Option<Look<Then>>,
     /// What the server had counted at that moment.
     opened_total: u64,
+    /// The look before, with the same: the last one may have been taken when a storm had begun that nobody had seen yet.
+    earlier: Option<(Look<Then>, u64)>,
     /// Connections held. The oldest first.
     looks: VecDeque<Look<u32>>,
     old: Option<Look<u32>>,
@@ -84,8 +86,9 @@ impl Quiet {
             }
         }
         self.recent = Some(Look { at, clients });
-        self.opened_total = opened_total;
-        self.put_aside(at, before);
+        let opened_before = std::mem::replace(&mut self.opened_total, opened_total);
+        self.put_aside(at, &before);
+        self.earlier = (before.at != Moment::default()).then_some((before, opened_before));
     }
 
     fn remembered(&self, client: &ClientDetail, then: Option<&Then>, seconds: f64, fading: f32) -> Then {
@@ -108,16 +111,16 @@ impl Quiet {
     }
 
     /// Keeps a look that is past for those who want to know what has grown.
-    fn put_aside(&mut self, at: Moment, before: Look<Then>) {
+    fn put_aside(&mut self, at: Moment, before: &Look<Then>) {
         let is_past = |look: Option<&Look<u32>>, age| look.is_none_or(|look| at.since(look.at) > age);
         if before.clients.is_empty() || !is_past(self.looks.back(), SPACING_MILLISECONDS) {
             return;
         }
-        let clients = before.clients.into_iter();
+        let clients = before.clients.iter();
         self.looks.push_back(Look {
             at: before.at,
             clients: clients
-                .map(|(address, then)| (address, then.connections))
+                .map(|(address, then)| (*address, then.connections))
                 .collect(),
         });
         if self.looks.len() > LOOKS {
@@ -144,11 +147,33 @@ impl Quiet {
 
     /// What has changed since the last look; and what has grown since `onset`.
     pub(super) fn changes(&self, now: Moment, onset: Moment, detail: &Detail) -> Changes {
+        let last = self.recent.as_ref().map(|recent| (recent, self.opened_total));
+        self.changes_since(last, now, onset, detail)
+    }
+
+    /// The same since a look before `onset`: where the last one tells nobody from anybody else, it may have been taken when all was done.
+    pub(super) fn changes_before(&self, now: Moment, onset: Moment, detail: &Detail) -> Changes {
+        let is_later = self.recent.as_ref().is_some_and(|recent| recent.at > onset);
+        match &self.earlier {
+            Some((earlier, opened_total)) if is_later => {
+                self.changes_since(Some((earlier, *opened_total)), now, onset, detail)
+            }
+            _ => self.changes(now, onset, detail),
+        }
+    }
+
+    fn changes_since(
+        &self,
+        look: Option<(&Look<Then>, u64)>,
+        now: Moment,
+        onset: Moment,
+        detail: &Detail,
+    ) -> Changes {
         let held_at_onset = self.held_near(onset);
         let grown = |client: &ClientDetail| {
             (client.connections as f64 - f64::from(held_at_onset(client.address))).max(0.0)
         };
-        let Some(recent) = &self.recent else {
+        let Some((recent, opened_total)) = look else {
             // Nobody has opened anything yet that could be told from what is usual.
             let rows = detail.clients.iter().map(|client| Change {
                 client: client.clone(),
@@ -190,7 +215,7 @@ impl Quiet {
         let of_rows: f64 = rows.iter().map(|row| row.held).sum();
         Changes {
             rows,
-            known: Some((recent.at, self.opened_total)),
+            known: Some((recent.at, opened_total)),
             gone: (all - of_rows).max(0.0),
         }
     }

@@ -151,7 +151,11 @@ impl Clients {
         // Without an answer it is asked again in the next tick.
         if let Some(detail) = detail() {
             self.looked = Some(now);
-            self.changes = Some(quiet.changes(now, onset, &detail));
+            self.changes = Some(if is_known {
+                quiet.changes(now, onset, &detail)
+            } else {
+                quiet.changes_before(now, onset, &detail)
+            });
         }
     }
 }

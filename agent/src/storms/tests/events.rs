@@ -178,6 +178,47 @@ fn who_does_it_is_known_from_the_first_look_on() {
     }
 }
 
+/// Every second somebody looks; here in the second in which a queue fills, of which nothing shows yet.
+#[test]
+fn who_filled_a_queue_is_known_even_if_the_last_quiet_look_saw_them_come() {
+    for look_at in [FULL, FULL + 1, FULL + 2, FULL + 3] {
+        let mut engine = Engine::new(Storms::default());
+        let mut events = Vec::new();
+        for tick in 0..FULL + 50 {
+            let waiting = if tick >= FULL { 60 } else { 0 };
+            let seen = Observation {
+                connections: waiting,
+                queue_limit: 64,
+                queue_length: waiting,
+                opened_total: waiting,
+                ..Observation::default()
+            };
+            let clients = (1..=waiting).map(|host| ClientDetail {
+                address: CART.address(host),
+                workload: Some("cart-api".into()),
+                library: None,
+                user: None,
+                opened: 1,
+                connections: 1,
+            });
+            let detail = Detail {
+                clients: clients.collect(),
+            };
+            let now = Moment(BEGINNING + 100 * tick);
+            if tick == FULL - 50 || tick == look_at {
+                engine.remember("server", now, &detail);
+            }
+            events.extend(engine.observe("server", now, &seen, &mut || Some(detail.clone())));
+        }
+        let known = events.iter().position(|event| !event.storm().culprits.is_empty());
+        let storm = known.and_then(|at| events.get(at)).map(Event::storm);
+        let Some(storm) = storm else {
+            panic!("nobody is known, looked at in tick {look_at}: {events:#?}");
+        };
+        assert_eq!(storm.culprits[0].name, "cart-api", "{look_at}");
+    }
+}
+
 /// The tick from which the queue of [`full_queue`] is full.
 const FULL: u64 = 300;
 
