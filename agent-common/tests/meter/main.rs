@@ -19,5 +19,4 @@ mod resp;
 mod restarts;
 mod subscriptions;
 mod tcp;
-mod whole;
 mod wire;

@@ -1,10 +1,7 @@
 //! Complete commands, runs of them, and what becomes of bytes that belong to no row.
 
 use super::{
-    super::{
-        Ledger, Segment, command,
-        words::{keep_token, rarely},
-    },
+    super::{Ledger, Segment, command, words::keep_token},
     BLOCKS, Requests, added, flag, phase, replying,
 };
 use crate::abi::{
@@ -238,8 +235,10 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         };
         let row = self.of_class(run.row);
         self.attribute(row, &counts);
-        if run.row != Row::special(self.connection.slot, Row::KEYLESS) {
-            self.note_served();
+        let keyless = run.row == Row::special(self.connection.slot, Row::KEYLESS);
+        // Not written again and again: egress reads that line, too.
+        if !keyless && self.connection.shared.served() == 0 {
+            self.connection.shared.set_served(1);
         }
         if run.answers == 0 {
             return;
@@ -275,14 +274,6 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         }
     }
 
-    /// A command with a key or a channel has come. Not written again and again: egress reads that line, too.
-    #[inline(always)]
-    pub(super) fn note_served(&mut self) {
-        if self.connection.shared.served() == 0 {
-            self.connection.shared.set_served(1);
-        }
-    }
-
     /// The row that has what the connection adds to `row`: each class has special rows of its own.
     #[inline(always)]
     pub(super) fn of_class(&mut self, row: u32) -> u32 {
@@ -290,7 +281,6 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         if class == 0 || !Row::is_special(row) {
             return row;
         }
-        rarely();
         self.ledger.special(Direction::In, row, class)
     }
 
@@ -383,7 +373,7 @@ pub(super) struct Member {
 
 /// What is to be known of the command's reply.
 #[inline(always)]
-pub(super) fn run_flags(info: u32, word: u64, queued: bool) -> u32 {
+fn run_flags(info: u32, word: u64, queued: bool) -> u32 {
     let mut flags = 0;
     // Inside MULTI the reply is no value yet.
     if info & command::READS != 0 && !queued {
