@@ -73,6 +73,29 @@ fn two_fleets_with_equal_parts_do_not_take_turns_in_what_is_told() {
     }
 }
 
+/// A server with a queue of a hundred, which is full or empty.
+fn queue_of_hundred(full: bool, opened_total: u64) -> Observation {
+    Observation {
+        connections: 100,
+        queue_limit: 100,
+        queue_length: if full { 100 } else { 0 },
+        opened_total,
+        ..Observation::default()
+    }
+}
+
+/// An instance of `cart-api`.
+fn cart_api(host: u64, opened: u64, connections: u64) -> ClientDetail {
+    ClientDetail {
+        address: CART.address(host),
+        workload: Some("cart-api".into()),
+        library: None,
+        user: None,
+        opened,
+        connections,
+    }
+}
+
 #[test]
 fn whoever_makes_a_storm_is_looked_for_until_it_is_known() {
     let mut engine = Engine::new(Storms::default());
@@ -81,25 +104,11 @@ fn whoever_makes_a_storm_is_looked_for_until_it_is_known() {
         // A full queue before which nobody gets anywhere for ten seconds, and then one of those who wait.
         let full = (300..450).contains(&tick);
         opened += u64::from(full && tick >= 400);
-        let seen = Observation {
-            connections: 100,
-            queue_limit: 100,
-            queue_length: if full { 100 } else { 0 },
-            opened_total: opened,
-            ..Observation::default()
-        };
-        let client = ClientDetail {
-            address: CART.address(1),
-            workload: Some("cart-api".into()),
-            library: None,
-            user: None,
-            opened,
-            connections: 100,
-        };
+        let seen = queue_of_hundred(full, opened);
         let mut detail = || {
             looks.push(tick);
             Some(Detail {
-                clients: vec![client.clone()],
+                clients: vec![cart_api(1, opened, 100)],
             })
         };
         engine.observe("server", Moment(BEGINNING + 100 * tick), &seen, &mut detail);
@@ -193,16 +202,8 @@ fn who_filled_a_queue_is_known_even_if_the_last_quiet_look_saw_them_come() {
                 opened_total: waiting,
                 ..Observation::default()
             };
-            let clients = (1..=waiting).map(|host| ClientDetail {
-                address: CART.address(host),
-                workload: Some("cart-api".into()),
-                library: None,
-                user: None,
-                opened: 1,
-                connections: 1,
-            });
             let detail = Detail {
-                clients: clients.collect(),
+                clients: (1..=waiting).map(|host| cart_api(host, 1, 1)).collect(),
             };
             let now = Moment(BEGINNING + 100 * tick);
             if tick == FULL - 50 || tick == look_at {
@@ -210,9 +211,8 @@ fn who_filled_a_queue_is_known_even_if_the_last_quiet_look_saw_them_come() {
             }
             events.extend(engine.observe("server", now, &seen, &mut || Some(detail.clone())));
         }
-        let known = events.iter().position(|event| !event.storm().culprits.is_empty());
-        let storm = known.and_then(|at| events.get(at)).map(Event::storm);
-        let Some(storm) = storm else {
+        let mut storms = events.iter().map(Event::storm);
+        let Some(storm) = storms.find(|storm| !storm.culprits.is_empty()) else {
             panic!("nobody is known, looked at in tick {look_at}: {events:#?}");
         };
         assert_eq!(storm.culprits[0].name, "cart-api", "{look_at}");
@@ -235,24 +235,10 @@ fn full_queue(announced: Option<&str>, known_after: u64) -> Vec<(u64, Event)> {
     for tick in 0..FULL + 400 {
         let full = (FULL..FULL + 200).contains(&tick);
         opened += u64::from(full && tick >= FULL + known_after);
-        let seen = Observation {
-            connections: 100,
-            queue_limit: 100,
-            queue_length: if full { 100 } else { 0 },
-            opened_total: opened,
-            ..Observation::default()
-        };
+        let seen = queue_of_hundred(full, opened);
         let mut detail = || {
-            let client = ClientDetail {
-                address: CART.address(1),
-                workload: Some("cart-api".into()),
-                library: None,
-                user: None,
-                opened,
-                connections: 100,
-            };
             Some(Detail {
-                clients: vec![client],
+                clients: vec![cart_api(1, opened, 100)],
             })
         };
         let now = Moment(BEGINNING + 100 * tick);
