@@ -4,7 +4,7 @@
 use agent_common::{
     abi::{Loss, ParkedBytes, ParkedKey, ParkedPlace, WINDOW_BYTES, Window},
     limits::{LONGEST_PARKED, PARKED_BYTES, PARKED_NANOSECONDS},
-    resp::{Payload, Segment},
+    resp::{HEAD_BYTES, Payload, Segment},
 };
 use aya_ebpf::{
     bindings::{BPF_NOEXIST, bpf_tcp_sock},
@@ -14,6 +14,7 @@ use aya_ebpf::{
 };
 use core::{
     ffi::{c_long, c_void},
+    mem::MaybeUninit,
     ptr,
 };
 
@@ -306,6 +307,28 @@ impl Segment for Source {
             Some(parked) => self.load_parked(parked, target, offset, length),
             // SAFETY: at most 63 + 512 bytes from the start of the window, which is as long.
             None => unsafe { bpf_skb_load_bytes(self.skb, offset, target, length) == 0 },
+        }
+    }
+
+    #[inline(always)]
+    fn load_head(&mut self, window: &mut Window, offset: u32, length: u32) -> bool {
+        let length =
+            atomic::masked::<{ HEAD_BYTES as usize - 1 }>(length.wrapping_sub(1) as usize) as u32 + 1;
+        // SAFETY: at most 128 bytes from the start of the window, which is longer.
+        unsafe { bpf_skb_load_bytes(self.skb, offset, window.behind(0).cast(), length) == 0 }
+    }
+
+    #[inline(always)]
+    fn first_words(&mut self, offset: u32, length: u32) -> Option<[u64; 2]> {
+        let length = atomic::masked::<15>(length.wrapping_sub(1) as usize) as u32 + 1;
+        let mut words = MaybeUninit::<[u64; 2]>::uninit();
+        let words = words.as_mut_ptr().cast::<u64>();
+        // SAFETY: both words are written, volatile so that it does not become a call of memset; then at most 16 bytes of them.
+        unsafe {
+            ptr::write_volatile(words, 0);
+            ptr::write_volatile(words.add(1), 0);
+            let result = bpf_skb_load_bytes(self.skb, offset, words.cast(), length);
+            (result == 0).then(|| [ptr::read_volatile(words), ptr::read_volatile(words.add(1))])
         }
     }
 

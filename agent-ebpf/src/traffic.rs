@@ -3,7 +3,7 @@
 use agent_common::{
     abi::{Connection, KeySettings, Loss, Reason, Scratch, called},
     limits,
-    resp::{Payload, Plan, Replies, Requests, Turn},
+    resp::{Payload, Plan, Replies, Requests, Turn, whole_reply},
 };
 use aya_ebpf::{
     EbpfContext,
@@ -31,6 +31,7 @@ pub(crate) fn ingress(context: &SkBuffContext) {
     let Some(connection) = connections::of_packet::<true>(context) else {
         return;
     };
+    fetch::<true>(context, connection);
     let Some(scratch) = SG_SCRATCH_IN.get_ptr_mut(0) else {
         return;
     };
@@ -54,6 +55,24 @@ pub(crate) fn ingress(context: &SkBuffContext) {
     }
 }
 
+/// Sends for the line in which the two directions meet, and for this direction's own, if the packet looks as if it had payload:
+/// acknowledgements do not need them.
+#[inline(always)]
+fn fetch<const IN: bool>(context: &SkBuffContext, connection: &mut Connection) {
+    /// IPv6, TCP with timestamps.
+    const HEADERS: u32 = 40 + 32;
+    if context.len() > HEADERS {
+        connection.runs.fetch();
+        let sequence = if IN {
+            &raw const connection.requests.next_sequence
+        } else {
+            &raw const connection.replies.next_sequence
+        };
+        // SAFETY: a valid reference; volatile because what is read is not needed, but its line is.
+        unsafe { ptr::read_volatile(sequence) };
+    }
+}
+
 /// What [`take_segment`] returns instead of flags. No segment has all of them.
 pub(crate) const UNREADABLE: u8 = u8::MAX;
 
@@ -73,6 +92,7 @@ pub(crate) fn egress(context: &SkBuffContext) {
     let Some(connection) = connections::of_packet::<false>(context) else {
         return;
     };
+    fetch::<false>(context, connection);
     if connection.marks & Connection::UNREAD != 0 {
         // SAFETY: this program begins again from the start once that one has read what there is. Not to be called costs
         // the connection its synchronisation.
@@ -86,7 +106,9 @@ pub(crate) fn egress(context: &SkBuffContext) {
             seen_at: departure(context),
             ..tcp.payload
         };
-        meter_replies(context, connection, &payload);
+        if !whole_answer(context, connection, &payload) {
+            meter_replies(context, connection, &payload);
+        }
     }
     if ends(connection, tcp.flags) {
         connections::ended(connection, By::Server);
@@ -121,17 +143,79 @@ fn ends(connection: &Connection, flags: u8) -> bool {
 
 #[inline(always)]
 fn meter_requests(context: &SkBuffContext, connection: &mut Connection, scratch: &mut Scratch) {
-    if !lock(connection) {
-        // This segment will read as a hole, which it is.
-        return connection.lose_synchronisation(Reason::Contended);
+    match lock_and_try(context, connection, scratch) {
+        Tried::BUSY => {
+            // This segment will read as a hole, which it is.
+            return connection.lose_synchronisation(Reason::Contended);
+        }
+        Tried::DONE => {}
+        _ => {
+            let first = if connection.marks & Connection::UNREAD == 0 {
+                First::PACKET
+            } else {
+                First::PARKED
+            };
+            run_requests(context, connection, scratch, first);
+        }
     }
-    let first = if connection.marks & Connection::UNREAD == 0 {
-        First::PACKET
-    } else {
-        First::PARKED
-    };
-    run_requests(context, connection, scratch, first);
     unlock(connection);
+}
+
+/// What [`lock_and_try`] comes to: plain numbers, of which the verifier knows nothing more.
+struct Tried;
+
+impl Tried {
+    /// The connection is locked, and the segment dealt with.
+    const DONE: u32 = 0;
+    /// It is locked, and the segment is for the meter.
+    const LOCKED: u32 = 1;
+    /// It is not to be had.
+    const BUSY: u32 = 2;
+}
+
+/// [`Requests::whole`] around the lock, in a function of its own: what the verifier learns in it ends with it, and it walks what
+/// follows once.
+#[inline(never)]
+fn lock_and_try(context: &SkBuffContext, connection: &mut Connection, scratch: &mut Scratch) -> u32 {
+    let Some(settings) = SG_SETTINGS.get(0) else {
+        return Tried::BUSY;
+    };
+    let payload = scratch.segment();
+    let mut meter = Requests {
+        connection,
+        segment: Source {
+            skb: context.as_ptr(),
+            place: &raw mut scratch.place,
+        },
+        scratch,
+        settings,
+        ledger: Maps {
+            skb: context.as_ptr().cast(),
+        },
+    };
+    let command = meter.sight(&payload);
+    if !lock(meter.connection) {
+        meter.forget_whole();
+        return Tried::BUSY;
+    }
+    if meter.take_whole(&payload, &command) {
+        Tried::DONE
+    } else {
+        Tried::LOCKED
+    }
+}
+
+/// [`whole_reply`], likewise.
+#[inline(never)]
+fn whole_answer(context: &SkBuffContext, connection: &mut Connection, payload: &Payload) -> bool {
+    let mut segment = Source {
+        skb: context.as_ptr(),
+        place: ptr::null_mut(),
+    };
+    let mut ledger = Maps {
+        skb: context.as_ptr().cast(),
+    };
+    whole_reply(connection, &mut segment, &mut ledger, payload)
 }
 
 /// A segment on its way from a server whose connection has commands that are not read yet: they are read before the answer
@@ -161,7 +245,7 @@ pub(crate) fn unread(context: &SkBuffContext) {
 #[inline(always)]
 fn unlock(connection: &mut Connection) {
     // SAFETY: a cell of the connection's storage; volatile, so that it stays behind the work.
-    unsafe { ptr::write_volatile(&raw mut connection.requests.busy, 0) };
+    unsafe { ptr::write_volatile(&raw mut connection.busy, 0) };
 }
 
 /// Two CPUs may deliver segments of one connection at once; the state is for one. The other one is done within
@@ -169,7 +253,7 @@ fn unlock(connection: &mut Connection) {
 #[inline(always)]
 fn lock(connection: &mut Connection) -> bool {
     // SAFETY: a cell of the connection's storage.
-    unsafe { atomic::swap(&raw mut connection.requests.busy, 1) == 0 || wait_for_lock(connection) }
+    unsafe { atomic::swap(&raw mut connection.busy, 1) == 0 || wait_for_lock(connection) }
 }
 
 #[inline(never)]
@@ -198,7 +282,7 @@ struct Wait {
 unsafe extern "C" fn lock_step(_: u32, wait: *mut Wait) -> c_long {
     // SAFETY: `lock` passes its wait, which holds a connection.
     unsafe {
-        let busy = &raw mut (*(*wait).connection).requests.busy;
+        let busy = &raw mut (*(*wait).connection).busy;
         if ptr::read_volatile(busy) == 0 && atomic::swap(busy, 1) == 0 {
             (*wait).locked = 1;
             return 1;

@@ -8,7 +8,7 @@ use agent_common::{
         ReplyCounts, RequestCounts, Row, Scratch, Spill, WINDOW_BYTES, Window,
     },
     limits,
-    resp::{Ledger, Payload, Plan, Replies, Requests, Segment},
+    resp::{Ledger, Payload, Plan, Replies, Requests, Segment, whole_reply},
 };
 use bytemuck::Zeroable;
 
@@ -115,6 +115,9 @@ impl Driver {
             segment: Bytes(segment),
             ledger: &mut self.counts,
         };
+        if meter.whole(payload) {
+            return;
+        }
         if meter.begin(payload) == Plan::Read {
             for _ in 0..limits::MAX_STEPS {
                 if !meter.step() {
@@ -126,6 +129,9 @@ impl Driver {
     }
 
     fn replies(&mut self, connection: &mut Connection, segment: &[u8], payload: &Payload) {
+        if whole_reply(connection, &mut Bytes(segment), &mut &mut self.counts, payload) {
+            return;
+        }
         let mut meter = Replies {
             connection,
             scratch: &mut self.scratch,
@@ -151,6 +157,17 @@ impl Segment for Bytes<'_> {
         self.0
             .get(offset as usize..(offset + length) as usize)
             .is_some_and(|bytes| window.copy_behind(tail, bytes))
+    }
+
+    fn load_head(&mut self, window: &mut Window, offset: u32, length: u32) -> bool {
+        self.load(window, 0, offset, length)
+    }
+
+    fn first_words(&mut self, offset: u32, length: u32) -> Option<[u64; 2]> {
+        let bytes = self.0.get(offset as usize..(offset + length) as usize)?;
+        let mut words = [0; 16];
+        words[..bytes.len()].copy_from_slice(bytes);
+        Some([0, 8].map(|at| u64::from_le_bytes(std::array::from_fn(|byte| words[at + byte]))))
     }
 
     fn wipe(&mut self, window: &mut Window, length: u32) {

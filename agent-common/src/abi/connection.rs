@@ -86,8 +86,6 @@ impl Shared {
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub struct RequestState {
-    /// The unfinished token; the current word in inline commands. Zeros behind it.
-    pub carry: [u64; TOKEN_BYTES / 8],
     /// Bytes of the current argument still to come, with its CRLF.
     pub skip: u64,
     /// Bytes of the current command that are not part of a run yet.
@@ -97,18 +95,10 @@ pub struct RequestState {
     pub argument: u32,
     /// Sequence number of the next new byte.
     pub next_sequence: u32,
-    /// Length of the argument whose content is being read; the word's length in inline commands.
-    pub content_length: u32,
-    /// Set while a program works on this direction.
-    pub busy: u32,
     /// Row of the current command; [`super::Row::UNKNOWN`] until its key has been seen.
     pub row: u32,
     /// What the command table says about the current command.
     pub command: u32,
-    /// When its last header so far arrived, in units of 256 ns.
-    pub since: u32,
-    /// Bytes of the current command that earlier segments brought; stays at its highest value.
-    pub size: u32,
     /// Arguments of the current command still to come.
     pub arguments_left: u32,
     /// What is expected next.
@@ -119,6 +109,17 @@ pub struct RequestState {
     pub carry_length: u8,
     /// Bit set: sequence known, first frame seen, restart on trial, inside quotes.
     pub flags: u8,
+    // A segment that is one whole command needs nothing from here on.
+    /// Length of the argument whose content is being read; the word's length in inline commands.
+    pub content_length: u32,
+    /// Number of the next argument whose content matters.
+    pub wanted_argument: u32,
+    /// When the last header of the current command so far arrived, in units of 256 ns.
+    pub since: u32,
+    /// Bytes of the current command that earlier segments brought; stays at its highest value.
+    pub size: u32,
+    /// The unfinished token; the current word in inline commands. Zeros behind it.
+    pub carry: [u64; TOKEN_BYTES / 8],
 }
 
 /// The reply direction. Written by egress only.
@@ -180,7 +181,8 @@ impl ReplyState {
 ///
 /// Its two directions run on two CPUs more often than not, so that a line of the cache which both write moves from one to the
 /// other with every segment. What they hardly ever write comes first, with the pointer that the kernel looks at on its way
-/// here (`struct bpf_local_storage_data`); then the one line in which they meet; then what is the one's or the other's.
+/// here (`struct bpf_local_storage_data`); then the one line in which they meet; then what is the one's or the other's, in different
+/// pairs of lines, since Intel's CPUs fetch the other line of a pair along (Optimization Reference Manual, spatial prefetcher).
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub struct Connection {
@@ -193,7 +195,7 @@ pub struct Connection {
     /// Client address; IPv4 mapped into IPv6.
     pub client: [u32; 4],
     /// Bit set: [`Self::CLIENT_LISTED`], [`Self::UNREAD`]. Written where it is filled in, and by who holds
-    /// [`RequestState::busy`].
+    /// [`Self::busy`].
     pub marks: u8,
     /// Established before the agent attached.
     pub adopted: u8,
@@ -214,14 +216,14 @@ pub struct Connection {
     pub opened_epoch: u8,
     /// Cells of both directions.
     pub shared: Shared,
-    /// Number of the next argument whose content matters. Ingress.
-    pub wanted_argument: u32,
-    /// Name of a container command, while its subcommand is awaited; argument of CLIENT REPLY. Ingress.
-    pub word: u64,
-    /// Commands waiting for replies. Both.
-    pub runs: RunQueue,
     /// Sequence number behind the last byte of the segments that came early. Ingress.
     pub parked_end: u32,
+    /// Name of a container command, while its subcommand is awaited; argument of CLIENT REPLY. Ingress.
+    pub word: u64,
+    /// Set while a program works on the requests. Here, so that to set it brings the line that is needed next.
+    pub busy: u32,
+    /// Commands waiting for replies. Both.
+    pub runs: RunQueue,
     /// Ingress.
     pub requests: RequestState,
     /// Egress.
@@ -233,15 +235,21 @@ const fn begins_line(offset: usize) -> bool {
     (offset + 8).is_multiple_of(64)
 }
 
+/// Which pair of lines a part of it lies in: the kernel's 72 bytes before it begin one.
+const fn pair(offset: usize) -> usize {
+    (offset + 72) / 128
+}
+
 const _: () = {
     use core::mem::offset_of;
-    assert!(begins_line(offset_of!(Connection, runs)));
-    // But for the end of the token that is carried, which is touched where one is.
+    assert!(begins_line(offset_of!(Connection, busy)));
     assert!(begins_line(
-        offset_of!(Connection, requests) + offset_of!(RequestState, skip) - 8
+        offset_of!(Connection, requests) + offset_of!(RequestState, content_length)
     ));
     assert!(begins_line(offset_of!(Connection, replies)));
     assert!(begins_line(size_of::<Connection>()));
+    assert!(pair(offset_of!(Connection, requests)) != pair(offset_of!(Connection, replies)));
+    assert!(pair(offset_of!(Connection, requests)) != pair(offset_of!(Connection, busy)));
 };
 
 impl Connection {

@@ -322,8 +322,8 @@ pub struct RunQueue {
     restarting: u8,
     /// Which direction sent data last: a [`Direction`]. Both.
     last_direction: u8,
-    /// Padding.
-    reserved: u8,
+    /// 0, written for the sake of writing: see [`Self::fetch`].
+    touched: u8,
     runs: [Run; RUNS],
 }
 
@@ -338,6 +338,14 @@ impl RunQueue {
     fn run_mut(&mut self, number: u32) -> &mut Run {
         // SAFETY: the mask keeps the index below RUNS.
         unsafe { &mut *self.runs.as_mut_ptr().add(number as usize & (RUNS - 1)) }
+    }
+
+    /// Has the line in which both sides meet brought to this CPU, to be written. It comes while something else is done. Otherwise
+    /// whoever needs it waits, and twice: until he can read it, and until the other side has given it up.
+    #[inline(always)]
+    pub fn fetch(&mut self) {
+        // SAFETY: a valid reference; volatile because nobody reads it.
+        unsafe { ptr::write_volatile(&raw mut self.touched, 0) };
     }
 
     /// Which direction sent data last.

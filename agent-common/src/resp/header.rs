@@ -82,6 +82,22 @@ pub(super) fn short(first: u64) -> Option<(i64, u32)> {
     Some((value as i64, 4_u32.wrapping_add(two as u32)))
 }
 
+/// A number of up to five digits with its CRLF, from the eight bytes at hand: what is not there reads as zeros.
+#[inline(always)]
+pub(super) fn in_word(first: u64) -> Option<(u32, u32)> {
+    const LONGEST: u32 = 6;
+    if let Some((value, length)) = short(first) {
+        return Some((value as u32, length));
+    }
+    let end = first_marked(equal_bytes(first, repeat(b'\r')) | 1 << 63);
+    let line_feed = first >> (end.wrapping_add(1).wrapping_mul(8) & 63) & 0xff;
+    if end.wrapping_sub(2) > LONGEST - 2 || line_feed != u64::from(b'\n') {
+        return None;
+    }
+    let value = eight_digits(right_aligned(first, end))?;
+    Some((value as u32, end.wrapping_add(2)))
+}
+
 /// The number between the type byte and the CR at `end`.
 #[inline(always)]
 fn number(window: &Window, first: u64, at: u32, end: u32) -> Option<i64> {
@@ -191,6 +207,41 @@ mod tests {
             "too long, no end"
         );
         assert_eq!(read(b"$123456a89\r\n"), Header::Bad);
+    }
+
+    #[test]
+    fn a_word_holds_numbers_of_five_digits() {
+        let read = |line: &str| {
+            let mut bytes = [0; 8];
+            bytes[..line.len()].copy_from_slice(line.as_bytes());
+            in_word(u64::from_le_bytes(bytes))
+        };
+        for (line, expected) in [
+            ("$0\r\n", Some((0, 4))),
+            ("$16\r\nx", Some((16, 5))),
+            ("$100\r\nx", Some((100, 6))),
+            ("$1024\r\n", Some((1_024, 7))),
+            ("$65536\r\n", Some((65_536, 8))),
+            ("$99999\r\n", Some((99_999, 8))),
+            ("$100000\r", None),
+            ("$1000000", None),
+            ("$-1\r\n", None),
+            ("$-100\r\n", None),
+            ("$1x24\r\n", None),
+            ("$1024\rx", None),
+            ("$1024\r", None),
+            ("$65536\r", None),
+            ("$100\r", None),
+            ("$\r\n", None),
+            ("$", None),
+            ("", None),
+        ] {
+            assert_eq!(read(line), expected, "{line:?}");
+        }
+        for value in 0..100_000 {
+            let line = format!("${value}\r\n");
+            assert_eq!(read(&line), Some((value, line.len() as u32)));
+        }
     }
 
     #[test]

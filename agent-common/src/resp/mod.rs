@@ -19,8 +19,8 @@ pub(crate) mod words;
 
 pub use header::{Header, header};
 pub use prefix::{Content, prefix};
-pub use replies::Replies;
-pub use requests::{Requests, Turn};
+pub use replies::{Replies, whole_reply};
+pub use requests::{Requests, Turn, Whole};
 
 use crate::abi::{
     Commands, Connection, DURATION_SHIFT, Direction, ErrorWord, Identity, Loss, NameKey, PrefixKey, Pushed,
@@ -34,6 +34,13 @@ pub trait Segment {
     /// bytes (fewer than 64). Returns false when that is impossible.
     fn load(&mut self, window: &mut Window, tail: u32, offset: u32, length: u32) -> bool;
 
+    /// Copies `length` bytes (1 to [`HEAD_BYTES`]) from `offset` of the packet to the start of `window`. Returns false when that
+    /// is impossible.
+    fn load_head(&mut self, window: &mut Window, offset: u32, length: u32) -> bool;
+
+    /// The first `length` bytes (1 to 16) from `offset` of the packet on, zeros behind them. `None` when that is impossible.
+    fn first_words(&mut self, offset: u32, length: u32) -> Option<[u64; 2]>;
+
     /// Overwrites the first `length` bytes (1 to [`WINDOW_BYTES`]) of the window with zeros: nothing of a packet stays
     /// behind.
     fn wipe(&mut self, window: &mut Window, length: u32);
@@ -42,6 +49,9 @@ pub trait Segment {
     /// until that byte comes.
     fn is_awaited(&mut self, sequence: u32) -> bool;
 }
+
+/// How much of a segment is looked at to see whether it is one command: a power of two.
+pub const HEAD_BYTES: u32 = 128;
 
 /// Where the meter's results go.
 pub trait Ledger {

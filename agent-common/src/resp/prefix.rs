@@ -1,12 +1,12 @@
 //! From the head of a key to its prefix.
 
-use super::words::{equal_bytes, first_marked, keep, lowest_bit, marks, repeat};
+use super::words::{equal_bytes, first_marked, keep, lowest_bit, marks, rarely, repeat};
 use crate::abi::{KeySettings, Window};
 
-/// The head of an argument: its first 32 bytes, zero-padded, the byte behind them, and its whole length.
+/// The head of an argument: its first 32 bytes, the byte behind them, and its whole length.
 #[derive(Debug, Clone, Copy)]
 pub struct Content {
-    /// The first 32 bytes.
+    /// The first 32 bytes. Those behind the argument are zeros, unless it is a key's.
     pub words: [u64; 4],
     /// Byte 33, 0 where there is none.
     pub next: u8,
@@ -19,13 +19,23 @@ impl Content {
     #[inline(always)]
     #[must_use]
     pub fn read(window: &Window, at: u32, length: u32) -> Self {
+        let key = Self::key(window, at, length);
+        Self {
+            words: keep(key.words, length),
+            ..key
+        }
+    }
+
+    /// The same of an argument of which no more is wanted than its [`prefix`], with whatever lies behind it.
+    #[inline(always)]
+    #[must_use]
+    pub fn key(window: &Window, at: u32, length: u32) -> Self {
         let words = [
             window.word::<0>(at),
             window.word::<8>(at),
             window.word::<16>(at),
             window.word::<24>(at),
         ];
-        let words = keep(words, length);
         let next = if length > 32 {
             window.word::<32>(at) as u8
         } else {
@@ -48,15 +58,22 @@ pub fn prefix(content: &mut Content, settings: &KeySettings) -> u32 {
         && content.words[0] & 0xff == u64::from(b'{')
         && let Some(tag) = tag(content)
     {
+        rarely();
         *content = tag;
         whole = tag.length;
     }
     let length = if settings.depth <= 1 {
         shallow(content, settings)
     } else {
+        rarely();
         deep(content, settings)
     };
-    let length = if length == 0 { whole } else { length };
+    // Behind the key there may be a delimiter, which is none of it.
+    let length = if length == 0 || length >= content.length {
+        whole
+    } else {
+        length
+    };
     if length > settings.max_prefix_bytes {
         0
     } else {
@@ -79,6 +96,8 @@ fn tag(content: &Content) -> Option<Content> {
         | marks(equal_bytes(words[1], close)) << 8
         | marks(equal_bytes(words[2], close)) << 16
         | marks(equal_bytes(words[3], close)) << 24;
+    // The opening one is not among them.
+    let bits = bits & inside(content.length) >> 1;
     if bits & 1 != 0 || bits == 0 {
         return None;
     }
@@ -95,6 +114,7 @@ fn tag(content: &Content) -> Option<Content> {
 fn delimiters(word: u64, settings: &KeySettings) -> u64 {
     let mut mask = equal_bytes(word, settings.delimiters[0]);
     if settings.delimiter_count > 1 {
+        rarely();
         mask |= equal_bytes(word, settings.delimiters[1])
             | equal_bytes(word, settings.delimiters[2])
             | equal_bytes(word, settings.delimiters[3]);
@@ -138,10 +158,18 @@ fn deep(content: &Content, settings: &KeySettings) -> u32 {
     if content.length > 32 {
         bits |= (delimiters(u64::from(content.next), settings) >> 7 & 1) << 32;
     }
+    bits &= inside(content.length);
     bits = without_lowest(bits, settings.depth > 1);
     bits = without_lowest(bits, settings.depth > 2);
     bits = without_lowest(bits, settings.depth > 3);
     if bits == 0 { 0 } else { lowest_bit(bits) }
+}
+
+/// The bits of the bytes that an argument of so many has.
+#[inline(always)]
+fn inside(length: u32) -> u64 {
+    let length = if length < 63 { length } else { 63 };
+    (1_u64 << length).wrapping_sub(1)
 }
 
 /// `bits` without the lowest one, if there is another and it is wanted.
@@ -224,6 +252,42 @@ mod tests {
         assert!(window.copy_behind(0, b"cart\r\n:1:2:3"));
         let settings = KeySettings::new(b":", 1, 32);
         assert_eq!(prefix(&mut Content::read(&window, 0, 4), &settings), 0);
+    }
+
+    /// Whatever lies there.
+    #[test]
+    fn a_key_has_its_prefix_with_or_without_zeros_behind_it() {
+        let text = b"{ab:{c}d}:{e:f}}:::{:}g:hijk{l:m}n:o:p}q{r:s:}t";
+        let mut window = Window::zeroed();
+        assert!(window.copy_behind(0, text));
+        for (delimiters, depth, hash_tags) in [
+            (&b":"[..], 1),
+            (b":", 2),
+            (b":}", 1),
+            (b"{:", 3),
+            (b"\0:", 1),
+            (b"\0", 4),
+        ]
+        .into_iter()
+        .flat_map(|(delimiters, depth)| [0, 1].map(|hash_tags| (delimiters, depth, hash_tags)))
+        {
+            let settings = KeySettings {
+                hash_tags,
+                ..KeySettings::new(delimiters, depth, 32)
+            };
+            for at in 0..text.len() {
+                for length in 0..=(text.len() - at) {
+                    let (mut key, mut read) = (
+                        Content::key(&window, at as u32, length as u32),
+                        Content::read(&window, at as u32, length as u32),
+                    );
+                    let (found, expected) = (prefix(&mut key, &settings), prefix(&mut read, &settings));
+                    let shown = || text[at..at + length].escape_ascii().to_string();
+                    assert_eq!(found, expected, "{} {settings:?}", shown());
+                    assert_eq!(keep(key.words, found), keep(read.words, found), "{}", shown());
+                }
+            }
+        }
     }
 
     #[test]

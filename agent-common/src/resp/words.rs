@@ -4,6 +4,14 @@ const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
 const LOW: u64 = !HIGH;
 
+/// Says that the way here is taken rarely: what is on the others then lies closer together, in fewer lines of the cache.
+#[inline(always)]
+pub(super) const fn rarely() {
+    // Rust 1.95, which the compiler of the kernel programs is beyond.
+    #[cfg(target_arch = "bpf")]
+    core::hint::cold_path();
+}
+
 /// `byte`, eight times.
 #[inline(always)]
 pub(super) const fn repeat(byte: u8) -> u64 {
@@ -38,7 +46,7 @@ pub(super) const fn lowest_bit(bits: u64) -> u32 {
 
 /// How many bits are set: added up in pairs, fours and bytes. BPF has no such instruction.
 #[inline(always)]
-pub(crate) const fn ones(bits: u64) -> u32 {
+const fn ones(bits: u64) -> u32 {
     let pairs = bits.wrapping_sub(bits >> 1 & 0x5555_5555_5555_5555);
     let fours = (pairs & 0x3333_3333_3333_3333).wrapping_add(pairs >> 2 & 0x3333_3333_3333_3333);
     let bytes = fours.wrapping_add(fours >> 4) & 0x0f0f_0f0f_0f0f_0f0f;

@@ -19,4 +19,5 @@ mod resp;
 mod restarts;
 mod subscriptions;
 mod tcp;
+mod whole;
 mod wire;

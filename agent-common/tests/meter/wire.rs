@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use agent_common::{
     abi::{Connection, Direction, KeySettings, ParkedBytes, ParkedKey, Scratch, WINDOW_BYTES, Window},
     limits,
-    resp::{Payload, Plan, Replies, Requests, Segment},
+    resp::{HEAD_BYTES, Payload, Plan, Replies, Requests, Segment, whole_reply},
 };
 use bytemuck::Zeroable;
 
@@ -45,6 +45,18 @@ impl Segment for &Packet {
             .get(start..start + length as usize)
             .expect("a load beyond the packet");
         !self.refuse && window.copy_behind(tail, bytes)
+    }
+
+    fn load_head(&mut self, window: &mut Window, offset: u32, length: u32) -> bool {
+        assert!(length <= HEAD_BYTES, "length {length}");
+        self.load(window, 0, offset, length)
+    }
+
+    fn first_words(&mut self, offset: u32, length: u32) -> Option<[u64; 2]> {
+        assert!((1..=16).contains(&length), "length {length}");
+        let mut window = Window::zeroed();
+        let there = self.load(&mut window, 0, offset, length);
+        there.then(|| [window.word::<0>(0), window.word::<8>(0)])
     }
 
     fn wipe(&mut self, window: &mut Window, length: u32) {
@@ -98,6 +110,10 @@ pub(crate) struct Wire {
     pub(crate) max_steps: u32,
     /// Parking places.
     pub(crate) parking_room: usize,
+    /// Nothing is dealt with at once: token by token, whatever comes.
+    pub(crate) piecewise: bool,
+    /// Segments that were dealt with at once, by direction.
+    pub(crate) at_once: [u32; 2],
     scratch: Box<Scratch>,
     /// Cells that have places.
     parked: BTreeMap<ParkedKey, Box<ParkedBytes>>,
@@ -150,6 +166,8 @@ impl Wire {
             refuse_loads: false,
             max_steps: limits::MAX_STEPS,
             parking_room: limits::PARKING_PLACES,
+            piecewise: false,
+            at_once: [0; 2],
             scratch: Box::new(Scratch::zeroed()),
             parked: BTreeMap::new(),
             received: next.map(|next| Received {
@@ -253,6 +271,9 @@ impl Wire {
     /// A segment of requests, and then what is parked behind it.
     fn deliver(&mut self, packet: Packet, payload: Payload) {
         let (mut packet, mut payload) = (packet, payload);
+        if self.try_at_once(&packet, &payload) {
+            return;
+        }
         for _ in 0..=limits::PLACES_OF_CONNECTION {
             self.meter_requests(&packet, &payload);
             if self.connection.parked != 0 {
@@ -311,6 +332,14 @@ impl Wire {
         }
     }
 
+    /// Whether a packet of requests was dealt with at once. What is parked is not tried.
+    fn try_at_once(&mut self, packet: &Packet, payload: &Payload) -> bool {
+        self.scramble();
+        let done = payload.length != 0 && !self.piecewise && self.meter(packet).whole(payload);
+        self.at_once[Direction::In as usize] += u32::from(done);
+        done
+    }
+
     fn meter_requests(&mut self, packet: &Packet, payload: &Payload) {
         self.scramble();
         let max_steps = self.max_steps;
@@ -352,8 +381,15 @@ impl Wire {
         self.meter(packet).parked(payload, places);
     }
 
-    fn meter_replies(&mut self, packet: &Packet, payload: &Payload) {
+    fn meter_replies(&mut self, mut packet: &Packet, payload: &Payload) {
         self.scramble();
+        let mut counters = &mut self.counters;
+        let connection = &mut self.connection;
+        let at_once = payload.length != 0 && !self.piecewise;
+        if at_once && whole_reply(connection, &mut packet, &mut counters, payload) {
+            self.at_once[Direction::Out as usize] += 1;
+            return;
+        }
         let mut meter = Replies {
             connection: &mut self.connection,
             scratch: &mut self.scratch,

@@ -42,7 +42,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         }
         state.phase = phase::ARGUMENT;
         let mut skip = u64::from(length).wrapping_add(2);
-        if state.arguments_left == 2 && self.connection.wanted_argument == NO_ARGUMENT {
+        if state.arguments_left == 2 && state.wanted_argument == NO_ARGUMENT {
             // The last argument, if it is short: what SET has.
             let at = self.scratch.position.wrapping_add(skip as u32);
             let left = self.scratch.fill.wrapping_sub(self.scratch.position);
@@ -107,7 +107,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         let state = &mut self.connection.requests;
         state.arguments_left = arguments;
         state.argument = 0;
-        self.connection.wanted_argument = 0;
+        state.wanted_argument = 0;
         state.wanted = wanted::NAME;
         state.content_length = 0;
         state.command = 0;
@@ -132,7 +132,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         let now = self.scratch.now;
         let state = &mut self.connection.requests;
         state.since = now;
-        if state.argument != self.connection.wanted_argument {
+        if state.argument != state.wanted_argument {
             state.skip = (value as u64).wrapping_add(2);
             return Some(self.next_argument());
         }

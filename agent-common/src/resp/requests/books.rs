@@ -1,7 +1,10 @@
 //! Complete commands, runs of them, and what becomes of bytes that belong to no row.
 
 use super::{
-    super::{Ledger, Segment, command, words::keep_token},
+    super::{
+        Ledger, Segment, command,
+        words::{keep_token, rarely},
+    },
     BLOCKS, Requests, added, flag, phase, replying,
 };
 use crate::abi::{
@@ -235,10 +238,8 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         };
         let row = self.of_class(run.row);
         self.attribute(row, &counts);
-        let keyless = run.row == Row::special(self.connection.slot, Row::KEYLESS);
-        // Not written again and again: egress reads that line, too.
-        if !keyless && self.connection.shared.served() == 0 {
-            self.connection.shared.set_served(1);
+        if run.row != Row::special(self.connection.slot, Row::KEYLESS) {
+            self.note_served();
         }
         if run.answers == 0 {
             return;
@@ -274,6 +275,14 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         }
     }
 
+    /// A command with a key or a channel has come. Not written again and again: egress reads that line, too.
+    #[inline(always)]
+    pub(super) fn note_served(&mut self) {
+        if self.connection.shared.served() == 0 {
+            self.connection.shared.set_served(1);
+        }
+    }
+
     /// The row that has what the connection adds to `row`: each class has special rows of its own.
     #[inline(always)]
     pub(super) fn of_class(&mut self, row: u32) -> u32 {
@@ -281,6 +290,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         if class == 0 || !Row::is_special(row) {
             return row;
         }
+        rarely();
         self.ledger.special(Direction::In, row, class)
     }
 
@@ -373,7 +383,7 @@ pub(super) struct Member {
 
 /// What is to be known of the command's reply.
 #[inline(always)]
-fn run_flags(info: u32, word: u64, queued: bool) -> u32 {
+pub(super) fn run_flags(info: u32, word: u64, queued: bool) -> u32 {
     let mut flags = 0;
     // Inside MULTI the reply is no value yet.
     if info & command::READS != 0 && !queued {

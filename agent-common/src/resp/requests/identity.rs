@@ -46,7 +46,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         let inline = state.phase == phase::INLINE;
         let default_user = wanted == wanted::NOBODY && state.arguments_left == 2;
         state.wanted = wanted;
-        self.connection.wanted_argument = argument;
+        self.connection.requests.wanted_argument = argument;
         if let Some(identity) = self.ledger.identity(true) {
             identity.begin_draft();
         }
@@ -64,7 +64,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     #[inline(always)]
     pub(super) fn identify(&mut self, content: &Content) {
         let wanted = self.connection.requests.wanted;
-        self.connection.wanted_argument = NO_ARGUMENT;
+        self.connection.requests.wanted_argument = NO_ARGUMENT;
         match wanted {
             wanted::USER => {
                 // Without another argument behind it, it is a password in the wrong place.
@@ -91,7 +91,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         let state = &mut self.connection.requests;
         if command::effect(state.command) == command::EFFECT_HELLO {
             state.wanted = wanted::HELLO_OPTION;
-            self.connection.wanted_argument = state.argument.wrapping_add(further);
+            state.wanted_argument = state.argument.wrapping_add(further);
         }
     }
 
@@ -109,7 +109,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         };
         let state = &mut self.connection.requests;
         state.wanted = wanted;
-        self.connection.wanted_argument = state.argument.wrapping_add(1);
+        state.wanted_argument = state.argument.wrapping_add(1);
     }
 
     #[inline(always)]
@@ -126,7 +126,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         };
         let state = &mut self.connection.requests;
         state.wanted = wanted;
-        self.connection.wanted_argument = state.argument.wrapping_add(1);
+        state.wanted_argument = state.argument.wrapping_add(1);
     }
 
     #[inline(always)]

@@ -37,7 +37,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         if byte == b'\n' {
             return Found::Turn(self.end_line());
         }
-        if blank || self.connection.wanted_argument == NO_ARGUMENT && command::effect(state.command) == 0 {
+        if blank || state.wanted_argument == NO_ARGUMENT && command::effect(state.command) == 0 {
             return Found::Turn(true);
         }
         if quoted {
@@ -78,7 +78,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         let state = &mut self.connection.requests;
         let index = state.content_length;
         state.content_length = index.wrapping_add(1);
-        if state.argument != self.connection.wanted_argument {
+        if state.argument != state.wanted_argument {
             // Counted, not kept: it may be a password.
             return;
         }
@@ -111,7 +111,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         };
         state.content_length = 0;
         clear_token(&mut state.carry);
-        if state.argument == self.connection.wanted_argument {
+        if state.argument == state.wanted_argument {
             return Found::Word(content);
         }
         state.argument = state.argument.wrapping_add(1);

@@ -3,7 +3,7 @@
 use super::{
     super::{
         Content, Ledger, Segment, command, prefix,
-        words::{equal_bytes, first_marked, keep, lower, repeat},
+        words::{equal_bytes, first_marked, keep, lower, rarely, repeat},
     },
     BLOCKS, NO_ARGUMENT, PING, Requests, flag, wanted,
 };
@@ -50,7 +50,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         let state = &mut self.connection.requests;
         let Some(info) = known else {
             state.wanted = wanted::KEY;
-            self.connection.wanted_argument = 1;
+            state.wanted_argument = 1;
             self.ledger.loss(Loss::UnknownCommand, 1);
             return true;
         };
@@ -90,17 +90,17 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     pub(super) fn want(&mut self, info: u32) {
         let slot = self.connection.slot;
         let state = &mut self.connection.requests;
-        self.connection.wanted_argument = command::argument(info);
+        state.wanted_argument = command::argument(info);
         match command::kind(info) {
             command::KIND_KEY => state.wanted = wanted::KEY,
             command::KIND_KEY_COUNT => state.wanted = wanted::KEY_COUNT,
             command::KIND_KEYWORD => state.wanted = wanted::KEYWORD,
             command::KIND_CONTAINER => {
                 state.wanted = wanted::SUBCOMMAND;
-                self.connection.wanted_argument = 1;
+                state.wanted_argument = 1;
             }
             _ => {
-                self.connection.wanted_argument = NO_ARGUMENT;
+                state.wanted_argument = NO_ARGUMENT;
                 let row = match command::effect(info) {
                     command::EFFECT_SUBSCRIBE | command::EFFECT_UNSUBSCRIBE | command::EFFECT_PUBLISH => {
                         Row::PUBSUB
@@ -110,7 +110,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
                 };
                 if command::effect(info) == command::EFFECT_CLIENT_REPLY {
                     state.wanted = wanted::REPLY_MODE;
-                    self.connection.wanted_argument = 2;
+                    state.wanted_argument = 2;
                     self.connection.word = 0;
                 }
                 state.row = Row::special(slot, row);
@@ -160,13 +160,13 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     pub(super) fn key_count(&mut self, content: &Content) {
         let zeros = keep([repeat(b'0'), 0, 0, 0], content.length);
         if content.length <= 8 && content.words[0] == zeros[0] {
-            self.connection.wanted_argument = NO_ARGUMENT;
+            self.connection.requests.wanted_argument = NO_ARGUMENT;
             self.connection.requests.row = Row::special(self.connection.slot, Row::KEYLESS);
             return;
         }
         let state = &mut self.connection.requests;
         state.wanted = wanted::KEY;
-        self.connection.wanted_argument = state.argument.wrapping_add(command::offset(state.command));
+        state.wanted_argument = state.argument.wrapping_add(command::offset(state.command));
     }
 
     #[inline(always)]
@@ -185,12 +185,12 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         if content.length == 5 && word == BLOCK {
             self.connection.word = BLOCKS;
         }
-        self.connection.wanted_argument = state.argument.wrapping_add(1);
+        state.wanted_argument = state.argument.wrapping_add(1);
     }
 
     #[inline(always)]
     pub(super) fn reply_mode(&mut self, content: &Content) {
-        self.connection.wanted_argument = NO_ARGUMENT;
+        self.connection.requests.wanted_argument = NO_ARGUMENT;
         // Nothing longer is a mode: it is not kept.
         self.connection.word = if content.length <= 4 {
             lower(content.words[0])
@@ -209,30 +209,38 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
             && state.argument == command::argument(state.command);
         if elsewhere {
             state.wanted = wanted::KEYWORD;
-            self.connection.wanted_argument = state.argument.wrapping_add(1);
+            state.wanted_argument = state.argument.wrapping_add(1);
         }
         elsewhere
     }
 
     #[inline(always)]
     pub(super) fn key(&mut self, content: &mut Content) {
-        self.connection.wanted_argument = NO_ARGUMENT;
+        self.connection.requests.wanted_argument = NO_ARGUMENT;
+        self.connection.requests.row = self.row_of(content);
+    }
+
+    /// The row of a key.
+    #[inline(always)]
+    pub(super) fn row_of(&mut self, content: &mut Content) -> u32 {
         let mut length = prefix(content, self.settings);
         if length == 0 && self.settings.declared != 0 {
-            length = self.ledger.declared(&content.words, content.length);
+            rarely();
+            let words = keep(content.words, content.length);
+            length = self.ledger.declared(&words, content.length);
         }
         length = self.scratch.forget(length);
         // On trial nothing is attributed, and no prefix is made known.
-        self.connection.requests.row = if length == 0 || self.connection.shared.trial() != 0 {
-            Row::special(self.connection.slot, Row::NONE)
-        } else {
-            self.row(&PrefixKey::new(
-                self.connection.slot,
-                self.connection.class,
-                length,
-                keep(content.words, length),
-            ))
-        };
+        if length == 0 || self.connection.shared.trial() != 0 {
+            rarely();
+            return Row::special(self.connection.slot, Row::NONE);
+        }
+        self.row(&PrefixKey::new(
+            self.connection.slot,
+            self.connection.class,
+            length,
+            keep(content.words, length),
+        ))
     }
 
     /// The row of a prefix, with what this CPU has seen lately at hand.
@@ -253,6 +261,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         if differs == 0 {
             return known.row;
         }
+        rarely();
         let row = self.ledger.row(key);
         let known = &mut self.scratch.known[index];
         known.key = *key;

@@ -7,6 +7,9 @@ mod identity;
 mod inline;
 mod keys;
 mod quick;
+mod whole;
+
+pub use whole::Whole;
 
 use super::{Content, Ledger, Segment, command};
 use crate::abi::{CONTENT_BYTES, Connection, KeySettings, Reason, RequestCounts, Row, Scratch};

@@ -25,11 +25,16 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         if available == 0 {
             return Turn::Done;
         }
-        if !self.ordinary_head(available) {
+        let trial = self.connection.requests.flags & flag::TRIAL;
+        let Some(head) = self
+            .ordinary_head(self.scratch.position, available)
+            .filter(|_| trial == 0)
+        else {
             return Turn::Slow;
-        }
-        let length = self.connection.requests.content_length;
-        let mut content = Content::read(&self.scratch.window, self.scratch.position, length);
+        };
+        self.start_ordinary(&head);
+        let length = head.key;
+        let mut content = Content::key(&self.scratch.window, self.scratch.position, length);
         self.key(&mut content);
         let again = self.end_content(length);
         if !self.is_complete() {
@@ -50,47 +55,64 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         }
     }
 
-    /// Two comparisons instead of three tokens. Returns whether the key is at hand.
+    /// An ordinary command begins at index `at` of the window, up to its key.
     #[inline(always)]
-    fn ordinary_head(&mut self, available: u32) -> bool {
-        const HEAD: u64 = u64::from_le_bytes(*b"*0\r\n$0\r\n");
-        const DIGITS: u64 = 0x0000_0f00_0000_0f00;
-        let at = self.scratch.position;
-        let head = self.scratch.window.word::<0>(at) ^ HEAD;
-        let arguments = (head >> 8) as u32 & 15;
-        let letters = (head >> 40) as u32 & 15;
-        let trial = self.connection.requests.flags & flag::TRIAL;
-        // Nine digits from 1 on, eight letters from 1 on; a second key argument is needed.
-        if head & !DIGITS != 0 || trial != 0 || arguments.wrapping_sub(2) > 7 || letters.wrapping_sub(1) > 7 {
-            return false;
-        }
-        let name = lower(keep_word(self.scratch.window.word::<8>(at), letters));
-        let Some(info) = command::lookup(&[name, 0, 0]) else {
-            return false;
-        };
-        if info & command::PLACE != command::PLACE_FIRST {
-            return false;
-        }
-        let key_at = at.wrapping_add(letters).wrapping_add(10);
-        let head = self.scratch.window.word::<0>(key_at);
-        let Some((key, header)) = short(head) else {
-            return false;
-        };
-        let key = key as u32;
-        let taken = letters.wrapping_add(10).wrapping_add(header);
-        if head & 0xff != u64::from(b'$') || taken.wrapping_add(needed_of(key)) > available {
-            return false;
-        }
-        self.consume(taken);
+    fn start_ordinary(&mut self, head: &Head) {
+        self.consume(head.taken);
         let now = self.scratch.now;
         let state = &mut self.connection.requests;
         state.flags |= flag::STARTED;
-        state.arguments_left = arguments.wrapping_sub(1);
+        state.arguments_left = head.arguments.wrapping_sub(1);
         state.argument = 1;
         state.wanted = wanted::KEY;
-        state.command = info;
-        state.content_length = key;
+        state.command = head.info;
+        state.content_length = head.key;
         state.since = now;
-        true
     }
+
+    /// What begins at index `at` of the window, if it is an ordinary command whose key is at hand. Two comparisons instead of three
+    /// tokens.
+    #[inline(always)]
+    pub(super) fn ordinary_head(&self, at: u32, available: u32) -> Option<Head> {
+        const HEAD: u64 = u64::from_le_bytes(*b"*0\r\n$0\r\n");
+        const DIGITS: u64 = 0x0000_0f00_0000_0f00;
+        let head = self.scratch.window.word::<0>(at) ^ HEAD;
+        let arguments = (head >> 8) as u32 & 15;
+        let letters = (head >> 40) as u32 & 15;
+        // Nine digits from 1 on, eight letters from 1 on; a second key argument is needed.
+        if head & !DIGITS != 0 || arguments.wrapping_sub(2) > 7 || letters.wrapping_sub(1) > 7 {
+            return None;
+        }
+        let name = lower(keep_word(self.scratch.window.word::<8>(at), letters));
+        let info = command::lookup(&[name, 0, 0])?;
+        if info & command::PLACE != command::PLACE_FIRST {
+            return None;
+        }
+        let key_at = at.wrapping_add(letters).wrapping_add(10);
+        let head = self.scratch.window.word::<0>(key_at);
+        let (key, header) = short(head)?;
+        let key = key as u32;
+        let taken = letters.wrapping_add(10).wrapping_add(header);
+        if head & 0xff != u64::from(b'$') || taken.wrapping_add(needed_of(key)) > available {
+            return None;
+        }
+        Some(Head {
+            info,
+            arguments,
+            key,
+            taken,
+        })
+    }
+}
+
+/// How an ordinary command begins.
+pub(super) struct Head {
+    /// What the command table says about it.
+    pub(super) info: u32,
+    /// Arguments, with the name.
+    pub(super) arguments: u32,
+    /// Length of the key.
+    pub(super) key: u32,
+    /// Bytes before the key.
+    pub(super) taken: u32,
 }

@@ -1,5 +1,9 @@
 //! The reply direction: RESP2 and RESP3 values, matched in order to the commands that wait.
 
+mod whole;
+
+pub use whole::whole_reply;
+
 use super::{
     Header, Ledger, NARROW, Payload, Segment, WIDE,
     error_words::{DECISIVE_BYTES, error_word, is_refusal},
