@@ -1,16 +1,20 @@
 //! Connections whose handshake ends with the client's first commands: its acknowledgement was lost, the server's queue of
 //! accepted connections was full when it came, or the client sends data with its first packet.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::ops::RangeInclusive;
 use std::thread;
 use std::time::Duration;
 
+use agent_common::limits::PARKED_BYTES;
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::socket::{setsockopt, sockopt::TcpFastOpenConnect};
+use serde_json::Value;
 use stormglass_load::slow::Stopped;
 use stormglass_tests::agent::Agent;
+use stormglass_tests::bpf;
 use stormglass_tests::ledger::{Account, Opening};
 use stormglass_tests::poll;
 use stormglass_tests::resp::{Connection, Reply, frame};
@@ -155,13 +159,19 @@ fn commands_that_a_full_queue_turns_away_count_once_when_they_are_let_in() -> Re
     });
     // Most of what is sent is turned away, and sent again, and turned away.
     thread::sleep(Duration::from_millis(700));
-    // Of what was turned away, each CPU keeps the last.
-    let kept = scene.agent.parked()?;
+    let kept = bpf::entries("SG_PARKED")?;
     drop(stopped);
-    ensure!(
-        kept <= thread::available_parallelism()?.get() as u64,
-        "{kept} are kept"
-    );
+    ensure!(!kept.is_empty(), "nothing is kept");
+    for (cpu, cells) in cells_by_cpu(&kept)? {
+        ensure!(
+            cpu != 0,
+            "what a connection was let in with is not read: {kept:?}"
+        );
+        ensure!(
+            is_a_segment(&cells),
+            "CPU {cpu} keeps more than the last: {kept:?}"
+        );
+    }
     for mut connection in crowd? {
         connection.receive()?;
     }
@@ -199,6 +209,30 @@ fn commands_in_the_very_first_packet_are_read() -> Result<()> {
     let early = scene.wire.server.inside(|| netstat("TCPFastOpenPassive"))?;
     ensure!(early > 0, "the first packet held no data");
     Ok(())
+}
+
+/// Parked cells by the number of the CPU at work on their handshake, and one: the number of each one's first byte.
+fn cells_by_cpu(entries: &[Value]) -> Result<BTreeMap<u64, Vec<u32>>> {
+    let mut cells = BTreeMap::<_, Vec<_>>::new();
+    for entry in entries {
+        let number = |name: &str| {
+            entry["key"][name]
+                .as_u64()
+                .with_context(|| format!("no {name} in {entry}"))
+        };
+        let sequence = u32::try_from(number("sequence")?)?;
+        cells.entry(number("handshake")?).or_default().push(sequence);
+    }
+    Ok(cells)
+}
+
+/// Whether a short segment can lie in these cells, in any order: it may begin in one and end in the next.
+fn is_a_segment(cells: &[u32]) -> bool {
+    match *cells {
+        [_] => true,
+        [one, other] => one.wrapping_sub(other).min(other.wrapping_sub(one)) == PARKED_BYTES as u32,
+        _ => false,
+    }
 }
 
 /// A counter of TCP in this thread's network namespace.

@@ -82,6 +82,12 @@ pub fn map_memory() -> Result<u64> {
     Ok(ours.filter_map(|map| map["bytes_memlock"].as_u64()).sum())
 }
 
+/// Keys and values of the one map of this name, by its type.
+pub fn entries(name: &str) -> Result<Vec<Value>> {
+    let entries = bpftool(&["map", "dump", "name", name])?;
+    Ok(rows(&entries).map(|entry| entry["formatted"].clone()).collect())
+}
+
 fn bpftool(arguments: &[&str]) -> Result<Value> {
     let mut command = Command::new(lab::bpftool()?);
     command.arg("-j").args(arguments);
