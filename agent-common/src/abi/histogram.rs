@@ -21,9 +21,28 @@ pub const DURATION_ERROR: f64 = 0.125;
 #[inline(always)]
 #[must_use]
 pub const fn size_bucket(bytes: u32) -> u32 {
-    if bytes <= 1 {
-        return 0;
+    if bytes < SMALL as u32 {
+        return SMALL_SIZES[bytes as usize & (SMALL - 1)] as u32;
     }
+    bucket_of_size(bytes)
+}
+
+/// Sizes whose bucket is read from a table: those of most commands and replies.
+const SMALL: usize = 256;
+
+static SMALL_SIZES: [u8; SMALL] = {
+    let mut buckets = [0; SMALL];
+    let mut bytes = 2;
+    while bytes < SMALL {
+        buckets[bytes] = bucket_of_size(bytes as u32) as u8;
+        bytes += 1;
+    }
+    buckets
+};
+
+/// The same of more than a byte, without a table.
+#[inline(always)]
+const fn bucket_of_size(bytes: u32) -> u32 {
     let bucket = highest_bit(bytes.wrapping_sub(1)).wrapping_add(1);
     if bucket < SIZE_BUCKETS as u32 {
         bucket

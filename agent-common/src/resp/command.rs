@@ -133,6 +133,9 @@ pub const fn has_keys_elsewhere(info: u32) -> bool {
     kind(info) == KIND_KEY && offset(info) != 0
 }
 
+/// The bits that a command with [`EFFECT_NONE`] may have.
+pub const PLAIN: u32 = !(15 << 24);
+
 /// What the command does to its connection: [`EFFECT_NONE`] to [`EFFECT_IDENTIFY`].
 #[inline(always)]
 #[must_use]
@@ -312,6 +315,18 @@ mod tests {
         assert_eq!(confirmed_name(found("get")), 0);
         for name in ["", "nosuchcommand", "GET", "ge", "gett", "client|nosuch"] {
             assert_eq!(lookup(&pack(name)), None, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn short_names_have_no_byte_but_letters_that_another_becomes_with_the_bit_of_small_ones() {
+        let short = TABLE
+            .iter()
+            .filter(|entry| entry.name[1] == 0 && entry.name[0] != 0);
+        let bytes: Vec<u8> = short.flat_map(|entry| entry.name[0].to_le_bytes()).collect();
+        assert!(bytes.len() > 500, "{}", bytes.len());
+        for byte in bytes {
+            assert!(byte.is_ascii_lowercase() || byte & b' ' == 0, "{}", byte as char);
         }
     }
 

@@ -222,6 +222,13 @@ impl Counters {
         all
     }
 
+    /// No prefix has a row any more, nor has any row counts.
+    pub(crate) fn take_rows_away(&mut self) {
+        self.prefixes.clear();
+        self.rows.clear();
+        self.details.clear();
+    }
+
     /// Whether any prefix has got a row, counted or not.
     pub(crate) fn knows_prefixes(&self) -> bool {
         !self.prefixes.is_empty()

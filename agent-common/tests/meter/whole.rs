@@ -172,13 +172,29 @@ fn every_recorded_conversation_comes_to_the_same_piecewise() {
     assert!(at_once.iter().all(|segments| *segments > 50), "{at_once:?}");
 }
 
+#[test]
+fn rows_that_were_taken_away_are_remembered_no_longer() {
+    for prefix in ["cart", "carts-of-everybody"] {
+        let mut wire = begun();
+        for key in ["other:1", &format!("{prefix}:1")] {
+            wire.request(command(&["GET", key]));
+            wire.reply("$-1\r\n");
+        }
+        wire.counters.take_rows_away();
+        wire.settings.generation += 1;
+        wire.request(command(&["GET", &format!("{prefix}:1")]));
+        assert_eq!(wire.books().row(prefix).commands, 1, "{prefix}");
+    }
+}
+
 /// Moments, too: which the model of random conversations knows nothing of.
 #[test]
 fn random_exchanges_come_to_the_same_piecewise() {
     let mut random = Random::new(11);
     let mut wires = [begun(), piecewise(begun())];
     for _ in 0..20_000 {
-        let key = format!("tenant-{}:{}", random.below(20), random.below(1_000));
+        let tenants = ["t", "tenant-"][random.below(2)];
+        let key = format!("{tenants}{}:{}", random.below(20), random.below(1_000));
         let value = "x".repeat([0, 1, 9, 10, 99, 100, 999, 1_000, 20_000][random.below(9)]);
         let (request, reply) = match random.below(6) {
             0 => (command(&["SET", &key, &value]), b"+OK\r\n".to_vec()),

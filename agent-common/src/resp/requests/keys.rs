@@ -220,6 +220,25 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         self.connection.requests.row = self.row_of(content);
     }
 
+    /// The row of a key whose prefix is short and remembered, or else as [`Self::row_of`].
+    #[inline(always)]
+    pub(super) fn row_at_hand(&mut self, content: &mut Content) -> u32 {
+        if let Some((word, length)) = prefix::short_prefix(content, self.settings) {
+            let (slot, class) = (self.connection.slot, self.connection.class);
+            let key = PrefixKey::new(slot, class, length, [word, 0, 0, 0]);
+            let known = &self.scratch.known[place(&key)];
+            // The rest of its words are zeros, as of every prefix of this length.
+            let differs = known.key.words[0] ^ word
+                | u64::from(known.key.differs(&key) | known.generation ^ self.settings.generation)
+                | u64::from(self.connection.shared.trial());
+            if differs == 0 {
+                return known.row;
+            }
+        }
+        rarely();
+        self.row_of(content)
+    }
+
     /// The row of a key.
     #[inline(always)]
     pub(super) fn row_of(&mut self, content: &mut Content) -> u32 {
@@ -246,10 +265,8 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     /// The row of a prefix, with what this CPU has seen lately at hand.
     #[inline(always)]
     fn row(&mut self, key: &PrefixKey) -> u32 {
-        const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
         let [first, second, third, fourth] = key.words;
-        let hash = (first ^ key.head()).wrapping_mul(FACTOR) ^ (second ^ third ^ fourth).wrapping_mul(FACTOR);
-        let index = (hash >> (u64::BITS - KNOWN_PREFIXES.trailing_zeros())) as usize & (KNOWN_PREFIXES - 1);
+        let index = place(key);
         let known = &mut self.scratch.known[index];
         let generation = self.settings.generation;
         let words = known.key.words;
@@ -269,4 +286,13 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         known.generation = generation;
         row
     }
+}
+
+/// Where this CPU remembers the row of a prefix.
+#[inline(always)]
+const fn place(key: &PrefixKey) -> usize {
+    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+    let [first, second, third, fourth] = key.words;
+    let hash = (first ^ key.head()).wrapping_mul(FACTOR) ^ (second ^ third ^ fourth).wrapping_mul(FACTOR);
+    (hash >> (u64::BITS - KNOWN_PREFIXES.trailing_zeros())) as usize & (KNOWN_PREFIXES - 1)
 }

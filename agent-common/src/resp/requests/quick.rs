@@ -4,7 +4,7 @@ use super::{
     super::{
         Content, Ledger, Segment, command,
         header::short,
-        words::{keep_word, lower},
+        words::{keep_word, repeat},
     },
     Requests, Turn, flag, needed_of, phase, wanted,
 };
@@ -75,6 +75,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     #[inline(always)]
     pub(super) fn ordinary_head(&self, at: u32, available: u32) -> Option<Head> {
         const HEAD: u64 = u64::from_le_bytes(*b"*0\r\n$0\r\n");
+        const SMALL_LETTERS: u64 = repeat(b' ');
         const DIGITS: u64 = 0x0000_0f00_0000_0f00;
         let head = self.scratch.window.word::<0>(at) ^ HEAD;
         let arguments = (head >> 8) as u32 & 15;
@@ -83,7 +84,8 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         if head & !DIGITS != 0 || arguments.wrapping_sub(2) > 7 || letters.wrapping_sub(1) > 7 {
             return None;
         }
-        let name = lower(keep_word(self.scratch.window.word::<8>(at), letters));
+        // Letters in either case become small ones; what is none becomes none (a test of the table says so).
+        let name = keep_word(self.scratch.window.word::<8>(at) | SMALL_LETTERS, letters);
         let info = command::lookup(&[name, 0, 0])?;
         if info & command::PLACE != command::PLACE_FIRST {
             return None;

@@ -100,10 +100,11 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     #[inline(always)]
     fn ask(&mut self, payload: &Payload, command: &Whole) -> bool {
         let mut key = Content::key(&self.scratch.window, command.key_at, command.key);
-        let row = self.row_of(&mut key);
+        let row = self.row_at_hand(&mut key);
         let row = self.of_class(row);
         let since = tick(payload.seen_at);
-        let flags = run_flags(command.info, BLOCKS, false);
+        // It has no effect, which is where the names of what it does would be.
+        let flags = run_flags(command.info & command::PLAIN, BLOCKS, false);
         let commands = Commands::new(row, RunKind::Reply, flags, since, 1);
         match self.connection.runs.push(&commands) {
             Pushed::Exactly => {}
