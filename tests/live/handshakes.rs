@@ -169,7 +169,8 @@ fn commands_that_a_full_queue_turns_away_count_once_when_they_are_let_in() -> Re
         );
         ensure!(
             is_a_segment(&cells),
-            "CPU {cpu} keeps more than the last: {kept:?}"
+            "CPU {} keeps more than the last: {kept:?}",
+            cpu - 1
         );
     }
     for mut connection in crowd? {
