@@ -186,8 +186,9 @@ fn established(context: &SockOpsContext) {
         let ops = context.ops;
         let remote = listeners::remote_address(ops);
         (
-            (*ops).rcv_nxt,
-            (*ops).snd_nxt,
+            // Volatile: they are neighbours where they go to, and would be read as one word, which the verifier refuses.
+            ptr::read_volatile(&raw const (*ops).rcv_nxt),
+            ptr::read_volatile(&raw const (*ops).snd_nxt),
             remote,
             u32::from_be((*ops).remote_port),
         )

@@ -131,7 +131,7 @@ fn take(context: &SockOpsContext, connection: &mut Connection, handshake: &mut H
         && handshake.client[1] == connection.client[1]
         && handshake.client[2] == connection.client[2]
         && handshake.client[3] == connection.client[3]
-        && handshake.sequence.wrapping_sub(connection.requests.next_sequence) < 1 << 31;
+        && handshake.sequence.wrapping_sub(connection.next_in) < 1 << 31;
     if !same {
         return;
     }

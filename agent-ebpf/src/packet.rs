@@ -24,8 +24,7 @@ pub(crate) struct Tcp {
     pub(crate) flags: u8,
 }
 
-/// Reads the headers. `None`: not TCP, or not readable. To be called in a function of its own, so that the verifier walks
-/// what follows once, not once for each kind of header.
+/// Reads the headers. `None`: not TCP, or not readable.
 #[inline(always)]
 pub(crate) fn tcp(context: &SkBuffContext) -> Option<Tcp> {
     // SAFETY: the context is valid.

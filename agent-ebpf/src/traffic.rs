@@ -21,7 +21,7 @@ use crate::{
     connections::{self, By},
     ledger::{self, Maps},
     maps::{SG_CALLED, SG_SCRATCH_IN, SG_SCRATCH_OUT, SG_SETTINGS},
-    packet::{self, FIN, RST, Tcp},
+    packet::{self, FIN, RST},
     parking::{PACKET, Parking, Source},
 };
 
@@ -31,7 +31,7 @@ pub(crate) fn ingress(context: &SkBuffContext) {
     let Some(connection) = connections::of_packet::<true>(context) else {
         return;
     };
-    fetch::<true>(context, connection);
+    fetch(context, connection);
     let Some(scratch) = SG_SCRATCH_IN.get_ptr_mut(0) else {
         return;
     };
@@ -55,21 +55,13 @@ pub(crate) fn ingress(context: &SkBuffContext) {
     }
 }
 
-/// Sends for the line in which the two directions meet, and for this direction's own, if the packet looks as if it had payload:
-/// acknowledgements do not need them.
+/// Sends for the line in which the two directions meet, if the packet looks as if it had payload: acknowledgements do not need it.
 #[inline(always)]
-fn fetch<const IN: bool>(context: &SkBuffContext, connection: &mut Connection) {
+fn fetch(context: &SkBuffContext, connection: &mut Connection) {
     /// IPv6, TCP with timestamps.
     const HEADERS: u32 = 40 + 32;
     if context.len() > HEADERS {
         connection.runs.fetch();
-        let sequence = if IN {
-            &raw const connection.requests.next_sequence
-        } else {
-            &raw const connection.replies.next_sequence
-        };
-        // SAFETY: a valid reference; volatile because what is read is not needed, but its line is.
-        unsafe { ptr::read_volatile(sequence) };
     }
 }
 
@@ -77,7 +69,7 @@ fn fetch<const IN: bool>(context: &SkBuffContext, connection: &mut Connection) {
 pub(crate) const UNREADABLE: u8 = u8::MAX;
 
 /// Puts the packet's segment at hand. Returns its TCP flags.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn take_segment(context: &SkBuffContext, scratch: &mut Scratch) -> u8 {
     let Some(tcp) = packet::tcp(context) else {
         return UNREADABLE;
@@ -92,13 +84,13 @@ pub(crate) fn egress(context: &SkBuffContext) {
     let Some(connection) = connections::of_packet::<false>(context) else {
         return;
     };
-    fetch::<false>(context, connection);
+    fetch(context, connection);
     if connection.marks & Connection::UNREAD != 0 {
         // SAFETY: this program begins again from the start once that one has read what there is. Not to be called costs
         // the connection its synchronisation.
         unsafe { SG_CALLED.tail_call(context, called::UNREAD) };
     }
-    let Some(tcp) = leaving(context) else {
+    let Some(tcp) = packet::tcp(context) else {
         return ledger::count_loss(Loss::HeaderUnreadable, 1);
     };
     if tcp.payload.length != 0 {
@@ -114,11 +106,6 @@ pub(crate) fn egress(context: &SkBuffContext) {
         connections::ended(connection, By::Server);
         connections::close_reply_books(connection);
     }
-}
-
-#[inline(never)]
-fn leaving(context: &SkBuffContext) -> Option<Tcp> {
-    packet::tcp(context)
 }
 
 /// When a segment leaves: TCP has written that on it, on the monotonic clock (net/ipv4/tcp_output.c, since Linux 5.18 for
@@ -205,8 +192,8 @@ fn lock_and_try(context: &SkBuffContext, connection: &mut Connection, scratch: &
     }
 }
 
-/// [`whole_reply`], likewise.
-#[inline(never)]
+/// [`whole_reply`] with what the kernel has for it.
+#[inline(always)]
 fn whole_answer(context: &SkBuffContext, connection: &mut Connection, payload: &Payload) -> bool {
     let mut segment = Source {
         skb: context.as_ptr(),
@@ -410,7 +397,7 @@ fn begin(work: &mut Work) -> Plan {
 fn next(work: &mut Work) -> bool {
     let skb = work.skb;
     let mut meter = work.meter();
-    let sequence = meter.connection.requests.next_sequence;
+    let sequence = meter.connection.next_in;
     if let Some(unparked) = parking(skb.cast()).unpark(sequence, meter.scratch.packet_seen_at) {
         meter.scratch.set_segment(&unparked.payload);
         meter.scratch.places = unparked.places;

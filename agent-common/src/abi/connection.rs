@@ -93,8 +93,6 @@ pub struct RequestState {
     // Fields that are set to zero together are not neighbours: the optimiser would make a call of it.
     /// Number of the argument being read; the name is 0.
     pub argument: u32,
-    /// Sequence number of the next new byte.
-    pub next_sequence: u32,
     /// Row of the current command; [`super::Row::UNKNOWN`] until its key has been seen.
     pub row: u32,
     /// What the command table says about the current command.
@@ -109,15 +107,12 @@ pub struct RequestState {
     pub carry_length: u8,
     /// Bit set: sequence known, first frame seen, restart on trial, inside quotes.
     pub flags: u8,
-    // A segment that is one whole command needs nothing from here on.
     /// Length of the argument whose content is being read; the word's length in inline commands.
     pub content_length: u32,
     /// Number of the next argument whose content matters.
     pub wanted_argument: u32,
     /// When the last header of the current command so far arrived, in units of 256 ns.
     pub since: u32,
-    /// Bytes of the current command that earlier segments brought; stays at its highest value.
-    pub size: u32,
     /// The unfinished token; the current word in inline commands. Zeros behind it.
     pub carry: [u64; TOKEN_BYTES / 8],
 }
@@ -130,12 +125,8 @@ pub struct ReplyState {
     pub skip: u64,
     /// Row of the current reply; [`super::Row::UNKNOWN`] between replies.
     pub row: u32,
-    /// Sequence number of the next new byte.
-    pub next_sequence: u32,
     /// Elements of the current reply still to come. A counter is enough: nesting only adds elements.
     pub elements: u32,
-    /// Bytes of the current reply that earlier segments brought; stays at its highest value.
-    pub size: u32,
     /// The stretch of [`Shared::sync`] that this state belongs to.
     pub stretch: u8,
     /// The current reply tells hits from misses.
@@ -152,37 +143,16 @@ pub struct ReplyState {
     pub flags: u8,
     /// Padding.
     pub reserved: u8,
-    /// When the server spoke last, in units of 2^20 ns. Ingress reads it.
-    spoke_at: u32,
-    /// Padding.
-    pub reserved_word: u32,
     /// The unfinished token. Zeros behind it.
     pub carry: [u64; REPLY_TOKEN_BYTES / 8],
-}
-
-impl ReplyState {
-    /// When the server spoke last, in units of 2^20 ns.
-    #[inline(always)]
-    #[must_use]
-    pub fn spoke_at(&self) -> u32 {
-        // SAFETY: a valid reference; volatile because egress may write it meanwhile.
-        unsafe { ptr::read_volatile(&raw const self.spoke_at) }
-    }
-
-    /// The server speaks.
-    #[inline(always)]
-    pub fn set_spoke_at(&mut self, moment: u32) {
-        // SAFETY: a valid reference; volatile because ingress may read it meanwhile.
-        unsafe { ptr::write_volatile(&raw mut self.spoke_at, moment) };
-    }
 }
 
 /// One connection of a server.
 ///
 /// Its two directions run on two CPUs more often than not, so that a line of the cache which both write moves from one to the
 /// other with every segment. What they hardly ever write comes first, with the pointer that the kernel looks at on its way
-/// here (`struct bpf_local_storage_data`); then the one line in which they meet; then what is the one's or the other's, in different
-/// pairs of lines, since Intel's CPUs fetch the other line of a pair along (Optimization Reference Manual, spatial prefetcher).
+/// here (`struct bpf_local_storage_data`); then the one line in which they meet, with all else that a segment needs which is one message
+/// from its first byte to its last; then what is the one's or the other's.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub struct Connection {
@@ -222,6 +192,22 @@ pub struct Connection {
     pub word: u64,
     /// Set while a program works on the requests. Here, so that to set it brings the line that is needed next.
     pub busy: u32,
+    /// Sequence number of the client's next new byte. Ingress.
+    pub next_in: u32,
+    /// The same of the server's. Egress.
+    pub next_out: u32,
+    /// When the server spoke last, in units of 2^20 ns. Egress; ingress reads it.
+    spoke_at: u32,
+    /// Bytes of the current command that earlier segments brought; stays at its highest value. Ingress.
+    pub size_in: u32,
+    /// The same of the current reply. Egress.
+    pub size_out: u32,
+    /// Not 0: ingress is between two commands, with nothing to be remembered of any, and has begun with its first. Ingress.
+    pub rests_in: u8,
+    /// The stretch of [`Shared::sync`] in which egress is between two replies, with nothing to be remembered of any; else 0. Egress.
+    pub rests_out: u8,
+    /// Padding.
+    pub reserved: u16,
     /// Commands waiting for replies. Both.
     pub runs: RunQueue,
     /// Ingress.
@@ -235,21 +221,13 @@ const fn begins_line(offset: usize) -> bool {
     (offset + 8).is_multiple_of(64)
 }
 
-/// Which pair of lines a part of it lies in: the kernel's 72 bytes before it begin one.
-const fn pair(offset: usize) -> usize {
-    (offset + 72) / 128
-}
-
 const _: () = {
     use core::mem::offset_of;
     assert!(begins_line(offset_of!(Connection, busy)));
-    assert!(begins_line(
-        offset_of!(Connection, requests) + offset_of!(RequestState, content_length)
-    ));
-    assert!(begins_line(offset_of!(Connection, replies)));
-    assert!(begins_line(size_of::<Connection>()));
-    assert!(pair(offset_of!(Connection, requests)) != pair(offset_of!(Connection, replies)));
-    assert!(pair(offset_of!(Connection, requests)) != pair(offset_of!(Connection, busy)));
+    // What a segment that is one message needs: the first run is the only one of a client that waits for each reply.
+    assert!(offset_of!(Connection, runs) + RunQueue::FIRST_RUN_END <= offset_of!(Connection, busy) + 64);
+    // With the kernel's 72 bytes before it as much as its allocator gives at once.
+    assert!(size_of::<Connection>() + 72 == 512);
 };
 
 impl Connection {
@@ -284,6 +262,21 @@ impl Connection {
     pub fn current_phase(&self) -> u32 {
         // SAFETY: a valid reference; volatile because another CPU may write it meanwhile.
         Self::phase(unsafe { ptr::read_volatile(&raw const self.state) })
+    }
+
+    /// When the server spoke last, in units of 2^20 ns.
+    #[inline(always)]
+    #[must_use]
+    pub fn spoke_at(&self) -> u32 {
+        // SAFETY: a valid reference; volatile because egress may write it meanwhile.
+        unsafe { ptr::read_volatile(&raw const self.spoke_at) }
+    }
+
+    /// The server speaks.
+    #[inline(always)]
+    pub fn set_spoke_at(&mut self, moment: u32) {
+        // SAFETY: a valid reference; volatile because ingress may read it meanwhile.
+        unsafe { ptr::write_volatile(&raw mut self.spoke_at, moment) };
     }
 
     /// The value of `state` for a connection that is established at this moment of the monotonic clock; the rest of the

@@ -371,7 +371,8 @@ pub struct KeySettings {
     pub hash_tags: u32,
     /// Not 0: some prefixes without a delimiter are declared, see [`DeclaredKey`].
     pub declared: u32,
-    /// Raised whenever rows have been taken away from prefixes: what the programs remember of them is void then.
+    /// Raised whenever rows have been taken away from prefixes, or prefixes are cut otherwise: what the programs remember of them is
+    /// void then.
     pub generation: u32,
     /// Raised whenever the rules change by which connections have classes: those that they have are void then. Never 0, which
     /// new connections have.

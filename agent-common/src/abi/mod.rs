@@ -38,8 +38,8 @@ pub use runs::{Commands, Pushed, RUNS, Run, RunKind, RunQueue, Waiting, run_flag
 pub use spill::{SPILLED_RUNS, Spill};
 pub(crate) use window::clear_token;
 pub use window::{
-    CONTENT_BYTES, KNOWN_PREFIXES, KnownPrefix, REPLY_TOKEN_BYTES, ReplyRun, RequestRun, Scratch,
-    TOKEN_BYTES, WINDOW_BYTES, Window,
+    CONTENT_BYTES, KNOWN_OPENINGS, KNOWN_PREFIXES, KnownOpening, KnownPrefix, OPENING_WORDS,
+    REPLY_TOKEN_BYTES, ReplyRun, RequestRun, Scratch, TOKEN_BYTES, WINDOW_BYTES, Window,
 };
 
 /// Version of everything in this module. The daemon embeds the object that was built from the same tree, so that both
@@ -85,7 +85,7 @@ assert_layout! {
     Event: 48, 8;
     Seed: 24, 4;
     Window: 576, 8;
-    Scratch: 1784, 8;
+    Scratch: 5880, 8;
     RunQueue: 212, 4;
     Spill: 3080, 4;
     ParkedKey: 16, 8;

@@ -146,6 +146,13 @@ impl Commands {
         }
     }
 
+    /// Their row.
+    #[inline(always)]
+    #[must_use]
+    pub const fn row(&self) -> u32 {
+        self.tag & ROW_MASK
+    }
+
     /// The same as commands that found no room.
     #[inline(always)]
     pub(super) const fn overflowing(&self, row: u32) -> Self {
@@ -310,8 +317,6 @@ impl Run {
 pub struct RunQueue {
     /// Runs ever started. Producer.
     pub(super) tail: u32,
-    /// Run from which the consumer goes on after a restart. Producer.
-    restart: u32,
     /// Run being consumed. Consumer.
     pub(super) head: u32,
     /// Replies seen of that run, or of the run of the spill that stands for it. Consumer.
@@ -325,9 +330,14 @@ pub struct RunQueue {
     /// 0, written for the sake of writing: see [`Self::fetch`].
     touched: u8,
     runs: [Run; RUNS],
+    /// Run from which the consumer goes on after a restart. Producer.
+    restart: u32,
 }
 
 impl RunQueue {
+    /// How many bytes of it come before the end of its first run.
+    pub(super) const FIRST_RUN_END: usize = core::mem::offset_of!(Self, runs) + size_of::<Run>();
+
     #[inline(always)]
     pub(super) fn run(&self, number: u32) -> &Run {
         // SAFETY: the mask keeps the index below RUNS.

@@ -143,6 +143,33 @@ pub struct KnownPrefix {
     pub generation: u32,
 }
 
+/// Openings that a CPU remembers; a power of two.
+pub const KNOWN_OPENINGS: usize = 64;
+
+/// Words of an opening.
+pub const OPENING_WORDS: usize = 5;
+
+/// The opening of a command that was a segment, up to the delimiter behind its key's prefix, and what it stands for, remembered
+/// by one CPU. As long as a line of the cache.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct KnownOpening {
+    /// The bytes, zeros behind them.
+    pub words: [u64; OPENING_WORDS],
+    /// Slot of the listener in the low half, class of the connection in the high one.
+    pub owner: u64,
+    /// [`super::KeySettings::generation`] in which it was found.
+    pub generation: u32,
+    /// Row of the prefix, and what answers the command, as [`super::Commands::tag`]; 0 in an empty entry.
+    pub tag: u32,
+    /// Bytes up to the end of the key, with its CRLF.
+    pub key_end: u32,
+    /// Arguments, with the name.
+    pub arguments: u32,
+}
+
+const _: () = assert!(size_of::<KnownOpening>() == 64);
+
 /// Commands of one kind that follow one another, on their way to the ledger and to the queue of commands that wait.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -263,6 +290,8 @@ pub struct Scratch {
     pub special_row: PrefixKey,
     /// Rows of prefixes seen lately (ingress only).
     pub known: [KnownPrefix; KNOWN_PREFIXES],
+    /// Openings of commands seen lately (ingress only).
+    pub openings: [KnownOpening; KNOWN_OPENINGS],
 }
 
 impl Scratch {

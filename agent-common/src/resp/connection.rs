@@ -9,12 +9,13 @@ impl Connection {
     #[inline(always)]
     pub fn begin_at_start(&mut self, next_in: u32, next_out: u32) {
         self.begin();
-        self.requests.next_sequence = next_in;
+        self.next_in = next_in;
         self.requests.flags = requests::SEQUENCE_KNOWN;
-        self.replies.next_sequence = next_out;
+        self.next_out = next_out;
         self.replies.flags = replies::SEQUENCE_KNOWN;
         self.stretches = 1;
         self.replies.stretch = 1;
+        self.rests_out = 1;
         self.shared.set_sync(1);
     }
 
@@ -58,7 +59,7 @@ impl Connection {
     #[inline(always)]
     #[must_use]
     pub fn expects(&self, sequence: u32) -> bool {
-        self.requests.flags & requests::SEQUENCE_KNOWN == 0 || self.requests.next_sequence == sequence
+        self.requests.flags & requests::SEQUENCE_KNOWN == 0 || self.next_in == sequence
     }
 
     /// Whether it speaks RESP3, as far as has been seen.
@@ -107,7 +108,7 @@ impl Connection {
         if self.marks & Self::UNREAD == 0 {
             return 0;
         }
-        u64::from(self.parked_end.wrapping_sub(self.requests.next_sequence))
+        u64::from(self.parked_end.wrapping_sub(self.next_in))
     }
 
     /// Bytes received that are part of an unfinished command of unknown row, for the books at the end.

@@ -81,21 +81,6 @@ pub fn prefix(content: &mut Content, settings: &KeySettings) -> u32 {
     }
 }
 
-/// The prefix of a key whose first delimiter is among the first eight bytes, with zeros behind it, and its length. `None`: the
-/// prefix, if there is one, is found by [`prefix`] alone.
-#[inline(always)]
-pub(super) fn short_prefix(content: &Content, settings: &KeySettings) -> Option<(u64, u32)> {
-    let word = content.words[0];
-    let mask = delimiters(word, settings);
-    let delimiter = mask & mask.wrapping_neg();
-    let length = first_marked(mask);
-    let tagged = settings.hash_tags != 0 && word & 0xff == u64::from(b'{');
-    let plain = settings.depth <= 1 && !tagged;
-    // Behind the key there may be a delimiter, which is none of it. Without any the length is 8.
-    let cut = mask != 0 && length != 0 && length < content.length && length <= settings.max_prefix_bytes;
-    (plain && cut).then_some((word & (delimiter >> 7).wrapping_sub(1), length))
-}
-
 /// What is inside the braces that the key begins with, if that is something, and ends within the bytes at hand.
 #[inline(always)]
 fn tag(content: &Content) -> Option<Content> {
@@ -126,7 +111,7 @@ fn tag(content: &Content) -> Option<Content> {
 
 /// Marks the delimiters in a word.
 #[inline(always)]
-fn delimiters(word: u64, settings: &KeySettings) -> u64 {
+pub(super) fn delimiters(word: u64, settings: &KeySettings) -> u64 {
     let mut mask = equal_bytes(word, settings.delimiters[0]);
     if settings.delimiter_count > 1 {
         rarely();
@@ -235,44 +220,6 @@ mod tests {
             ..settings
         };
         assert_eq!(prefix_of("{tenant}:17", &untagged), "{tenant}");
-    }
-
-    #[test]
-    fn a_short_prefix_is_the_prefix_or_none() {
-        const BYTES: &[u8] = b"a:-{}";
-        let settings = [(&b":"[..], 1, 32), (b":", 1, 3), (b":", 2, 32), (b":-", 1, 32)];
-        let mut found = 0;
-        for (length, number) in (0..8_u32).flat_map(|length| (0..5_u32.pow(length)).map(move |n| (length, n)))
-        {
-            let byte = |at: u32| BYTES[(number / 5_u32.pow(at) % 5) as usize];
-            let mut bytes: Vec<u8> = (0..length).map(byte).collect();
-            // Behind the key there is something else.
-            bytes.extend_from_slice(b"-:a");
-            let mut window = Window::zeroed();
-            assert!(window.copy_behind(3, &bytes));
-            let content = Content::key(&window, 3, length);
-            for (delimiters, depth, longest) in settings {
-                for hash_tags in [0, 1] {
-                    let settings = KeySettings {
-                        hash_tags,
-                        ..KeySettings::new(delimiters, depth, longest)
-                    };
-                    let mut whole = content;
-                    let expected = prefix(&mut whole, &settings);
-                    let expected_words = keep(whole.words, expected);
-                    if let Some((word, length)) = short_prefix(&content, &settings) {
-                        found += 1;
-                        assert_ne!(length, 0, "{bytes:?}");
-                        assert_eq!(length, expected, "{bytes:?}");
-                        assert_eq!([word, 0, 0, 0], expected_words, "{bytes:?}");
-                    } else {
-                        let tagged = hash_tags != 0 && bytes[0] == b'{';
-                        assert!(expected == 0 || depth > 1 || tagged, "{bytes:?}");
-                    }
-                }
-            }
-        }
-        assert!(found > 100_000, "{found}");
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod fragments;
 mod identities;
 mod model;
 mod noise;
+mod openings;
 mod property;
 mod random;
 mod resp;

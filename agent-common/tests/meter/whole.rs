@@ -150,6 +150,10 @@ fn a_connection_with_something_special_about_it_is_not() {
     wire.reply("$100\r\n");
     assert_eq!(exchange(wire), [2, 0], "inside a reply");
     let mut wire = begun();
+    wire.request(words("GET cart:1"));
+    wire.reply("+");
+    assert_eq!(exchange(wire), [2, 0], "inside its first token");
+    let mut wire = begun();
     wire.lose(Out, 20);
     assert_eq!(exchange(wire), [1, 0], "behind a hole");
 }

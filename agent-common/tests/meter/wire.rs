@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 
 use agent_common::{
-    abi::{Connection, Direction, KeySettings, ParkedBytes, ParkedKey, Scratch, WINDOW_BYTES, Window},
+    abi::{
+        Connection, Direction, KeySettings, KnownOpening, ParkedBytes, ParkedKey, Scratch, WINDOW_BYTES,
+        Window,
+    },
     limits,
     resp::{HEAD_BYTES, Payload, Plan, Replies, Requests, Segment, whole_reply},
 };
@@ -110,6 +113,8 @@ pub(crate) struct Wire {
     pub(crate) max_steps: u32,
     /// Parking places.
     pub(crate) parking_room: usize,
+    /// The class that another CPU finds while this one waits for the next segment's connection.
+    pub(crate) meanwhile: Option<u16>,
     /// Nothing is dealt with at once: token by token, whatever comes.
     pub(crate) piecewise: bool,
     /// Segments that were dealt with at once, by direction.
@@ -166,6 +171,7 @@ impl Wire {
             refuse_loads: false,
             max_steps: limits::MAX_STEPS,
             parking_room: limits::PARKING_PLACES,
+            meanwhile: None,
             piecewise: false,
             at_once: [0; 2],
             scratch: Box::new(Scratch::zeroed()),
@@ -263,8 +269,8 @@ impl Wire {
     /// Sequence number that the meter expects.
     fn next(&self, direction: Direction) -> u32 {
         match direction {
-            Direction::In => self.connection.requests.next_sequence,
-            Direction::Out => self.connection.replies.next_sequence,
+            Direction::In => self.connection.next_in,
+            Direction::Out => self.connection.next_out,
         }
     }
 
@@ -293,7 +299,7 @@ impl Wire {
 
     /// What is parked from the next byte on, as far as its cell goes.
     fn unpark(&mut self, before: &Packet) -> Option<(Packet, Payload)> {
-        let sequence = self.connection.requests.next_sequence;
+        let sequence = self.connection.next_in;
         let key = ParkedKey::of(COOKIE, 0, sequence);
         let place = self.parked.get_mut(&key)?;
         let offset = ParkedKey::offset(sequence);
@@ -335,7 +341,15 @@ impl Wire {
     /// Whether a packet of requests was dealt with at once. What is parked is not tried.
     fn try_at_once(&mut self, packet: &Packet, payload: &Payload) -> bool {
         self.scramble();
-        let done = payload.length != 0 && !self.piecewise && self.meter(packet).whole(payload);
+        let (class, piecewise) = (self.meanwhile.take(), self.piecewise);
+        let mut meter = self.meter(packet);
+        let done = payload.length != 0 && !piecewise && {
+            let command = meter.sight(payload);
+            if let Some(class) = class {
+                meter.connection.class = class;
+            }
+            meter.take_whole(payload, &command)
+        };
         self.at_once[Direction::In as usize] += u32::from(done);
         done
     }
@@ -434,6 +448,11 @@ impl Wire {
         let window = bytemuck::bytes_of(&self.scratch.window);
         let dirty = self.scratch.dirty as usize;
         window[..dirty].iter().all(|byte| *byte == 0)
+    }
+
+    /// What is remembered of commands' beginnings.
+    pub(crate) fn openings(&mut self) -> &mut [KnownOpening] {
+        &mut self.scratch.openings
     }
 
     /// What was counted, with what is unfinished.

@@ -153,7 +153,9 @@ impl Kernel {
             default_class: self.keys.default_class,
             ..keys
         };
-        self.write_keys()
+        self.write_keys()?;
+        // Afterwards: what a program finds by the settings of before must not pass for what these say.
+        self.forget_known_prefixes()
     }
 
     /// Which connections have which class from now on, each from the next segment of its client on.
@@ -201,7 +203,7 @@ impl Kernel {
         self.names.replace(processes)
     }
 
-    /// Makes the programs forget which rows prefixes have.
+    /// Makes the programs forget which rows prefixes have, and how commands on them begin.
     fn forget_known_prefixes(&mut self) -> Result<()> {
         self.keys.generation = self.keys.generation.wrapping_add(1);
         self.write_keys()

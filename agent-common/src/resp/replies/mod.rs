@@ -29,7 +29,7 @@ mod phase {
 
 /// [`crate::abi::ReplyState::flags`].
 mod flag {
-    /// `next_sequence` is valid.
+    /// [`Connection::next_out`] is valid.
     pub(super) const SEQUENCE: u8 = 1;
     /// The connection speaks RESP3, as a push or HELLO has shown: messages are pushes, an array answers a command.
     pub(super) const PUSHES: u8 = 2;
@@ -92,12 +92,12 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         let state = &mut self.connection.replies;
         if state.flags & flag::SEQUENCE == 0 {
             state.flags |= flag::SEQUENCE;
-            state.next_sequence = payload.sequence;
+            self.connection.next_out = payload.sequence;
         }
-        let Some(new) = fresh(state.next_sequence, payload) else {
+        let Some(new) = fresh(self.connection.next_out, payload) else {
             return false;
         };
-        state.next_sequence = payload.sequence.wrapping_add(payload.length);
+        self.connection.next_out = payload.sequence.wrapping_add(payload.length);
         self.connection.runs.set_last_direction(Direction::Out);
         self.scratch.now = tick(payload.seen_at);
         self.scratch.pending = 0;
@@ -115,7 +115,7 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
             return false;
         }
         let stretch = self.connection.shared.sync();
-        self.connection.replies.set_spoke_at(moment(payload.seen_at));
+        self.connection.set_spoke_at(moment(payload.seen_at));
         if mode == Mode::OPAQUE || stretch == 0 {
             self.forget_reply(bytes);
             return false;
@@ -140,6 +140,7 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         self.scratch.chunk = WIDE.wrapping_sub(long.wrapping_mul((WIDE - NARROW) / flag::LONG as u32));
         state.flags &= !flag::LONG;
         self.scratch.dirty = self.scratch.fill;
+        self.connection.rests_out = 0;
         true
     }
 
@@ -206,8 +207,8 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         let bytes = self.scratch.pending;
         // Without bytes, too: of a reply whose first token is cut the moment is known now, and now alone.
         if state.row != Row::UNKNOWN && (bytes != 0 || self.scratch.duration != UNTIMED) {
-            state.size = added(state.size, bytes);
             let row = state.row;
+            self.connection.size_out = added(self.connection.size_out, bytes);
             self.fold(row, 0, 0);
         }
         self.flush();
@@ -215,7 +216,20 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
             self.forget_reply(self.scratch.remaining());
             self.connection.shared.set_sync(0);
         }
+        self.connection.rests_out = if self.is_at_rest() {
+            self.connection.replies.stretch
+        } else {
+            0
+        };
         self.scratch.wipe(&mut self.segment);
+    }
+
+    /// Whether it is between two replies, about which there is nothing special. Inside of one, elements are missing.
+    #[inline(always)]
+    fn is_at_rest(&self) -> bool {
+        let state = &self.connection.replies;
+        let open = state.flags & !(flag::PUSHES | flag::LONG) ^ flag::SEQUENCE | state.carry_length;
+        u32::from(open) | state.elements == 0
     }
 
     /// First byte of a reply: finds the command that it answers. Returns false when the segment is done with.
@@ -663,9 +677,9 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         let state = &mut self.connection.replies;
         state.phase = phase::VALUE;
         let row = state.row;
-        let bucket = size_bucket(added(state.size, self.scratch.pending));
+        let bucket = size_bucket(added(self.connection.size_out, self.scratch.pending));
         state.row = Row::UNKNOWN;
-        state.size = 0;
+        self.connection.size_out = 0;
         if state.unasked == unasked::NO {
             self.connection.runs.pop();
         }
@@ -753,7 +767,7 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         state.carry_length = 0;
         clear_token(&mut state.carry);
         state.skip = 0;
-        state.size = 0;
+        self.connection.size_out = 0;
         state.elements = 0;
         state.row = Row::UNKNOWN;
         state.phase = phase::VALUE;

@@ -1,13 +1,10 @@
 //! Segments that are one plain reply: what a client gets that waits for each.
 
-use super::{
-    super::{
-        Ledger, Payload, Segment,
-        header::in_word,
-        moment, tick,
-        words::{equal_bytes, first_marked, repeat},
-    },
-    flag,
+use super::super::{
+    Ledger, Payload, Segment,
+    header::in_word,
+    moment, tick,
+    words::{equal_bytes, first_marked, repeat},
 };
 use crate::abi::{Connection, Direction, Mode, ReplyCounts, RunKind, duration_bucket, run_flag, size_bucket};
 
@@ -47,8 +44,8 @@ pub fn whole_reply<S: Segment, L: Ledger>(
     }
     connection.runs.pop();
     connection.runs.set_last_direction(Direction::Out);
-    connection.replies.next_sequence = payload.sequence.wrapping_add(payload.length);
-    connection.replies.set_spoke_at(moment(payload.seen_at));
+    connection.next_out = payload.sequence.wrapping_add(payload.length);
+    connection.set_spoke_at(moment(payload.seen_at));
     let reads = u32::from(front.flags & run_flag::READS != 0);
     let timed = u32::from(front.flags & run_flag::UNTIMED == 0);
     // 0 where it has none, without a branch.
@@ -67,20 +64,15 @@ pub fn whole_reply<S: Segment, L: Ledger>(
     true
 }
 
-/// Whether the connection is in step and this segment begins a reply, about which there is nothing special. Inside of one, elements
-/// are missing.
+/// Whether the connection is in step and this segment begins a reply, about which there is nothing special.
 #[inline(always)]
 fn is_between_replies(connection: &Connection, payload: &Payload) -> bool {
     const { assert!(Mode::NORMAL == 0) };
-    let (state, shared) = (&connection.replies, &connection.shared);
+    let shared = &connection.shared;
     let sync = shared.sync();
     // Differences as bits, not as comparisons: the verifier walks both ways of each.
-    let open = state.flags & !(flag::PUSHES | flag::LONG) ^ flag::SEQUENCE
-        | state.carry_length
-        | state.stretch ^ sync
-        | shared.mode()
-        | shared.trial();
-    u32::from(open) | state.elements | state.next_sequence ^ payload.sequence == 0 && sync != 0
+    let open = connection.rests_out ^ sync | shared.mode() | shared.trial();
+    u32::from(open) | connection.next_out ^ payload.sequence == 0 && sync != 0
 }
 
 /// Whether a segment of `length` bytes is one reply that begins like this, and whether that is nil, as a number.

@@ -164,7 +164,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     #[inline(always)]
     pub(super) fn member(&mut self, kind: u32) -> Member {
         let state = &self.connection.requests;
-        let size_bucket = size_bucket(added(state.size, state.pending));
+        let size_bucket = size_bucket(added(self.connection.size_in, state.pending));
         let queued = self.connection.shared.replying() & replying::QUEUEING != 0;
         Member {
             row: state.row,
@@ -202,7 +202,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         run.answers = run.answers.wrapping_add(answers);
         run.bytes = run.bytes.wrapping_add(state.pending);
         state.pending = 0;
-        state.size = 0;
+        self.connection.size_in = 0;
         state.row = Row::UNKNOWN;
     }
 

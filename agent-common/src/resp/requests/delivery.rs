@@ -18,12 +18,11 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         let state = &mut self.connection.requests;
         if state.flags & flag::SEQUENCE == 0 {
             state.flags |= flag::SEQUENCE;
-            state.next_sequence = payload.sequence;
+            self.connection.next_in = payload.sequence;
             // Nothing has been seen of the client: as far as is known, the server spoke last.
             self.connection.runs.set_last_direction(Direction::Out);
         }
-        let state = &self.connection.requests;
-        let Some(new) = fresh(state.next_sequence, payload) else {
+        let Some(new) = fresh(self.connection.next_in, payload) else {
             return Plan::Done;
         };
         if new.hole != 0 && self.can_wait(&new) {
@@ -57,7 +56,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     pub fn give_up_early(&mut self, payload: &Payload) {
         self.connection.lose_synchronisation(Reason::Hole);
         self.forget_command(0);
-        if let Some(new) = fresh(self.connection.requests.next_sequence, payload) {
+        if let Some(new) = fresh(self.connection.next_in, payload) {
             self.take(payload, &new);
         }
     }
@@ -74,12 +73,12 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
                 self.connection.runs.last_direction() == Direction::Out as u8,
             )
             && self.connection.parked <= PLACES_OF_CONNECTION.wrapping_sub(PLACES_OF_SEGMENT as u8)
-            && self.segment.is_awaited(self.connection.requests.next_sequence)
+            && self.segment.is_awaited(self.connection.next_in)
     }
 
     #[inline(always)]
     pub(super) fn take(&mut self, payload: &Payload, new: &Fresh) -> Plan {
-        self.connection.requests.next_sequence = payload.sequence.wrapping_add(payload.length);
+        self.connection.next_in = payload.sequence.wrapping_add(payload.length);
         let answered = self.connection.runs.last_direction() == Direction::Out as u8;
         self.connection.runs.set_last_direction(Direction::In);
         self.scratch.now = tick(payload.seen_at);
@@ -107,6 +106,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         let state = &mut self.connection.requests;
         self.scratch.enter(new, &mut state.carry, state.carry_length);
         state.carry_length = 0;
+        self.connection.rests_in = 0;
         Plan::Read
     }
 
@@ -140,8 +140,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     /// Nothing is parked any more if all of it lies before the next byte.
     #[inline(always)]
     pub fn forget_passed(&mut self) {
-        let state = &self.connection.requests;
-        if state.next_sequence.wrapping_sub(self.connection.parked_end) < 1 << 31 {
+        if self.connection.next_in.wrapping_sub(self.connection.parked_end) < 1 << 31 {
             self.connection.parked = 0;
         }
     }
@@ -153,12 +152,11 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
             return 0;
         }
         self.connection.parked = 0;
-        let state = &mut self.connection.requests;
-        let beyond = self.connection.parked_end.wrapping_sub(state.next_sequence);
+        let beyond = self.connection.parked_end.wrapping_sub(self.connection.next_in);
         if beyond >= 1 << 31 {
             return 0;
         }
-        state.next_sequence = self.connection.parked_end;
+        self.connection.next_in = self.connection.parked_end;
         u64::from(beyond)
     }
 
@@ -243,7 +241,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     /// Whether the server has been silent for so long.
     #[inline(always)]
     pub(super) fn is_quiet(&self, now: u32, units: u32) -> bool {
-        now.wrapping_sub(self.connection.replies.spoke_at()) >= units
+        now.wrapping_sub(self.connection.spoke_at()) >= units
     }
 
     /// The hole is payload that would not have been looked at: TCP delivers it later, the meter does not need it.
@@ -269,7 +267,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         state.carry_length = 0;
         clear_token(&mut state.carry);
         state.skip = 0;
-        state.size = 0;
+        self.connection.size_in = 0;
         state.arguments_left = 0;
         state.row = Row::UNKNOWN;
         state.phase = phase::COMMAND;

@@ -220,25 +220,6 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         self.connection.requests.row = self.row_of(content);
     }
 
-    /// The row of a key whose prefix is short and remembered, or else as [`Self::row_of`].
-    #[inline(always)]
-    pub(super) fn row_at_hand(&mut self, content: &mut Content) -> u32 {
-        if let Some((word, length)) = prefix::short_prefix(content, self.settings) {
-            let (slot, class) = (self.connection.slot, self.connection.class);
-            let key = PrefixKey::new(slot, class, length, [word, 0, 0, 0]);
-            let known = &self.scratch.known[place(&key)];
-            // The rest of its words are zeros, as of every prefix of this length.
-            let differs = known.key.words[0] ^ word
-                | u64::from(known.key.differs(&key) | known.generation ^ self.settings.generation)
-                | u64::from(self.connection.shared.trial());
-            if differs == 0 {
-                return known.row;
-            }
-        }
-        rarely();
-        self.row_of(content)
-    }
-
     /// The row of a key.
     #[inline(always)]
     pub(super) fn row_of(&mut self, content: &mut Content) -> u32 {

@@ -6,6 +6,7 @@ mod delivery;
 mod identity;
 mod inline;
 mod keys;
+mod opening;
 mod quick;
 mod whole;
 
@@ -72,7 +73,7 @@ mod replying {
 
 /// [`crate::abi::RequestState::flags`].
 mod flag {
-    /// `next_sequence` is valid.
+    /// [`Connection::next_in`] is valid.
     pub(super) const SEQUENCE: u8 = 1;
     /// The first command of the connection has been seen.
     pub(super) const STARTED: u8 = 2;
@@ -201,7 +202,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         let (row, bytes) = (state.row, state.pending);
         if row != Row::UNKNOWN && bytes != 0 {
             state.pending = 0;
-            state.size = added(state.size, bytes);
+            self.connection.size_in = added(self.connection.size_in, bytes);
             let row = self.of_class(row);
             self.attribute(
                 row,
@@ -217,7 +218,18 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
             self.forget_command(self.scratch.remaining());
             self.connection.shared.set_sync(0);
         }
+        self.connection.rests_in = u8::from(self.is_at_rest());
         self.scratch.wipe(&mut self.segment);
+    }
+
+    /// Whether it is between two commands, and nothing of either is in its state.
+    #[inline(always)]
+    fn is_at_rest(&self) -> bool {
+        const { assert!(phase::COMMAND == 0) };
+        let state = &self.connection.requests;
+        // Differences as bits, not as comparisons: the verifier walks both ways of each.
+        let open = state.phase | state.carry_length | state.flags ^ (flag::SEQUENCE | flag::STARTED);
+        u64::from(open) | state.skip | state.pending == 0
     }
 }
 

@@ -1,12 +1,14 @@
 //! Segments that are one ordinary command: what a client sends that waits for each reply.
 
 use super::{
-    super::{Content, HEAD_BYTES, Ledger, Payload, Segment, command, header::in_word, tick},
+    super::{Content, HEAD_BYTES, Ledger, Payload, Segment, command, header::in_word, tick, words::rarely},
     BLOCKS, Requests,
     books::run_flags,
-    flag, phase,
+    opening::{Opening, generation},
 };
-use crate::abi::{Commands, Connection, Direction, Loss, Mode, Pushed, RequestCounts, RunKind, size_bucket};
+use crate::abi::{
+    Commands, Connection, Direction, Loss, Mode, Pushed, RequestCounts, Row, RunKind, size_bucket,
+};
 
 impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     /// Deals with a segment (of at least a byte) that is one command from its first byte to its last: an ordinary one, as for
@@ -34,13 +36,26 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         if !self.segment.load_head(window, payload.offset, at_hand) {
             return Whole::NONE;
         }
-        self.one_command(payload.length, at_hand).unwrap_or(Whole::NONE)
+        let command = self.known_command();
+        let command = if command.tag == 0 {
+            rarely();
+            self.one_command(at_hand)
+        } else {
+            command
+        };
+        if self.is_all(&command, payload.length, at_hand) {
+            command
+        } else {
+            Whole::NONE
+        }
     }
 
     /// The second half.
     #[inline(always)]
     pub fn take_whole(&mut self, payload: &Payload, command: &Whole) -> bool {
-        let done = command.info != 0 && self.is_between_commands(payload) && self.ask(payload, command);
+        let done = command.arguments != 0
+            && self.is_between_commands(payload, command)
+            && self.ask(payload, command);
         self.forget_whole();
         done
     }
@@ -53,59 +68,94 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
 
     /// Whether the connection is in step and this segment begins a command, about which there is nothing special.
     #[inline(always)]
-    fn is_between_commands(&self, payload: &Payload) -> bool {
-        const { assert!(phase::COMMAND == 0 && Mode::NORMAL == 0) };
-        let (connection, state) = (&*self.connection, &self.connection.requests);
+    fn is_between_commands(&self, payload: &Payload, command: &Whole) -> bool {
+        const { assert!(Mode::NORMAL == 0) };
+        let connection = &*self.connection;
         let shared = &connection.shared;
         // Differences as bits, not as comparisons: the verifier walks both ways of each.
-        let open = state.phase
-            | state.carry_length
-            | state.flags ^ (flag::SEQUENCE | flag::STARTED)
+        let open = connection.rests_in ^ 1
             | connection.marks & Connection::UNREAD
             | connection.parked
             | shared.mode()
             | shared.trial()
             | shared.replying();
-        u32::from(open) | state.next_sequence ^ payload.sequence == 0
-            && state.skip | state.pending == 0
+        // By which the command was known; another CPU may have found another one while this one waited.
+        let class = connection.class ^ command.class;
+        u32::from(open) | u32::from(class) | connection.next_in ^ payload.sequence == 0
             && shared.sync() != 0
             && !connection.is_class_stale(self.settings)
     }
 
-    /// The command that the segment is, of whose `length` bytes so many are at hand.
+    /// The command at hand, if this CPU remembers one that began like it.
     #[inline(always)]
-    fn one_command(&self, length: u32, at_hand: u32) -> Option<Whole> {
-        let head = self.ordinary_head(0, at_hand)?;
-        let mut end = head.taken.wrapping_add(head.key).wrapping_add(2);
-        if head.arguments == 3 {
-            let word = self.scratch.window.word::<0>(end);
-            let (value, header) = in_word(word)?;
-            end = end.wrapping_add(header);
-            if word & 0xff != u64::from(b'$') || end > at_hand {
-                return None;
-            }
-            end = end.wrapping_add(value).wrapping_add(2);
+    fn known_command(&self) -> Whole {
+        let opening = Opening::at_hand(&self.scratch.window, self.connection, self.settings);
+        let known = &self.scratch.openings[opening.place()];
+        if opening.differs(known) != 0 {
+            return Whole::NONE;
         }
-        if end != length || head.arguments > 3 || command::effect(head.info) != command::EFFECT_NONE {
-            return None;
+        Whole {
+            class: self.connection.class,
+            tag: known.tag,
+            key_end: known.key_end,
+            arguments: known.arguments,
+            ..Whole::NONE
         }
-        Some(Whole {
+    }
+
+    /// The command at hand, of which so many bytes are there.
+    #[inline(always)]
+    fn one_command(&self, at_hand: u32) -> Whole {
+        let Some(head) = self.ordinary_head(0, at_hand) else {
+            return Whole::NONE;
+        };
+        if head.arguments > 3 || command::effect(head.info) != command::EFFECT_NONE {
+            return Whole::NONE;
+        }
+        Whole {
+            class: self.connection.class,
+            tag: 0,
+            key_end: head.taken.wrapping_add(head.key).wrapping_add(2),
+            arguments: head.arguments,
             info: head.info,
             key_at: head.taken,
             key: head.key,
-        })
+        }
+    }
+
+    /// Whether the command ends with the segment of `length` bytes, of which so many are at hand.
+    #[inline(always)]
+    fn is_all(&self, command: &Whole, length: u32, at_hand: u32) -> bool {
+        let mut end = command.key_end;
+        if command.arguments == 3 {
+            let word = self.scratch.window.word::<0>(end);
+            let Some((value, header)) = in_word(word) else {
+                return false;
+            };
+            end = end.wrapping_add(header);
+            if word & 0xff != u64::from(b'$') || end > at_hand {
+                return false;
+            }
+            end = end.wrapping_add(value).wrapping_add(2);
+        }
+        end == length
     }
 
     /// It waits for its reply from here on, and is counted. Returns false where there is no room for it.
     #[inline(always)]
     fn ask(&mut self, payload: &Payload, command: &Whole) -> bool {
-        let mut key = Content::key(&self.scratch.window, command.key_at, command.key);
-        let row = self.row_at_hand(&mut key);
-        let row = self.of_class(row);
-        let since = tick(payload.seen_at);
-        // It has no effect, which is where the names of what it does would be.
-        let flags = run_flags(command.info & command::PLAIN, BLOCKS, false);
-        let commands = Commands::new(row, RunKind::Reply, flags, since, 1);
+        let tag = if command.tag == 0 {
+            rarely();
+            self.tag_of(command)
+        } else {
+            command.tag
+        };
+        let commands = Commands {
+            tag,
+            since: tick(payload.seen_at),
+            count: 1,
+        };
+        let row = commands.row();
         match self.connection.runs.push(&commands) {
             Pushed::Exactly => {}
             Pushed::Coarsely => self.ledger.loss(Loss::CoarseReply, 1),
@@ -113,7 +163,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         }
         self.connection.runs.set_last_direction(Direction::In);
         let end = payload.sequence.wrapping_add(payload.length);
-        self.connection.requests.next_sequence = end;
+        self.connection.next_in = end;
         let counts = RequestCounts {
             commands: 1,
             size_bucket: size_bucket(payload.length),
@@ -123,20 +173,48 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         self.note_served();
         true
     }
+
+    /// The tag of a command that is not remembered, which it is from here on.
+    #[inline(always)]
+    fn tag_of(&mut self, command: &Whole) -> u32 {
+        let generation = generation(self.settings);
+        let mut key = Content::key(&self.scratch.window, command.key_at, command.key);
+        let found = self.row_of(&mut key);
+        let row = self.of_class(found);
+        // It has no effect, which is where the names of what it does would be.
+        let flags = run_flags(command.info & command::PLAIN, BLOCKS, false);
+        let commands = Commands::new(row, RunKind::Reply, flags, 0, 1);
+        if !Row::is_special(found) {
+            self.remember_opening(command, commands.tag, generation);
+        }
+        commands.tag
+    }
 }
 
 /// A command that is a segment, or none. (No `Option`: the verifier would see its absent content being kept.)
 pub struct Whole {
-    /// What the command table says about it; 0: none.
+    /// Class of the connection.
+    class: u16,
+    /// Row and flags, as [`Commands::tag`]; 0 where they are not known yet.
+    pub(super) tag: u32,
+    /// Where its key ends, with the CRLF.
+    pub(super) key_end: u32,
+    /// Arguments, with the name; 0: none.
+    pub(super) arguments: u32,
+    /// What the command table says about it, unless the tag is known; likewise the next ones.
     info: u32,
     /// Where its key is in the window.
-    key_at: u32,
+    pub(super) key_at: u32,
     /// Length of the key.
-    key: u32,
+    pub(super) key: u32,
 }
 
 impl Whole {
     const NONE: Self = Self {
+        class: 0,
+        tag: 0,
+        key_end: 0,
+        arguments: 0,
         info: 0,
         key_at: 0,
         key: 0,
