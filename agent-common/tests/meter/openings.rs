@@ -8,21 +8,13 @@ use crate::{
     wire::Wire,
 };
 
-/// A connection that has had its first command.
-fn begun() -> Wire {
-    let mut wire = Wire::from_start();
-    wire.request(words("PING"));
-    wire.reply("+PONG\r\n");
-    wire
-}
-
 fn remembered(wire: &mut Wire) -> usize {
     wire.openings().iter().filter(|known| known.tag != 0).count()
 }
 
 #[test]
 fn what_says_the_row_is_remembered_and_used() {
-    let mut wire = begun();
+    let mut wire = Wire::begun();
     for _ in 0..2 {
         wire.request(words("GET other:1"));
         wire.reply("$-1\r\n");
@@ -78,7 +70,7 @@ fn nothing_is_remembered_where_later_bytes_have_a_say() {
         ("SET cart:1 value NX", plain, 0),
         ("GETT cart:1", plain, 0),
     ] {
-        let mut wire = begun();
+        let mut wire = Wire::begun();
         wire.settings = settings;
         wire.request(words(request));
         assert_eq!(remembered(&mut wire), expected, "{request} {settings:?}");
@@ -88,7 +80,7 @@ fn nothing_is_remembered_where_later_bytes_have_a_say() {
 #[test]
 fn the_class_is_that_of_when_it_is_counted() {
     for remembered in [false, true] {
-        let mut wire = begun();
+        let mut wire = Wire::begun();
         for class in [2, 0] {
             wire.connection.class = class;
             if remembered {
@@ -113,7 +105,7 @@ fn declared_prefixes_are_not_remembered() {
         ("GET :cart:1", 32),
         ("GET cart-1:1", 3),
     ] {
-        let mut wire = begun();
+        let mut wire = Wire::begun();
         wire.settings = KeySettings {
             declared: 1,
             ..KeySettings::new(b":", 1, longest)
@@ -128,7 +120,7 @@ fn declared_prefixes_are_not_remembered() {
 
 #[test]
 fn a_prefix_without_a_row_of_its_own_is_not_remembered() {
-    let mut wire = begun();
+    let mut wire = Wire::begun();
     wire.counters.room = Some(0);
     wire.request(words("GET cart:1"));
     assert_eq!(remembered(&mut wire), 0);
@@ -140,7 +132,7 @@ fn a_prefix_without_a_row_of_its_own_is_not_remembered() {
 fn nothing_is_counted_otherwise_than_without() {
     const BYTES: &[u8] = b"aab:-{}1";
     let mut random = Random::new(5);
-    let mut wires = [begun(), begun()];
+    let mut wires = [Wire::begun(), Wire::begun()];
     wires[1].piecewise = true;
     let mut most = 0;
     for round in 0..400_u32 {
@@ -148,15 +140,15 @@ fn nothing_is_counted_otherwise_than_without() {
         let longest = [32, 32, 4][random.below(3)];
         let hash_tags = random.below(2) as u32;
         let class = random.below(3) as u16;
+        let settings = KeySettings {
+            hash_tags,
+            generation: round,
+            ..KeySettings::new(delimiters, 1 + random.below(5) as u32 / 4, longest)
+        };
         for wire in &mut wires {
-            wire.settings = KeySettings {
-                hash_tags,
-                generation: round,
-                ..KeySettings::new(delimiters, 1 + random.below(5) as u32 / 4, longest)
-            };
+            wire.settings = settings;
             wire.connection.class = class;
         }
-        wires[1].settings = wires[0].settings;
         for _ in 0..100 {
             let name = ["GET", "SET", "INCR", "HGETALL"][random.below(4)];
             let mut text = |longest| {

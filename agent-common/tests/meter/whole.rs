@@ -10,15 +10,6 @@ use crate::{
     wire::Wire,
 };
 
-/// A connection that has had its first command: who begins with something else may be no client at all.
-fn begun() -> Wire {
-    let mut wire = Wire::from_start();
-    wire.request(words("PING"));
-    wire.reply("+PONG\r\n");
-    wire.at_once = [0; 2];
-    wire
-}
-
 /// The same, dealing with nothing at once.
 fn piecewise(mut wire: Wire) -> Wire {
     wire.piecewise = true;
@@ -91,12 +82,12 @@ fn what_is_ordinary_and_whole_is_dealt_with_at_once() {
         ),
     ] {
         let shown = request[..request.len().min(60)].escape_ascii().to_string();
-        let (counted, books) = exchanged(begun(), &request, &reply);
+        let (counted, books) = exchanged(Wire::begun(), &request, &reply);
         assert_eq!(counted, at_once, "{shown}");
-        let (counted, expected) = exchanged(piecewise(begun()), &request, &reply);
+        let (counted, expected) = exchanged(piecewise(Wire::begun()), &request, &reply);
         assert_eq!(counted, [0; 2]);
         assert_eq!(books, expected, "{shown}");
-        let mut wire = begun();
+        let mut wire = Wire::begun();
         wire.request(&request);
         assert!(wire.window_is_clean(), "{shown}");
     }
@@ -105,22 +96,22 @@ fn what_is_ordinary_and_whole_is_dealt_with_at_once() {
 #[test]
 fn a_connection_with_something_special_about_it_is_not() {
     let exchange = |wire: Wire| exchanged(wire, &words("GET cart:1"), &bulk("value")).0;
-    assert_eq!(exchange(begun()), [1, 1]);
-    let mut wire = begun();
+    assert_eq!(exchange(Wire::begun()), [1, 1]);
+    let mut wire = Wire::begun();
     assert!(wire.connection.is_unserved());
     wire.request(words("GET cart:1"));
     assert!(!wire.connection.is_unserved(), "it has asked for data");
     assert_eq!(exchange(Wire::from_start()), [0, 1], "its first command");
-    let mut wire = begun();
+    let mut wire = Wire::begun();
     wire.refuse_loads = true;
     assert_eq!(exchange(wire), [0, 0], "nothing can be read");
-    let mut wire = begun();
+    let mut wire = Wire::begun();
     wire.request(&words("MULTI")[..4]);
     assert_eq!(exchange(wire), [0, 0], "inside a command");
-    let mut wire = begun();
+    let mut wire = Wire::begun();
     wire.request(b"*");
     assert_eq!(exchange(wire), [0, 0], "inside its first token");
-    let mut wire = begun();
+    let mut wire = Wire::begun();
     let (first, second) = (words("GET cart:1"), words("GET cart:2"));
     let next = wire.sent(In).wrapping_add(first.len() as u32);
     wire.segment(In, next, &second);
@@ -130,30 +121,30 @@ fn a_connection_with_something_special_about_it_is_not() {
         &first,
     );
     assert_eq!(wire.at_once, [0, 0], "what came early is read behind it");
-    let mut wire = begun();
+    let mut wire = Wire::begun();
     wire.request(words("MULTI"));
     wire.reply("+OK\r\n");
     assert_eq!(exchange(wire), [0, 2], "a reply inside MULTI is no value");
-    let mut wire = begun();
+    let mut wire = Wire::begun();
     wire.request(words("CLIENT REPLY SKIP"));
     assert_eq!(exchange(wire), [0, 0], "nobody answers it");
-    let mut wire = begun();
+    let mut wire = Wire::begun();
     wire.request(words("MONITOR"));
     wire.reply("+OK\r\n");
     assert_eq!(exchange(wire), [1, 0]);
     assert_eq!(exchange(Wire::mid_stream()), [0, 0]);
-    let mut wire = begun();
+    let mut wire = Wire::begun();
     wire.lose(In, 20);
     assert_eq!(exchange(wire), [0, 0], "behind a hole");
-    let mut wire = begun();
+    let mut wire = Wire::begun();
     wire.request(words("GET cart:1"));
     wire.reply("$100\r\n");
     assert_eq!(exchange(wire), [2, 0], "inside a reply");
-    let mut wire = begun();
+    let mut wire = Wire::begun();
     wire.request(words("GET cart:1"));
     wire.reply("+");
     assert_eq!(exchange(wire), [2, 0], "inside its first token");
-    let mut wire = begun();
+    let mut wire = Wire::begun();
     wire.lose(Out, 20);
     assert_eq!(exchange(wire), [1, 0], "behind a hole");
 }
@@ -179,7 +170,7 @@ fn every_recorded_conversation_comes_to_the_same_piecewise() {
 #[test]
 fn rows_that_were_taken_away_are_remembered_no_longer() {
     for prefix in ["cart", "carts-of-everybody"] {
-        let mut wire = begun();
+        let mut wire = Wire::begun();
         for key in ["other:1", &format!("{prefix}:1")] {
             wire.request(command(&["GET", key]));
             wire.reply("$-1\r\n");
@@ -195,7 +186,7 @@ fn rows_that_were_taken_away_are_remembered_no_longer() {
 #[test]
 fn random_exchanges_come_to_the_same_piecewise() {
     let mut random = Random::new(11);
-    let mut wires = [begun(), piecewise(begun())];
+    let mut wires = [Wire::begun(), piecewise(Wire::begun())];
     for _ in 0..20_000 {
         let tenants = ["t", "tenant-"][random.below(2)];
         let key = format!("{tenants}{}:{}", random.below(20), random.below(1_000));

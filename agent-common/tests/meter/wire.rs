@@ -150,6 +150,15 @@ impl Wire {
         Self::with_sequences(0x1234_5678, 0x0bad_cafe)
     }
 
+    /// A connection that has had its first command: who begins with something else may be no client at all.
+    pub(crate) fn begun() -> Self {
+        let mut wire = Self::from_start();
+        wire.request("*1\r\n$4\r\nPING\r\n");
+        wire.reply("+PONG\r\n");
+        wire.at_once = [0; 2];
+        wire
+    }
+
     /// A connection that was there before the meter.
     pub(crate) fn mid_stream() -> Self {
         let mut wire = Self::zeroed([77, 88]);

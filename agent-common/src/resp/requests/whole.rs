@@ -196,9 +196,9 @@ pub struct Whole {
     /// Class of the connection.
     class: u16,
     /// Row and flags, as [`Commands::tag`]; 0 where they are not known yet.
-    pub(super) tag: u32,
+    tag: u32,
     /// Where its key ends, with the CRLF.
-    pub(super) key_end: u32,
+    key_end: u32,
     /// Arguments, with the name; 0: none.
     pub(super) arguments: u32,
     /// What the command table says about it, unless the tag is known; likewise the next ones.
