@@ -4,6 +4,10 @@ const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
 const LOW: u64 = !HIGH;
 
+/// 2^64 divided by the golden ratio, odd: the high bits of a product with it depend on all bits of a word (Knuth, The Art of Computer
+/// Programming, volume 3, 6.4).
+pub(super) const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// Says that the way here is taken rarely: what is on the others then lies closer together, in fewer lines of the cache.
 #[inline(always)]
 pub(super) const fn rarely() {

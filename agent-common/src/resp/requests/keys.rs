@@ -3,9 +3,11 @@
 use super::{
     super::{
         Content, Ledger, Segment, command, prefix,
-        words::{equal_bytes, first_marked, keep, lower, rarely, repeat},
+        words::{SPREAD, equal_bytes, first_marked, keep, lower, rarely, repeat},
     },
-    BLOCKS, NO_ARGUMENT, PING, Requests, flag, wanted,
+    BLOCKS, NO_ARGUMENT, PING, Requests, flag,
+    opening::generation,
+    wanted,
 };
 use crate::{
     abi::{KNOWN_PREFIXES, Loss, Mode, PrefixKey, Row},
@@ -249,7 +251,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         let [first, second, third, fourth] = key.words;
         let index = place(key);
         let known = &mut self.scratch.known[index];
-        let generation = self.settings.generation;
+        let generation = generation(self.settings);
         let words = known.key.words;
         let differs = words[0] ^ first
             | words[1] ^ second
@@ -272,8 +274,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
 /// Where this CPU remembers the row of a prefix.
 #[inline(always)]
 const fn place(key: &PrefixKey) -> usize {
-    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
     let [first, second, third, fourth] = key.words;
-    let hash = (first ^ key.head()).wrapping_mul(FACTOR) ^ (second ^ third ^ fourth).wrapping_mul(FACTOR);
+    let hash = (first ^ key.head()).wrapping_mul(SPREAD) ^ (second ^ third ^ fourth).wrapping_mul(SPREAD);
     (hash >> (u64::BITS - KNOWN_PREFIXES.trailing_zeros())) as usize & (KNOWN_PREFIXES - 1)
 }
