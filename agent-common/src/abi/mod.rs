@@ -39,7 +39,8 @@ pub use spill::{SPILLED_RUNS, Spill};
 pub(crate) use window::clear_token;
 pub use window::{
     CONTENT_BYTES, KNOWN_OPENINGS, KNOWN_PREFIXES, KnownOpening, KnownPrefix, OPENING_WORDS,
-    REPLY_TOKEN_BYTES, ReplyRun, RequestRun, Scratch, TOKEN_BYTES, WINDOW_BYTES, Window,
+    REPLY_TOKEN_BYTES, RepeatedCommand, RepeatedReply, ReplyRun, RequestRun, Scratch, TOKEN_BYTES,
+    WINDOW_BYTES, Window,
 };
 
 /// Version of everything in this module. The daemon embeds the object that was built from the same tree, so that both
@@ -85,7 +86,7 @@ assert_layout! {
     Event: 48, 8;
     Seed: 24, 4;
     Window: 576, 8;
-    Scratch: 5880, 8;
+    Scratch: 6024, 8;
     RunQueue: 212, 4;
     Spill: 3080, 4;
     ParkedKey: 16, 8;

@@ -60,8 +60,10 @@ pub enum RunKind {
 }
 
 impl RunKind {
+    /// The kind in a run's tag.
     #[inline(always)]
-    const fn of_tag(tag: u32) -> Self {
+    #[must_use]
+    pub const fn of_tag(tag: u32) -> Self {
         Self::from_number(tag >> KIND_SHIFT & 15)
     }
 
@@ -556,6 +558,28 @@ impl RunQueue {
         self.run(head).waiting()
     }
 
+    /// Consumer: what the oldest commands have in common, and when the first of them came.
+    #[inline(always)]
+    #[must_use]
+    pub fn front_run(&self) -> (u32, u32) {
+        let run = self.run(self.head);
+        (Run::load(&run.tag), Run::load(&run.since))
+    }
+
+    /// Consumer: how many commands wait that belong together, if the oldest one is among those of which [`Self::front_run`] has said
+    /// this; else 0.
+    #[inline(always)]
+    #[must_use]
+    pub fn waiting_alike(&self, (tag, since): (u32, u32)) -> u32 {
+        let (head, tail) = (self.head, Run::load(&self.tail));
+        let pushed = Run::load(&self.run(head).pushed);
+        let front = self.front_run();
+        if head == tail || front.0 ^ tag | front.1 ^ since != 0 || pushed <= self.popped {
+            return 0;
+        }
+        pushed.wrapping_sub(self.popped)
+    }
+
     /// Consumer: the oldest command has been answered.
     #[inline(always)]
     pub fn pop(&mut self) {
@@ -631,6 +655,37 @@ mod tests {
         queue.pop();
         queue.push(&command(7, RunKind::Reply, 8));
         assert_eq!(queue.tail, 4);
+    }
+
+    #[test]
+    fn commands_that_belong_together_are_counted_while_they_wait() {
+        let mut queue = RunQueue::zeroed();
+        assert_eq!(queue.waiting_alike((0, 0)), 0, "nothing was ever asked");
+        queue.push(&Commands::new(7, RunKind::Reply, 0, 5, 3));
+        queue.push(&Commands::new(7, RunKind::Reply, 0, 6, 2));
+        let front = queue.front_run();
+        assert_eq!(front, (Commands::new(7, RunKind::Reply, 0, 5, 1).tag, 5));
+        assert_eq!(queue.waiting_alike(front), 3);
+        for other in [(front.0 + 1, 5), (front.0, 6)] {
+            assert_eq!(queue.waiting_alike(other), 0, "{other:?}");
+        }
+        for left in [2, 1, 0, 0] {
+            queue.pop();
+            assert_eq!(queue.waiting_alike(front), left);
+        }
+        // All places of the queue have been used once.
+        for since in 7..30 {
+            queue.push(&Commands::new(7, RunKind::Monitor, 0, since, 1));
+            queue.front();
+            queue.pop();
+        }
+        queue.restart_producer();
+        queue.restart_consumer();
+        assert_eq!(
+            queue.waiting_alike(queue.front_run()),
+            0,
+            "what waited is forgotten"
+        );
     }
 
     #[test]

@@ -170,6 +170,33 @@ pub struct KnownOpening {
 
 const _: () = assert!(size_of::<KnownOpening>() == 64);
 
+/// What each of a pipeline's commands looks like, as long as they are alike: begun with the same opening, and as long as one another.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct RepeatedCommand {
+    /// The opening, zeros behind it.
+    pub opening: [u64; OPENING_WORDS],
+    /// Which bits of the third to the fifth word belong to it.
+    pub masks: [u64; OPENING_WORDS - 2],
+    /// Header of the last argument, zeros behind it; 0 if that is the key.
+    pub header: u64,
+    /// Which bits of a word belong to it.
+    pub header_mask: u64,
+    /// Bytes up to it.
+    pub header_at: u32,
+    /// Bytes of the command; [`Self::NONE`]: they are not alike.
+    pub length: u32,
+    /// Bytes of the ordinary command before.
+    pub previous: u32,
+    /// Padding.
+    pub reserved: u32,
+}
+
+impl RepeatedCommand {
+    /// [`Self::length`] of no command: it never is at hand.
+    pub const NONE: u32 = u32::MAX;
+}
+
 /// Commands of one kind that follow one another, on their way to the ledger and to the queue of commands that wait.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -218,6 +245,37 @@ pub struct ReplyRun {
     pub misses: u32,
     /// Padding.
     pub reserved: u32,
+}
+
+/// What each of a pipeline's replies looks like, as long as they are alike: begun with the same header, and as long as one another.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct RepeatedReply {
+    /// The header, or all of a short reply; zeros behind it.
+    pub head: u64,
+    /// Which bits of a word belong to it.
+    pub mask: u64,
+    /// Bytes of the reply; [`Self::NONE`]: they are not alike.
+    pub length: u32,
+    /// Bytes of the reply before.
+    pub previous: u32,
+    /// What the commands have in common that are answered like this, as [`super::Commands::tag`].
+    pub tag: u32,
+    /// When their last headers arrived, in units of 256 ns.
+    pub since: u32,
+    /// Whether replies like this have a duration.
+    pub timed: u32,
+    /// That duration, or 0; in units of 256 ns.
+    pub duration: u32,
+    /// Values that each of them shows found.
+    pub hits: u32,
+    /// The same for nil.
+    pub misses: u32,
+}
+
+impl RepeatedReply {
+    /// [`Self::length`] of no reply: it never is at hand.
+    pub const NONE: u32 = u32::MAX;
 }
 
 /// What one program run needs beside the connection: too big for the BPF stack, and the verifier would follow every
@@ -276,8 +334,12 @@ pub struct Scratch {
     pub pending: u64,
     /// The run of commands being added up (ingress only).
     pub requests: RequestRun,
+    /// What the run's commands look like (ingress only).
+    pub repeated: RepeatedCommand,
     /// The run of replies being added up (egress only).
     pub replies: ReplyRun,
+    /// What the run's replies look like (egress only).
+    pub repeated_reply: RepeatedReply,
     /// The name being looked up (ingress only): too large for the stack.
     pub name: NameKey,
     /// The same as its class is looked up.

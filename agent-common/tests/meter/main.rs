@@ -16,6 +16,7 @@ mod noise;
 mod openings;
 mod property;
 mod random;
+mod repeated;
 mod resp;
 mod restarts;
 mod subscriptions;

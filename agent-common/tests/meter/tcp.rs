@@ -476,7 +476,7 @@ fn bytes_that_cannot_be_copied_are_unattributed() {
 #[test]
 fn a_segment_with_too_many_tokens_is_counted_to_where_it_was_read() {
     let mut wire = Wire::from_start();
-    wire.max_steps = 30;
+    wire.max_steps = 10;
     let request = words("GET cart:1");
     wire.request(request.repeat(100));
     let books = wire.books();

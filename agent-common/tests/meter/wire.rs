@@ -459,6 +459,11 @@ impl Wire {
         window[..dirty].iter().all(|byte| *byte == 0)
     }
 
+    /// What the last segment left in the scratch.
+    pub(crate) fn scratch(&self) -> &Scratch {
+        &self.scratch
+    }
+
     /// What is remembered of commands' beginnings.
     pub(crate) fn openings(&mut self) -> &mut [KnownOpening] {
         &mut self.scratch.openings

@@ -1,5 +1,6 @@
 //! The reply direction: RESP2 and RESP3 values, matched in order to the commands that wait.
 
+mod repeated;
 mod whole;
 
 pub use whole::whole_reply;
@@ -106,6 +107,7 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         self.scratch.duration = UNTIMED;
         self.scratch.replies.row = Row::UNKNOWN;
         self.scratch.replies.clear();
+        self.scratch.repeated_reply.forget();
 
         let bytes = u64::from(new.hole).wrapping_add(u64::from(new.length));
         let mode = self.connection.shared.mode();
@@ -191,8 +193,13 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         if self.connection.replies.phase == phase::LINE {
             return self.line(available);
         }
-        if self.connection.replies.elements == 0 && !self.start_reply(available) {
-            return false;
+        if self.connection.replies.elements == 0 {
+            if self.repeated() {
+                return !self.scratch.is_read();
+            }
+            if !self.start_reply(available) {
+                return false;
+            }
         }
         self.value(available)
     }
@@ -222,6 +229,8 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
             0
         };
         self.scratch.wipe(&mut self.segment);
+        // A short reply may be all in there.
+        self.scratch.repeated_reply.head = 0;
     }
 
     /// Whether it is between two replies, about which there is nothing special. Inside of one, elements are missing.
@@ -680,10 +689,13 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         let bucket = size_bucket(added(self.connection.size_out, self.scratch.pending));
         state.row = Row::UNKNOWN;
         self.connection.size_out = 0;
-        if state.unasked == unasked::NO {
+        let answers = state.unasked == unasked::NO;
+        let length = self.scratch.pending as u32;
+        self.fold(row, bucket, 1);
+        if answers {
+            self.expect_repeated(length);
             self.connection.runs.pop();
         }
-        self.fold(row, bucket, 1);
     }
 
     /// Adds what has been read of a reply to the run, or begins a new run with it.
@@ -700,6 +712,7 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
         let run = &self.scratch.replies;
         if run.row != row || run.size_bucket != size_bucket || run.duration_bucket != bucket {
             self.flush();
+            self.scratch.repeated_reply.forget();
             let run = &mut self.scratch.replies;
             run.row = row;
             run.size_bucket = size_bucket;

@@ -85,6 +85,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         self.scratch.requests.row = Row::UNKNOWN;
         self.scratch.requests.commands = 0;
         self.scratch.requests.bytes = 0;
+        self.scratch.repeated.forget();
         if self.connection.is_class_stale(self.settings) {
             self.classify();
         }

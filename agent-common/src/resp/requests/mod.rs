@@ -8,6 +8,7 @@ mod inline;
 mod keys;
 mod opening;
 mod quick;
+mod repeated;
 mod whole;
 
 pub use whole::Whole;

@@ -3,7 +3,7 @@
 use super::{
     super::{
         Ledger, Segment, prefix,
-        words::{first_marked, not_zero},
+        words::{SPREAD, first_marked, not_zero},
     },
     Requests,
     whole::Whole,
@@ -16,32 +16,28 @@ use core::ptr;
 /// Nothing has been parsed yet. What a command is, its name, how long its key is, and the key's prefix, are all in the bytes up to
 /// there: the same bytes mean the same.
 pub(super) struct Opening {
-    words: [u64; OPENING_WORDS],
+    bytes: Bytes,
     owner: u64,
     generation: u32,
+}
+
+/// The bytes of an opening.
+pub(super) struct Bytes {
+    /// Zeros behind them.
+    pub(super) words: [u64; OPENING_WORDS],
+    /// Which bits of the third to the fifth word belong to them.
+    pub(super) masks: [u64; OPENING_WORDS - 2],
 }
 
 /// Where delimiters are looked for: no key begins before, since no command has a name of one letter (a test of the table says so).
 const FIRST: u32 = 16;
 
 impl Opening {
-    /// Without a delimiter among the first bytes these bytes are the opening. That is remembered of none.
-    ///
-    /// Without branches: the verifier would walk what follows once for each of them.
     #[inline(always)]
     pub(super) fn at_hand(window: &Window, connection: &Connection, settings: &KeySettings) -> Self {
         let generation = generation(settings);
-        let [third, fourth, fifth] = delimiters(window, settings);
-        let more = nothing_in(third);
-        let most = more & nothing_in(fourth);
         Self {
-            words: [
-                window.word::<0>(0),
-                window.word::<8>(0),
-                window.word::<16>(0) & through(third),
-                window.word::<24>(0) & through(fourth) & more,
-                window.word::<32>(0) & through(fifth) & most,
-            ],
+            bytes: Bytes::at(window, 0, settings),
             owner: u64::from(connection.slot) | u64::from(connection.class) << 32,
             generation,
         }
@@ -50,22 +46,45 @@ impl Opening {
     /// Where this CPU remembers it.
     #[inline(always)]
     pub(super) const fn place(&self) -> usize {
-        const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-        let [_, second, third, fourth, fifth] = self.words;
-        let hash = (second ^ third ^ fourth ^ fifth ^ self.owner).wrapping_mul(FACTOR);
+        let [_, second, third, fourth, fifth] = self.bytes.words;
+        let hash = (second ^ third ^ fourth ^ fifth ^ self.owner).wrapping_mul(SPREAD);
         (hash >> (u64::BITS - KNOWN_OPENINGS.trailing_zeros())) as usize & (KNOWN_OPENINGS - 1)
     }
 
     /// Not 0: it is another one.
     #[inline(always)]
     pub(super) const fn differs(&self, known: &KnownOpening) -> u64 {
-        self.words[0] ^ known.words[0]
-            | self.words[1] ^ known.words[1]
-            | self.words[2] ^ known.words[2]
-            | self.words[3] ^ known.words[3]
-            | self.words[4] ^ known.words[4]
+        self.bytes.words[0] ^ known.words[0]
+            | self.bytes.words[1] ^ known.words[1]
+            | self.bytes.words[2] ^ known.words[2]
+            | self.bytes.words[3] ^ known.words[3]
+            | self.bytes.words[4] ^ known.words[4]
             | self.owner ^ known.owner
             | (self.generation ^ known.generation) as u64
+    }
+}
+
+impl Bytes {
+    /// Those of the command that begins at index `at` of the window. Without a delimiter among its first bytes these are the opening; that
+    /// is remembered of none.
+    ///
+    /// Without branches: the verifier would walk what follows once for each of them.
+    #[inline(always)]
+    pub(super) fn at(window: &Window, at: u32, settings: &KeySettings) -> Self {
+        let [third, fourth, fifth] = delimiters(window, at, settings);
+        let more = nothing_in(third);
+        let most = more & nothing_in(fourth);
+        let masks = [through(third), through(fourth) & more, through(fifth) & most];
+        Self {
+            words: [
+                window.word::<0>(at),
+                window.word::<8>(at),
+                window.word::<16>(at) & masks[0],
+                window.word::<24>(at) & masks[1],
+                window.word::<32>(at) & masks[2],
+            ],
+            masks,
+        }
     }
 }
 
@@ -77,13 +96,13 @@ pub(super) fn generation(settings: &KeySettings) -> u32 {
     unsafe { ptr::read_volatile(&raw const settings.generation) }
 }
 
-/// Marks the delimiters in the third to the fifth word of the window.
+/// Marks the delimiters in the third to the fifth word of a command.
 #[inline(always)]
-fn delimiters(window: &Window, settings: &KeySettings) -> [u64; 3] {
+fn delimiters(window: &Window, at: u32, settings: &KeySettings) -> [u64; 3] {
     [
-        prefix::delimiters(window.word::<16>(0), settings),
-        prefix::delimiters(window.word::<24>(0), settings),
-        prefix::delimiters(window.word::<32>(0), settings),
+        prefix::delimiters(window.word::<16>(at), settings),
+        prefix::delimiters(window.word::<24>(at), settings),
+        prefix::delimiters(window.word::<32>(at), settings),
     ]
 }
 
@@ -104,40 +123,48 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     /// opening.
     #[inline(always)]
     pub(super) fn remember_opening(&mut self, command: &Whole, tag: u32, generation: u32) {
-        let end = self.opening_end();
-        let length = end.wrapping_sub(command.key_at);
-        let tagged = self.settings.hash_tags != 0 && self.scratch.window.byte(command.key_at) == b'{';
-        if self.settings.depth > 1
-            || tagged
-            || length == 0
-            || length >= command.key
-            || length > self.settings.max_prefix_bytes
-        {
+        let window = &self.scratch.window;
+        if !is_prefix_in_opening(window, self.settings, 0, command.key_at, command.key) {
             return;
         }
-        let opening = Opening::at_hand(&self.scratch.window, self.connection, self.settings);
+        let opening = Opening::at_hand(window, self.connection, self.settings);
         let known = &mut self.scratch.openings[opening.place()];
-        known.words = opening.words;
+        known.words = opening.bytes.words;
         known.owner = opening.owner;
         known.generation = generation;
         known.tag = tag;
-        known.key_end = command.key_at.wrapping_add(command.key).wrapping_add(2);
+        known.key_end = command.key_end;
         known.arguments = command.arguments;
     }
+}
 
-    /// Where the first delimiter is; 0: among the first bytes there is none.
-    #[inline(always)]
-    fn opening_end(&self) -> u32 {
-        let [third, fourth, fifth] = delimiters(&self.scratch.window, self.settings);
-        if third != 0 {
-            first_marked(third).wrapping_add(FIRST)
-        } else if fourth != 0 {
-            first_marked(fourth).wrapping_add(FIRST + 8)
-        } else if fifth != 0 {
-            first_marked(fifth).wrapping_add(FIRST + 16)
-        } else {
-            0
-        }
+/// Whether the prefix of the key, of so many bytes, is in the opening of the command that begins at index `at` of the window; the key
+/// begins `key_at` bytes behind that.
+#[inline(always)]
+pub(super) fn is_prefix_in_opening(
+    window: &Window,
+    settings: &KeySettings,
+    at: u32,
+    key_at: u32,
+    key: u32,
+) -> bool {
+    let length = opening_end(window, settings, at).wrapping_sub(key_at);
+    let tagged = settings.hash_tags != 0 && window.byte(at.wrapping_add(key_at)) == b'{';
+    settings.depth <= 1 && !tagged && length != 0 && length < key && length <= settings.max_prefix_bytes
+}
+
+/// Where the first delimiter is in the command that begins at index `at` of the window; 0: among its first bytes there is none.
+#[inline(always)]
+fn opening_end(window: &Window, settings: &KeySettings, at: u32) -> u32 {
+    let [third, fourth, fifth] = delimiters(window, at, settings);
+    if third != 0 {
+        first_marked(third).wrapping_add(FIRST)
+    } else if fourth != 0 {
+        first_marked(fourth).wrapping_add(FIRST + 8)
+    } else if fifth != 0 {
+        first_marked(fifth).wrapping_add(FIRST + 16)
+    } else {
+        0
     }
 }
 
@@ -163,6 +190,7 @@ mod tests {
             let mut expected = [HEAD, &vec![b'k'; letters], b":"].concat();
             expected.resize(OPENING_WORDS * 8, 0);
             let found: Vec<u8> = opening(letters, &connection, &settings)
+                .bytes
                 .words
                 .iter()
                 .flat_map(|word| word.to_le_bytes())
@@ -176,7 +204,7 @@ mod tests {
         let (connection, settings) = (Connection::zeroed(), KeySettings::new(b":", 1, 32));
         let this = opening(20, &connection, &settings);
         let known = KnownOpening {
-            words: this.words,
+            words: this.bytes.words,
             owner: this.owner,
             generation: this.generation,
             ..KnownOpening::zeroed()

@@ -8,13 +8,23 @@ use super::{
     },
     Requests, Turn, flag, needed_of, phase, wanted,
 };
-use crate::abi::RunKind;
+use crate::abi::{RunKind, Window};
 
 impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     /// Reads an ordinary command, if one is at hand: fewer than ten arguments, a name of at most eight letters and the key
-    /// behind it, all of that in the window. What is otherwise is left as it is for [`Self::slow`].
+    /// behind it, all of that in the window; or several, if they are like the one before. What is otherwise is left as it is for
+    /// [`Self::slow`].
     #[inline(always)]
     pub fn quick(&mut self) -> Turn {
+        let turn = self.ordinary();
+        if turn == Turn::Slow {
+            self.scratch.repeated.forget();
+        }
+        turn
+    }
+
+    #[inline(always)]
+    fn ordinary(&mut self) -> Turn {
         let state = &self.connection.requests;
         if state.phase != phase::COMMAND || state.skip != 0 {
             return Turn::Slow;
@@ -25,11 +35,13 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         if available == 0 {
             return Turn::Done;
         }
+        if self.scratch.take_repeated() {
+            return self.more();
+        }
         let trial = self.connection.requests.flags & flag::TRIAL;
-        let Some(head) = self
-            .ordinary_head(self.scratch.position, available)
-            .filter(|_| trial == 0)
-        else {
+        let position = self.scratch.position;
+        let head = ordinary_head(&self.scratch.window, position, available);
+        let Some(head) = head.filter(|_| trial == 0) else {
             return Turn::Slow;
         };
         self.start_ordinary(&head);
@@ -47,7 +59,14 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
             return Turn::Slow;
         }
         self.connection.requests.phase = phase::COMMAND;
+        self.expect_repeated();
         self.join_run(&member, 1);
+        self.more()
+    }
+
+    /// Whether the segment goes on.
+    #[inline(always)]
+    fn more(&self) -> Turn {
         if self.scratch.is_read() {
             Turn::Done
         } else {
@@ -69,42 +88,42 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
         state.content_length = head.key;
         state.since = now;
     }
+}
 
-    /// What begins at index `at` of the window, if it is an ordinary command whose key is at hand. Two comparisons instead of three
-    /// tokens.
-    #[inline(always)]
-    pub(super) fn ordinary_head(&self, at: u32, available: u32) -> Option<Head> {
-        const HEAD: u64 = u64::from_le_bytes(*b"*0\r\n$0\r\n");
-        const SMALL_LETTERS: u64 = repeat(b' ');
-        const DIGITS: u64 = 0x0000_0f00_0000_0f00;
-        let head = self.scratch.window.word::<0>(at) ^ HEAD;
-        let arguments = (head >> 8) as u32 & 15;
-        let letters = (head >> 40) as u32 & 15;
-        // Nine digits from 1 on, eight letters from 1 on; a second key argument is needed.
-        if head & !DIGITS != 0 || arguments.wrapping_sub(2) > 7 || letters.wrapping_sub(1) > 7 {
-            return None;
-        }
-        // Letters in either case become small ones; what is none becomes none (a test of the table says so).
-        let name = keep_word(self.scratch.window.word::<8>(at) | SMALL_LETTERS, letters);
-        let info = command::lookup(&[name, 0, 0])?;
-        if info & command::PLACE != command::PLACE_FIRST {
-            return None;
-        }
-        let key_at = at.wrapping_add(letters).wrapping_add(10);
-        let head = self.scratch.window.word::<0>(key_at);
-        let (key, header) = short(head)?;
-        let key = key as u32;
-        let taken = letters.wrapping_add(10).wrapping_add(header);
-        if head & 0xff != u64::from(b'$') || taken.wrapping_add(needed_of(key)) > available {
-            return None;
-        }
-        Some(Head {
-            info,
-            arguments,
-            key,
-            taken,
-        })
+/// What begins at index `at` of the window, if it is an ordinary command whose key is at hand. Two comparisons instead of three
+/// tokens.
+#[inline(always)]
+pub(super) fn ordinary_head(window: &Window, at: u32, available: u32) -> Option<Head> {
+    const HEAD: u64 = u64::from_le_bytes(*b"*0\r\n$0\r\n");
+    const SMALL_LETTERS: u64 = repeat(b' ');
+    const DIGITS: u64 = 0x0000_0f00_0000_0f00;
+    let head = window.word::<0>(at) ^ HEAD;
+    let arguments = (head >> 8) as u32 & 15;
+    let letters = (head >> 40) as u32 & 15;
+    // Nine digits from 1 on, eight letters from 1 on; a second key argument is needed.
+    if head & !DIGITS != 0 || arguments.wrapping_sub(2) > 7 || letters.wrapping_sub(1) > 7 {
+        return None;
     }
+    // Letters in either case become small ones; what is none becomes none (a test of the table says so).
+    let name = keep_word(window.word::<8>(at) | SMALL_LETTERS, letters);
+    let info = command::lookup(&[name, 0, 0])?;
+    if info & command::PLACE != command::PLACE_FIRST {
+        return None;
+    }
+    let key_at = at.wrapping_add(letters).wrapping_add(10);
+    let head = window.word::<0>(key_at);
+    let (key, header) = short(head)?;
+    let key = key as u32;
+    let taken = letters.wrapping_add(10).wrapping_add(header);
+    if head & 0xff != u64::from(b'$') || taken.wrapping_add(needed_of(key)) > available {
+        return None;
+    }
+    Some(Head {
+        info,
+        arguments,
+        key,
+        taken,
+    })
 }
 
 /// How an ordinary command begins.

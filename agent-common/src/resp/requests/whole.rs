@@ -5,6 +5,7 @@ use super::{
     BLOCKS, Requests,
     books::run_flags,
     opening::{Opening, generation},
+    quick::ordinary_head,
 };
 use crate::abi::{
     Commands, Connection, Direction, Loss, Mode, Pushed, RequestCounts, Row, RunKind, size_bucket,
@@ -106,7 +107,7 @@ impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     /// The command at hand, of which so many bytes are there.
     #[inline(always)]
     fn one_command(&self, at_hand: u32) -> Whole {
-        let Some(head) = self.ordinary_head(0, at_hand) else {
+        let Some(head) = ordinary_head(&self.scratch.window, 0, at_hand) else {
             return Whole::NONE;
         };
         if head.arguments > 3 || command::effect(head.info) != command::EFFECT_NONE {
@@ -198,7 +199,7 @@ pub struct Whole {
     /// Row and flags, as [`Commands::tag`]; 0 where they are not known yet.
     tag: u32,
     /// Where its key ends, with the CRLF.
-    key_end: u32,
+    pub(super) key_end: u32,
     /// Arguments, with the name; 0: none.
     pub(super) arguments: u32,
     /// What the command table says about it, unless the tag is known; likewise the next ones.

@@ -220,7 +220,8 @@ impl Talk {
             52 => self.empty(choices),
             53..=58 => self.server_speaks(choices),
             59..=60 => self.wait(choices),
-            _ => self.pipeline(choices),
+            61..=62 => self.pipeline(choices),
+            _ => self.alike(choices),
         }
     }
 
@@ -401,6 +402,31 @@ impl Talk {
             let key = tenants[number % tenants.len()].clone();
             let deed = Deed::Data;
             self.say(&vec![b"GET".to_vec(), key], &deed, &mut Choices::new(&[]));
+        }
+    }
+
+    /// Many commands at once that are alike, and so are their replies; now and then something else.
+    fn alike(&mut self, choices: &mut Choices<'_>) {
+        let mut words = words(&[choices.pick(&["GET", "SET", "mget"])]);
+        words.push(key(choices));
+        if choices.one_in(2) {
+            words.push(text(choices));
+        }
+        let mut replies = vec![choices.byte(), choices.byte(), choices.byte(), choices.byte()];
+        let most = if self.deep { 120 } else { SHALLOW };
+        for _ in 0..choices.below(most) {
+            match choices.below(24) {
+                1 => words = data(choices),
+                2 => words.push(text(choices)),
+                3 => replies = vec![choices.byte(), choices.byte(), choices.byte()],
+                4..=12 => {
+                    if let Some(last) = words.get_mut(1).and_then(|key| key.last_mut()) {
+                        *last = choices.pick(b"0123456789:");
+                    }
+                }
+                _ => {}
+            }
+            self.say(&words, &Deed::Data, &mut Choices::new(&replies));
         }
     }
 
