@@ -81,6 +81,14 @@ pub(crate) fn kernel_object(lab: &Lab) -> Result<PathBuf> {
 
 /// Where [`kernel_object`] leaves it.
 fn object(lab: &Lab) -> PathBuf {
-    let folder = lab.target().join("bpf").join(TARGET);
-    folder.join("release/stormglass-ebpf")
+    programs(lab).join("stormglass-ebpf")
+}
+
+/// Where it leaves the programs of `cargo xtask bench floor`.
+pub(crate) fn floor_object(lab: &Lab) -> PathBuf {
+    programs(lab).join("stormglass-floor")
+}
+
+fn programs(lab: &Lab) -> PathBuf {
+    lab.target().join("bpf").join(TARGET).join("release")
 }

@@ -28,6 +28,8 @@ pub(crate) struct Options {
 enum Bench {
     /// The cost on the machine and on the server: pairs of runs without and with the agent, in random order
     Overhead(overhead::Options),
+    /// What no program gets below: the least that a packet needs, in the agent's place, in turns with the agent
+    Floor(overhead::floor::Options),
     /// How long a scrape takes when a flood has filled every table of the agent
     Scrape(scrape::Options),
     /// The RESP meter alone, on the host, beside a RESP crate that parses the same bytes
@@ -49,6 +51,7 @@ fn folder(lab: &Lab) -> Result<PathBuf> {
 pub(crate) fn run(lab: &Lab, options: &Options) -> Result<()> {
     match &options.bench {
         Bench::Overhead(options) => overhead::run(lab, options),
+        Bench::Floor(options) => overhead::floor::run(lab, options),
         Bench::Scrape(options) => scrape::run(lab, options),
         Bench::Meter(options) => meter::run(lab, options),
         Bench::Detection(options) => detection::run(lab, options),

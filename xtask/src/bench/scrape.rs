@@ -176,23 +176,13 @@ fn table(subjects: &[Subject]) -> Result<Vec<String>> {
             subject.name,
             last.lines,
             last.bytes,
-            of(subject.spread(|scrape| scrape.milliseconds)?),
+            subject.spread(|scrape| scrape.milliseconds)?.rounded(),
             p99.unwrap_or_default(),
-            of(subject.spread(|scrape| scrape.cpu_milliseconds)?),
+            subject.spread(|scrape| scrape.cpu_milliseconds)?.rounded(),
             resident(subject.agent.process())? >> 20,
         ));
     }
     Ok(lines)
-}
-
-/// `120 (110-135)`
-fn of(spread: Spread) -> String {
-    let Spread {
-        first_quartile,
-        median,
-        third_quartile,
-    } = spread;
-    format!("{median:.0} ({first_quartile:.0}-{third_quartile:.0})")
 }
 
 /// Resident memory of a process in bytes.

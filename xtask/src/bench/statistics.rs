@@ -20,6 +20,14 @@ impl Spread {
             third_quartile: quantile(&sorted, 0.75)?,
         })
     }
+
+    /// For people, without decimals: `120 (110-135)`.
+    pub(super) fn rounded(&self) -> String {
+        format!(
+            "{:.0} ({:.0}-{:.0})",
+            self.median, self.first_quartile, self.third_quartile
+        )
+    }
 }
 
 /// The value that this share of some are not above; `None` of nothing.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// A running server. Dropping it ends it.
 pub(crate) struct Server {
     child: Child,
+    cgroup: PathBuf,
     port: u16,
 }
 
@@ -47,6 +48,7 @@ impl Server {
     ) -> Result<Self> {
         let name = format!("valkey-{port}");
         let procs = cgroups.leaf(&name)?;
+        let cgroup = procs.parent().map(Path::to_owned).unwrap_or_default();
         let config = folder.join(format!("{name}.conf"));
         fs::write(&config, lines).with_context(|| format!("cannot write {}", config.display()))?;
         // A shell that enters the cgroup before it becomes the server: the sockets are made there.
@@ -61,6 +63,7 @@ impl Server {
             .current_dir(folder);
         Ok(Self {
             child: Child::start(&name, &mut command, folder)?,
+            cgroup,
             port,
         })
     }
@@ -73,6 +76,11 @@ impl Server {
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// The cgroup that it alone is in.
+    pub(crate) fn cgroup(&self) -> &Path {
+        &self.cgroup
     }
 
     /// The number of its process.

@@ -79,7 +79,7 @@ impl Track<'_> {
     }
 
     /// Returns the commands that were sent.
-    fn warm_up(&self) -> Result<u64> {
+    pub(super) fn warm_up(&self) -> Result<u64> {
         self.interrupt.sleep(SETTLE)?;
         let commands = self.load.rounded(self.commands / WARM_UP);
         self.load.run(commands, self.interrupt)?;

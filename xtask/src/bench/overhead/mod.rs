@@ -4,6 +4,7 @@
 mod bpf_stats;
 mod cells;
 mod cpu;
+pub(super) mod floor;
 mod legs;
 mod load;
 mod plot;
@@ -77,7 +78,6 @@ fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
-/// What would fail only after minutes of building.
 /// A run of the benchmark.
 struct Run<'a> {
     lab: &'a Lab,

@@ -77,6 +77,11 @@ impl<'a> Stage<'a> {
         self.server.address()
     }
 
+    /// The server's cgroup.
+    pub(super) fn cgroup(&self) -> &Path {
+        self.server.cgroup()
+    }
+
     /// Number of the server's process.
     pub(super) fn server_process(&self) -> u32 {
         self.server.process()
