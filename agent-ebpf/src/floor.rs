@@ -9,6 +9,8 @@
     reason = "the program macros of aya-ebpf write functions that are public, undocumented and take contexts by value"
 )]
 
+mod object;
+
 use agent_common::abi::Connection;
 use aya_ebpf::{
     EbpfContext,
@@ -132,13 +134,3 @@ fn connection(context: &SkBuffContext) {
         }
     }
 }
-
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    // Never linked: the verifier would refuse the endless loop, so a program that could panic does not load.
-    loop {}
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

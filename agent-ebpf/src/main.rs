@@ -23,6 +23,7 @@ mod iterator;
 mod ledger;
 mod listeners;
 mod maps;
+mod object;
 mod packet;
 mod parking;
 mod processes;
@@ -72,13 +73,3 @@ pub fn sg_exec(_context: RawTracePointContext) -> i32 {
     processes::executed();
     0
 }
-
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    // Never linked: the verifier would refuse the endless loop, so a program that could panic does not load.
-    loop {}
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -177,6 +177,9 @@ const WIDE: u32 = (WINDOW_BYTES - 64) as u32;
 /// The same where a value so long is expected that all behind its header would be copied in vain. No less than a token.
 const NARROW: u32 = 64;
 
+/// How many commands or replies that are alike are taken at once.
+const AT_ONCE: u32 = 8;
+
 /// The segment at hand, and the meter's way through it, kept in the scratch.
 impl Scratch {
     /// The segment at hand.

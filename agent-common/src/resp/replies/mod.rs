@@ -58,6 +58,9 @@ pub(super) const REFUSED: u8 = flag::REFUSED;
 /// How much of a value has to lie behind what was loaded of it for it to be long.
 const LONG_REST: u64 = 256;
 
+/// Nil in RESP2.
+const NIL: u64 = u64::from_le_bytes(*b"$-1\r\n\0\0\0");
+
 /// [`Scratch::duration`] of a reply that has none, or whose duration is counted.
 const UNTIMED: u32 = u32::MAX;
 

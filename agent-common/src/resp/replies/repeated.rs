@@ -1,13 +1,10 @@
 //! Replies that are like the one before them but for what the value is: what answers a pipeline mostly.
 
 use super::{
-    super::{Ledger, Segment, header::in_word, words::keep_word},
-    Replies, flag,
+    super::{AT_ONCE, Ledger, Segment, header::in_word, words::keep_word},
+    NIL, Replies, flag,
 };
 use crate::abi::{RepeatedReply, RunKind, run_flag};
-
-/// How many replies are taken at once.
-const AT_ONCE: u32 = 8;
 
 impl<S: Segment, L: Ledger> Replies<'_, S, L> {
     /// Takes the replies at hand that are like the run's, and adds them to it. Returns whether there were any.
@@ -59,7 +56,6 @@ impl<S: Segment, L: Ledger> Replies<'_, S, L> {
 
     #[inline(always)]
     fn remember_repeated(&mut self, length: u32) {
-        const NIL: u64 = u64::from_le_bytes(*b"$-1\r\n\0\0\0");
         let (tag, since) = self.connection.runs.front_run();
         let flags = self.connection.replies.flags & !(flag::PUSHES | flag::LONG) ^ flag::SEQUENCE;
         if kind_and_name(tag) | u32::from(flags) != 0 {

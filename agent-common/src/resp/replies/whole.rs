@@ -1,10 +1,13 @@
 //! Segments that are one plain reply: what a client gets that waits for each.
 
-use super::super::{
-    Ledger, Payload, Segment,
-    header::in_word,
-    moment, tick,
-    words::{equal_bytes, first_marked, repeat},
+use super::{
+    super::{
+        Ledger, Payload, Segment,
+        header::in_word,
+        moment, tick,
+        words::{equal_bytes, first_marked, repeat},
+    },
+    NIL,
 };
 use crate::abi::{Connection, Direction, Mode, ReplyCounts, RunKind, duration_bucket, run_flag, size_bucket};
 
@@ -78,7 +81,6 @@ fn is_between_replies(connection: &Connection, payload: &Payload) -> bool {
 /// Whether a segment of `length` bytes is one reply that begins like this, and whether that is nil, as a number.
 #[inline(always)]
 fn one_reply([first, second]: [u64; 2], length: u32) -> Option<u32> {
-    const NIL: u64 = u64::from_le_bytes(*b"$-1\r\n\0\0\0");
     const NULL: u64 = u64::from_le_bytes(*b"_\r\n\0\0\0\0\0");
     const LF: u64 = repeat(b'\n');
     match first as u8 {

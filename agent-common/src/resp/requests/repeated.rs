@@ -1,15 +1,12 @@
 //! Commands that are like the one before them but for what follows the prefix of the key: what a pipeline mostly is.
 
 use super::{
-    super::{Ledger, Segment, header::in_word, words::keep_word},
+    super::{AT_ONCE, Ledger, Segment, header::in_word, words::keep_word},
     Requests,
     opening::{Bytes, is_prefix_in_opening},
     quick::ordinary_head,
 };
 use crate::abi::{KeySettings, RepeatedCommand, Scratch};
-
-/// How many commands are taken at once.
-const AT_ONCE: u32 = 8;
 
 impl<S: Segment, L: Ledger> Requests<'_, S, L> {
     /// An ordinary command is complete, and about to join the run, in which it is like the others: if it is as long as the one
